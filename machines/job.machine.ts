@@ -1,0 +1,211 @@
+/**
+ * One job that this node works on, from its claim to the end of its attempt. Its chat invokes it under the id `head`.
+ * It runs the attempt, judges how it ended, and offers that to the store; the row, not this machine, is the truth.
+ */
+import { assign, sendParent, sendTo, setup } from "xstate";
+import type { CallbackActorLogic, PromiseActorLogic } from "xstate";
+import type { Failure, Outcome } from "../src/job.js";
+import type { Claim, Ending, Settled } from "../src/store/store.js";
+
+/** What the machine needs besides the claim; chance comes in from outside. */
+export interface JobInput {
+  claim: Claim;
+  /** In [0, 1): where in its full-jitter backoff this attempt's retry falls. */
+  jitter: number;
+  policy: RetryPolicy;
+}
+export interface RetryPolicy {
+  retryBaseMs: number;
+  retryMaxMs: number;
+  /** How long a stopped attempt may take to be gone, milliseconds. */
+  killGraceMs: number;
+  /** Pause before an outcome is offered again after the database was away. */
+  settleRetryMs: number;
+  /** How long a backing-off job is watched past its due time. */
+  watchMs: number;
+}
+
+/** `aborted`: stopped by us before it came to an end of its own. */
+export type AttemptOutcome = Outcome | { kind: "aborted" };
+export type Settlement = Settled & { /** Whether this node goes on watching a job that backs off. */ watched: boolean };
+
+type JobContext = JobInput & {
+  outcome: AttemptOutcome | null;
+  stopping: "timedOut" | "cancelled" | "released" | null;
+  end: Ending["end"] | null;
+  runAt: string | null;
+};
+
+export type JobEvent =
+  | { type: "attempt.ended"; outcome: AttemptOutcome }
+  | { type: "job.cancelRequested" }
+  | { type: "job.givenBack" }
+  | { type: "job.leaseLost" }
+  | { type: "job.claimed"; claim: Claim; jitter: number };
+
+/** Failures that one more attempt may heal, once. */
+const onceMore = new Set(["timed_out", "out_of_memory"]);
+
+const failureOf = ({ outcome, stopping, claim }: JobContext): { failure: Failure; error: string } => {
+  const plain = (code: Failure["code"], message: string, retryable: boolean) => ({ failure: { code, message, retryable, diagnostics: [] }, error: message });
+  if (stopping === "timedOut") return plain("timed_out", `The build took longer than ${claim.job.timeoutMs} ms and was stopped.`, true);
+  if (outcome?.kind === "failed") return { failure: outcome.failure, error: outcome.error };
+  return plain("worker_crashed", "The attempt ended without an outcome.", true);
+};
+
+export const jobMachine = setup({
+  types: {
+    context: {} as JobContext,
+    input: {} as JobInput,
+    events: {} as JobEvent,
+    tags: {} as "queued" | "holdsSlot" | "retrying" | "final",
+    children: {} as { attempt: "attempt"; settle: "settle" },
+  },
+  actors: {
+    attempt: {} as unknown as CallbackActorLogic<{ type: "attempt.aborted" }, { claim: Claim }>,
+    settle: {} as unknown as PromiseActorLogic<Settlement, { claim: Claim; end: Ending["end"] }>,
+  },
+  actions: {
+    keepOutcome: assign((_, params: { outcome: AttemptOutcome }) => ({ outcome: params.outcome })),
+    keepCrash: assign({ outcome: () => null }),
+    noteTimedOut: assign({ stopping: () => "timedOut" as const }),
+    noteCancelled: assign({ stopping: () => "cancelled" as const }),
+    noteReleased: assign({ stopping: () => "released" as const }),
+    abortAttempt: sendTo("attempt", { type: "attempt.aborted" }),
+    decideCompleted: assign({
+      end: ({ context: { outcome } }) =>
+        outcome?.kind === "built" ? { kind: "completed" as const, result: outcome.result, sourceMap: outcome.sourceMap, warnings: outcome.warnings, externals: outcome.externals } : null,
+    }),
+    decideCancelled: assign({
+      end: () => ({ kind: "failed" as const, failure: { code: "cancelled" as const, message: "Cancelled while it ran.", retryable: false, diagnostics: [] }, error: "Cancelled while it ran." }),
+    }),
+    decideReleased: assign({ end: () => ({ kind: "released" as const }) }),
+    // Exponential backoff with full jitter: anywhere between nothing and the doubled base, so that retries spread.
+    decideRetry: assign({
+      end: ({ context }) => ({
+        kind: "retrying" as const,
+        ...failureOf(context),
+        delayMs: context.jitter * Math.min(context.policy.retryMaxMs, context.policy.retryBaseMs * 2 ** Math.min(30, context.claim.spent)),
+      }),
+    }),
+    decideFailed: assign({ end: ({ context }) => ({ kind: "failed" as const, ...failureOf(context) }) }),
+    keepRunAt: assign((_, params: { runAt: string | null }) => ({ runAt: params.runAt })),
+    sayBackingOff: sendParent({ type: "job.backingOff" }),
+    takeClaim: assign((_, params: { claim: Claim; jitter: number }) => ({ ...params, outcome: null, stopping: null, end: null, runAt: null })),
+  },
+  guards: {
+    wasCancelled: ({ context }) => context.stopping === "cancelled",
+    wasBuilt: ({ context }) => context.outcome?.kind === "built" && context.stopping !== "timedOut",
+    wasGivenBack: ({ context }) => context.stopping === "released" && context.outcome?.kind !== "failed",
+    mayTryAgain: ({ context }) => {
+      const { failure } = failureOf(context);
+      if (!failure.retryable || context.claim.spent + 1 >= context.claim.job.maxAttempts) return false;
+      return !onceMore.has(failure.code) || context.claim.strikes === 0;
+    },
+    isNotMine: (_, params: { settled: Settlement }) => params.settled.kind === "notMine",
+    isCompleted: (_, params: { settled: Settlement }) => params.settled.kind === "settled" && params.settled.status === "completed",
+    isFailed: (_, params: { settled: Settlement }) => params.settled.kind === "settled" && params.settled.status === "failed",
+    isWatched: ({ context }, params: { settled: Settlement }) => context.end?.kind === "retrying" && params.settled.watched,
+  },
+  delays: {
+    timeLimit: ({ context }) => context.claim.job.timeoutMs,
+    killGrace: ({ context }) => context.policy.killGraceMs,
+    settleRetry: ({ context }) => context.policy.settleRetryMs,
+    watchTime: ({ context }) => (context.end?.kind === "retrying" ? context.end.delayMs : 0) + context.policy.watchMs,
+  },
+}).createMachine({
+  id: "job",
+  description: "One job from its claim to the end of its attempt. The row in the database is the truth; this machine decides what to offer it.",
+  context: ({ input }) => ({ ...input, outcome: null, stopping: null, end: null, runAt: null }),
+  initial: "pending",
+  states: {
+    pending: {
+      description: "Accepted and waiting: only a row, until a node claims its lane. This actor starts with the claim, so it leaves at once.",
+      tags: ["queued"],
+      always: { target: "running", description: "The claim is in hand." },
+    },
+    running: {
+      description: "The lane is ours and the row says running. One worker runs the attempt.",
+      tags: ["holdsSlot"],
+      invoke: {
+        id: "attempt",
+        src: "attempt",
+        input: ({ context }) => ({ claim: context.claim }),
+        onError: { target: "judging", actions: "keepCrash", description: "The attempt's own code failed: counted as a crashed worker." },
+      },
+      initial: "building",
+      states: {
+        building: {
+          description: "The worker builds, within its time limit.",
+          after: { timeLimit: { target: "stopping", actions: "noteTimedOut", description: "Longer than its time limit." } },
+          on: {
+            "job.cancelRequested": { target: "stopping", actions: "noteCancelled", description: "A person wants it ended." },
+            "job.givenBack": { target: "stopping", actions: "noteReleased", description: "The node stops and gives its lanes back." },
+          },
+        },
+        stopping: {
+          description: "The worker is being killed. The slot stays taken until it is gone.",
+          entry: "abortAttempt",
+          after: { killGrace: { target: "#job.judging", description: "It does not go; a run of somebody's own may ignore its signal." } },
+          on: { "job.cancelRequested": { actions: "noteCancelled", description: "A cancel outweighs what stopped it." } },
+        },
+      },
+      on: {
+        "attempt.ended": { target: "judging", actions: { type: "keepOutcome", params: ({ event }) => ({ outcome: event.outcome }) }, description: "Nothing of the attempt runs any more." },
+        "job.leaseLost": { target: "lost", description: "Another node may have the lane: stop, and write nothing." },
+      },
+    },
+    judging: {
+      description: "Decides, in this order, how the attempt counts.",
+      tags: ["holdsSlot"],
+      always: [
+        { guard: "wasCancelled", target: "recording", actions: "decideCancelled", description: "Ends the job, and it is no dead letter." },
+        { guard: "wasBuilt", target: "recording", actions: "decideCompleted", description: "The bundle is the result." },
+        { guard: "wasGivenBack", target: "recording", actions: "decideReleased", description: "Costs no attempt; it keeps its place." },
+        { guard: "mayTryAgain", target: "recording", actions: "decideRetry", description: "Another attempt may end otherwise, and one is left." },
+        { target: "recording", actions: "decideFailed", description: "Failed for good." },
+      ],
+    },
+    recording: {
+      description: "Offers the end to the store, which takes it only if job, attempt, node, fence and claim still match.",
+      tags: ["holdsSlot"],
+      invoke: {
+        id: "settle",
+        src: "settle",
+        input: ({ context }) => ({ claim: context.claim, end: context.end ?? { kind: "released" } }),
+        onDone: [
+          { guard: { type: "isNotMine", params: ({ event }) => ({ settled: event.output }) }, target: "lost", description: "Refused: no longer ours." },
+          { guard: { type: "isCompleted", params: ({ event }) => ({ settled: event.output }) }, target: "completed" },
+          { guard: { type: "isFailed", params: ({ event }) => ({ settled: event.output }) }, target: "failed" },
+          {
+            guard: { type: "isWatched", params: ({ event }) => ({ settled: event.output }) },
+            target: "backingOff",
+            actions: { type: "keepRunAt", params: ({ event }) => ({ runAt: event.output.kind === "settled" ? event.output.runAt : null }) },
+          },
+          { target: "released", description: "Pending again: given back, or backing off unwatched." },
+        ],
+        onError: { target: "awaitingDatabase", description: "The database is away; the outcome is kept." },
+      },
+    },
+    awaitingDatabase: {
+      description: "Keeps the outcome until the database answers again.",
+      tags: ["holdsSlot"],
+      after: { settleRetry: { target: "recording" } },
+    },
+    backingOff: {
+      description: "Pending until its time comes. The row holds the chat's place; no slot and no lane is held here, this only watches.",
+      tags: ["queued", "retrying"],
+      entry: "sayBackingOff",
+      after: { watchTime: { target: "released", description: "Somebody else took it, or it was cancelled." } },
+      on: {
+        "job.claimed": { target: "running", actions: { type: "takeClaim", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) }, description: "This node got the lane again." },
+        "job.givenBack": { target: "released", description: "The node stops; the row waits by itself." },
+        "job.leaseLost": { target: "released", description: "The row waits by itself." },
+      },
+    },
+    completed: { type: "final", tags: ["final"], description: "Built; the result is stored." },
+    failed: { type: "final", tags: ["final"], description: "Failed for good; a dead letter unless cancelled or superseded." },
+    released: { type: "final", tags: ["queued"], description: "Pending again, in its old place, for whichever node takes the lane." },
+    lost: { type: "final", description: "The lane is another node's, or the outcome was recorded before. Nothing was written." },
+  },
+});

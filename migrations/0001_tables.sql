@@ -1,0 +1,167 @@
+-- Buildlane's data, told once.
+--
+-- A chat is a lane: one row in chat_lanes, made when its first job is accepted and kept for good, so that numbers never
+-- restart. The lane counts its jobs (tail), their places in the running order (place_tail) and its events (event_tail).
+-- Whoever changes a lane or any of its jobs holds the lane's row lock meanwhile; several lanes are locked in order of
+-- chat_id, so there are no deadlocks. That one rule gives order, gapless numbers and exact positions.
+--
+-- A job is a row in build_jobs from acceptance to its final status. Inside a chat jobs run by (rank, place):
+-- rank = time of acceptance − priority × aging, fixed at acceptance; place counts up. The first pending job is the
+-- lane's head. A head that is delayed or backing off (run_at) keeps its place, so its lane waits.
+--
+-- A lane's state says where it stands: idle (nothing pending), ready (in the one line of all lanes, by turn_at),
+-- delayed (until ready_at), paused, or running (a node owns it and runs its head). turn_at is the latest of the head's
+-- rank, its run_at and the end of the lane's latest attempt: a lane that was served goes behind all that wait.
+--
+-- A node claims lanes from the head of the line: owner, fence + 1 and a claim id of the node's making go into lane and
+-- job, and the head is running. Ending an attempt names job, attempt, owner, fence and claim id; if any differs,
+-- somebody else has the lane by now and nothing is written. A node renews one lease for all its lanes (build_nodes);
+-- when it is over, any node puts its lanes back in line.
+--
+-- Every transition writes one row into job_events, numbered per chat without gaps, in the same transaction. Attempts,
+-- streams and proofs are read from there. build_counters holds running totals, one row for each node and verb so that
+-- no two statements wait for each other's row.
+
+create table build_nodes (
+  id          text collate "C" primary key,
+  slots       integer not null check (slots > 0),
+  draining    boolean not null default false,
+  started_at  timestamptz not null,
+  lease_until timestamptz not null
+);
+
+create table chat_lanes (
+  chat_id     text collate "C" primary key,
+  tail        bigint not null default 0 check (tail >= 0),
+  place_tail  bigint not null default 0 check (place_tail >= tail),
+  event_tail  bigint not null default 0 check (event_tail >= 0),
+  event_floor bigint not null default 0 check (event_floor <= event_tail),
+  pending     integer not null default 0 check (pending >= 0),
+  -- Whether a pending job may stand before one with a smaller place: some priority was given since the lane was idle.
+  mixed       boolean not null default false,
+  accepted_at timestamptz not null,
+  settled_at  timestamptz,
+  -- Theoretical arrival time of the rate limiter (GCRA).
+  rate_at     timestamptz,
+  paused_at   timestamptz,
+  state       text not null default 'idle' check (state in ('idle', 'ready', 'delayed', 'paused', 'running')),
+  head_id     text collate "C",
+  head_rank   timestamptz,
+  ready_at    timestamptz,
+  turn_at     timestamptz,
+  owner       text collate "C",
+  fence       bigint not null default 0,
+  claim_id    text collate "C",
+  constraint running_lanes_are_owned check ((state = 'running') = (owner is not null) and (owner is null) = (claim_id is null)),
+  constraint waiting_lanes_have_a_head check ((state in ('ready', 'delayed', 'paused')) = (head_id is not null)),
+  constraint heads_are_whole check ((head_id is null) = (turn_at is null) and (head_id is null) = (ready_at is null) and (head_id is null) = (head_rank is null)),
+  constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
+) with (fillfactor = 70);
+
+create index chat_lanes_line on chat_lanes (turn_at, chat_id) where state = 'ready';
+create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
+create index chat_lanes_owned on chat_lanes (owner) where owner is not null;
+
+create table build_jobs (
+  id                  text collate "C" primary key,
+  chat_id             text collate "C" not null references chat_lanes (chat_id),
+  chat_seq            bigint not null check (chat_seq > 0),
+  place               bigint not null check (place > 0),
+  rank                timestamptz not null,
+  message_id          text not null,
+  code                text,
+  files               jsonb,
+  entry               text,
+  options             jsonb not null,
+  code_hash           text collate "C" not null,
+  priority            smallint not null check (priority between -10 and 10),
+  status              text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed')),
+  attempt             integer not null default 0,
+  spent               integer not null default 0,
+  strikes             integer not null default 0,
+  node_losses         integer not null default 0,
+  max_attempts        integer not null check (max_attempts > 0),
+  timeout_ms          integer not null check (timeout_ms > 0),
+  run_at              timestamptz not null,
+  created_at          timestamptz not null,
+  started_at          timestamptz,
+  completed_at        timestamptz,
+  cancel_requested_at timestamptz,
+  discarded_at        timestamptz,
+  owner               text collate "C",
+  fence               bigint,
+  claim_id            text collate "C",
+  result              text,
+  source_map          text,
+  warnings            jsonb,
+  externals           jsonb,
+  error               text,
+  failure             jsonb,
+  failure_code        text,
+  superseded_by       text collate "C",
+  constraint one_source check ((code is null) = (files is not null) and (files is null) = (entry is null)),
+  constraint attempts_are_bounded check (spent <= attempt and spent <= max_attempts),
+  constraint running_jobs_are_owned check ((status = 'running') = (owner is not null) and (owner is null) = (claim_id is null) and (owner is null) = (fence is null)),
+  constraint running_jobs_started check (status <> 'running' or (started_at is not null and attempt > 0)),
+  constraint final_jobs_completed check ((status in ('completed', 'failed')) = (completed_at is not null)),
+  constraint times_in_order check (completed_at is null or started_at is null or completed_at >= started_at),
+  constraint completed_jobs_have_a_result check ((status = 'completed') = (result is not null)),
+  constraint failed_jobs_say_why check ((status = 'failed') = (failure_code is not null) and (status = 'failed') = (failure is not null) and (status = 'failed') = (error is not null)),
+  constraint acceptance_order unique (chat_id, chat_seq)
+) with (fillfactor = 80);
+
+-- P2, kept by the table itself: a second running job of a chat cannot be written.
+create unique index build_jobs_one_running on build_jobs (chat_id) where status = 'running';
+create index build_jobs_pending on build_jobs (chat_id, rank, place) where status = 'pending';
+create index build_jobs_finished on build_jobs (completed_at) where status in ('completed', 'failed');
+create index build_jobs_chat_finished on build_jobs (chat_id, completed_at desc) where status in ('completed', 'failed');
+create index build_jobs_created on build_jobs (created_at, id);
+create index build_jobs_dead on build_jobs (completed_at) where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null;
+
+create table job_events (
+  chat_id  text collate "C" not null,
+  number   bigint not null,
+  type     text not null,
+  job_id   text collate "C",
+  chat_seq bigint,
+  status   text,
+  attempt  integer,
+  at       timestamptz not null,
+  data     jsonb not null default '{}',
+  primary key (chat_id, number)
+);
+create index job_events_of_job on job_events (job_id, number);
+
+create table idempotency_keys (
+  scope        text not null,
+  key          text not null,
+  request_hash text not null,
+  job_ids      text[] not null,
+  created_at   timestamptz not null,
+  primary key (scope, key)
+);
+create index idempotency_keys_age on idempotency_keys (created_at);
+
+-- Code that killed its worker or its node, by hash; quarantined code is not run anywhere.
+create table code_crashes (
+  code_hash      text collate "C" primary key,
+  crashes        integer not null,
+  cause          text not null,
+  quarantined_at timestamptz
+);
+create index code_crashes_quarantined on code_crashes (code_hash) where quarantined_at is not null;
+
+create table build_counters (
+  node_id   text collate "C" not null,
+  verb      text not null,
+  pending   bigint not null default 0,
+  completed bigint not null default 0,
+  failed    bigint not null default 0,
+  primary key (node_id, verb)
+) with (fillfactor = 50);
+
+create table queue_state (
+  id        boolean primary key default true check (id),
+  paused_at timestamptz
+);
+insert into queue_state default values;

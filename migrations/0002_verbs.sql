@@ -1,0 +1,595 @@
+-- The verbs that change lanes, each one function and so one statement for its caller: a lock first, then work that sees
+-- what the lock protects (each statement of a function has a fresh snapshot under READ COMMITTED; a single big
+-- statement would look for the next head in a snapshot older than its own lock, and could strand a job).
+-- The hot ones forbid scans and hash joins: a plan made while the tables were small would be kept for a session's life,
+-- and a partial index that matches by status alone would be read whole (hence `(status = …) is true` beside an id).
+-- p_lock_ms bounds the wait for any one lock, for calls that carry several lanes: one stuck lane must not stall the rest.
+-- Times come from clock_timestamp(), or from p_now (milliseconds since 1970) in tests.
+
+create function buildlane_now(p_now double precision) returns timestamptz language sql volatile as $$
+  select coalesce(to_timestamp(p_now / 1000.0), clock_timestamp())
+$$;
+
+create function buildlane_ms(p_ms double precision) returns interval language sql immutable as $$
+  select p_ms * interval '1 millisecond'
+$$;
+
+create function buildlane_failure(p_code text, p_message text, p_quarantined boolean) returns jsonb language sql immutable as $$
+  select jsonb_build_object('code', p_code, 'message', p_message, 'retryable', false, 'diagnostics', '[]'::jsonb)
+      || case when p_quarantined then '{"quarantined": true}'::jsonb else '{}'::jsonb end
+$$;
+
+-- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
+create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language sql as $$
+  insert into build_counters as c (node_id, verb, pending, completed, failed)
+  values (p_node, p_verb, p_pending, p_completed, p_failed)
+  on conflict (node_id, verb) do update set
+    pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed
+$$;
+
+-- Puts lanes that nobody runs where they belong by their pending jobs. The caller holds their locks.
+create function buildlane_line_up(p_chats text[], p_at timestamptz) returns void language sql as $$
+  update chat_lanes l set
+    head_id = h.id, head_rank = h.rank, ready_at = h.run_at,
+    turn_at = case when h.id is not null then greatest(h.rank, h.run_at, l.settled_at) end,
+    mixed = l.mixed and h.id is not null,
+    state = case when h.id is null then 'idle' when l.paused_at is not null then 'paused' when h.run_at > p_at then 'delayed' else 'ready' end
+  from unnest(p_chats) as c (chat_id)
+  left join lateral (
+    select j.id, j.rank, j.run_at from build_jobs j where j.chat_id = c.chat_id and j.status = 'pending' order by j.rank, j.place limit 1
+  ) h on true
+  where l.chat_id = c.chat_id and l.owner is null
+$$;
+
+-- Position of a pending job: itself, the pending ones before it, and a running one.
+create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigint) returns bigint language sql stable as $$
+  select (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'pending' and (j.rank, j.place) <= (p_rank, p_place))
+       + (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'running')
+$$;
+
+-- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with; p_keys one row for a group with an
+-- idempotency key. Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue
+-- full; the caller then offers each group alone.
+create function buildlane_accept(
+  p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
+  p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
+  p_now double precision default null
+) returns json language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off as $$
+declare
+  v_now timestamptz := buildlane_now(p_now);
+  v_fresh integer[];
+  v_replays integer[] := '{}';
+  v_conflict text;
+  v_full text;
+  v_limited text;
+  v_limited_at timestamptz;
+  v_mixed text[];
+  v_answer json;
+  v_count bigint;
+begin
+  if p_lock_ms is not null then
+    perform set_config('lock_timeout', p_lock_ms::text, true);
+  end if;
+  if p_keys is not null then
+    with k as (
+      select * from json_to_recordset(p_keys) as x (g integer, scope text, key text, request_hash text, job_ids json)
+    ), fresh as (
+      insert into idempotency_keys (scope, key, request_hash, job_ids, created_at)
+      select scope, key, request_hash, array(select json_array_elements_text(job_ids)), v_now from k order by scope, key
+      on conflict do nothing
+      returning scope, key
+    )
+    select array_agg(k.g) into v_fresh from k join fresh using (scope, key);
+
+    select array_agg(k.g), min(k.key) filter (where i.request_hash <> k.request_hash) into v_replays, v_conflict
+    from json_to_recordset(p_keys) as k (g integer, scope text, key text, request_hash text)
+    join idempotency_keys i using (scope, key)
+    where k.g <> all (coalesce(v_fresh, '{}'));
+    v_replays := coalesce(v_replays, '{}');
+    if v_conflict is not null then
+      raise exception 'idempotency key was used for another request' using errcode = 'BL003';
+    end if;
+  end if;
+
+  with asked as (
+    select row_number() over () as ord, x.*
+    from json_to_recordset(p_jobs) as x (
+      g integer, id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text,
+      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision)
+    where x.g <> all (v_replays)
+  ), per_chat as (
+    select chat_id, count(*) as n, bool_or(priority <> 0) as mixed,
+      (array_agg(id order by ord))[1] as head_id, (array_agg(delay_ms order by ord))[1] as delay_ms
+    from asked group by chat_id
+  ), lane as (
+    -- Takes the locks in order, numbers the jobs, and puts a lane that was idle in line by its first job.
+    insert into chat_lanes as l (chat_id, tail, place_tail, event_tail, pending, mixed, accepted_at, rate_at, state, head_id, head_rank, ready_at, turn_at)
+    select chat_id, n, n, n, n, mixed, v_now, v_now + buildlane_ms(n * p_rate_interval_ms),
+      case when delay_ms > 0 then 'delayed' else 'ready' end, head_id, v_now, v_now + buildlane_ms(delay_ms), v_now + buildlane_ms(delay_ms)
+    from per_chat order by chat_id
+    on conflict (chat_id) do update set
+      tail = l.tail + excluded.tail,
+      place_tail = l.place_tail + excluded.tail,
+      event_tail = l.event_tail + excluded.tail,
+      pending = l.pending + excluded.pending,
+      mixed = l.mixed or excluded.mixed,
+      accepted_at = greatest(l.accepted_at, v_now),
+      rate_at = greatest(l.rate_at, v_now) + (excluded.rate_at - v_now),
+      state = case when l.state = 'idle' then case when l.paused_at is null then excluded.state else 'paused' end else l.state end,
+      head_id = case when l.state = 'idle' then excluded.head_id else l.head_id end,
+      head_rank = case when l.state = 'idle' then greatest(l.accepted_at, v_now) else l.head_rank end,
+      ready_at = case when l.state = 'idle' then greatest(excluded.ready_at, l.accepted_at) else l.ready_at end,
+      turn_at = case when l.state = 'idle' then greatest(excluded.turn_at, l.accepted_at, l.settled_at) else l.turn_at end
+    returning l.chat_id, l.tail, l.place_tail, l.event_tail, l.pending, l.mixed, l.accepted_at, l.rate_at, l.owner
+  ), numbered as (
+    select a.*, l.accepted_at, l.pending, l.mixed, l.owner, p.n,
+      row_number() over (partition by a.chat_id order by a.ord) as nth,
+      l.tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as chat_seq,
+      l.place_tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as place,
+      l.event_tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as number
+    from asked a join lane l using (chat_id) join per_chat p using (chat_id)
+  ), jobs as (
+    insert into build_jobs (id, chat_id, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, run_at, created_at)
+    select id, chat_id, chat_seq, place, accepted_at - priority * buildlane_ms(p_aging_ms), message_id, code, files, entry, options, code_hash, priority,
+      max_attempts, timeout_ms, accepted_at + buildlane_ms(delay_ms), accepted_at
+    from numbered
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select chat_id, number, 'job.accepted', id, chat_seq, 'pending', 0, accepted_at, jsonb_build_object('messageId', message_id, 'priority', priority)
+    from numbered
+  )
+  select
+    (select json_agg(json_build_object('g', g, 'id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'status', 'pending',
+        'createdAt', accepted_at, 'replayed', false, 'queuePosition', pending - n + nth + case when owner is null then 0 else 1 end) order by ord) from numbered),
+    (select count(*) from numbered),
+    (select min(chat_id) from lane where pending > p_pending_max),
+    (select min(chat_id) from lane where rate_at - v_now > buildlane_ms(p_rate_burst * p_rate_interval_ms)),
+    (select max(rate_at) from lane),
+    (select array_agg(chat_id) from lane where mixed and owner is null)
+  into v_answer, v_count, v_full, v_limited, v_limited_at, v_mixed;
+
+  if v_full is not null then
+    raise exception 'chat queue full' using errcode = 'BL001', detail = json_build_object('chatId', v_full)::text;
+  end if;
+  if v_count > 0 and (select coalesce(sum(pending), 0) + v_count > p_queue_max from build_counters) then
+    raise exception 'queue full' using errcode = 'BL004';
+  end if;
+  if v_limited is not null then
+    raise exception 'rate limited' using errcode = 'BL002', detail = json_build_object('chatId', v_limited,
+      'retryAfterMs', extract(epoch from v_limited_at - v_now) * 1000 - p_rate_burst * p_rate_interval_ms)::text;
+  end if;
+  if v_mixed is not null then
+    perform buildlane_line_up(v_mixed, v_now);
+  end if;
+  -- Among priorities a new job need not be last: count what stands before it.
+  if exists (select 1 from json_to_recordset(v_answer) as a ("chatId" text) join chat_lanes l on l.chat_id = a."chatId" where l.mixed) then
+    select json_agg(json_build_object('g', a.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
+        'createdAt', j.created_at, 'replayed', false, 'queuePosition', buildlane_position(j.chat_id, j.rank, j.place)) order by a.ord) into v_answer
+    from (select row_number() over () as ord, x.* from json_to_recordset(v_answer) as x (g integer, id text)) a join build_jobs j on j.id = a.id;
+  end if;
+  if v_count > 0 then
+    perform buildlane_count(p_node, p_verb, v_count, 0, 0);
+  end if;
+  if v_replays <> '{}' then
+    select json_agg(x order by g, ord) into v_answer from (
+      select (x ->> 'g')::integer as g, 0 as ord, x from json_array_elements(v_answer) as x
+      union all
+      select k.g, u.ord, json_build_object('g', k.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
+        'createdAt', j.created_at, 'replayed', true,
+        'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)
+      from (select * from json_to_recordset(p_keys) as y (g integer, scope text, key text) where g = any (v_replays)) k
+      join idempotency_keys i using (scope, key)
+      cross join lateral unnest(i.job_ids) with ordinality as u (job_id, ord)
+      join build_jobs j on j.id = u.job_id
+    ) all_answers;
+  end if;
+  return coalesce(v_answer, '[]'::json);
+end $$;
+
+-- How an attempt ends, as a node offers it (turn) or as its loss is found (rescue).
+create type buildlane_ending as (
+  ord integer, job_id text, chat_id text, attempt integer, owner text, fence bigint, claim_id text,
+  kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision
+);
+
+-- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks.
+create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz) returns json language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_quarantined text[] := '{}';
+  v_answer json;
+  v_pending bigint;
+  v_completed bigint;
+  v_failed bigint;
+begin
+  -- Two crashed workers, or too many lost nodes, and the code itself is refused from now on.
+  if exists (select 1 from unnest(p_endings) e where e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')) then
+    with crash as (
+      select j.code_hash, case when e.kind = 'rescued' then 'node_lost' else e.failure ->> 'code' end as cause,
+        count(*) filter (where e.kind <> 'rescued') as crashes, bool_or(e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max) as fatal
+      from unnest(p_endings) e
+      join build_jobs j on j.id = e.job_id and j.attempt = e.attempt and j.status = 'running' and j.owner = e.owner and j.fence = e.fence and j.claim_id = e.claim_id
+      where (e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')) and j.cancel_requested_at is null
+      group by 1, 2
+    )
+    insert into code_crashes as c (code_hash, crashes, cause, quarantined_at)
+    select distinct on (code_hash) code_hash, crashes, cause, case when fatal or crashes >= 2 then p_at end
+    from crash where fatal or crashes > 0 order by code_hash, fatal desc
+    on conflict (code_hash) do update set
+      crashes = c.crashes + excluded.crashes,
+      cause = case when c.quarantined_at is null then excluded.cause else c.cause end,
+      quarantined_at = coalesce(c.quarantined_at, excluded.quarantined_at, case when c.crashes + excluded.crashes >= 2 then p_at end);
+    select coalesce(array_agg(code_hash), '{}') into v_quarantined from code_crashes
+    where quarantined_at is not null and code_hash in (select j.code_hash from unnest(p_endings) e join build_jobs j on j.id = e.job_id);
+  end if;
+
+  with final as (
+    -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
+    select e.ord, e.job_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.kind as offered,
+      case when j.cancel_requested_at is not null then 'failed'
+           when e.kind = 'retrying' and j.code_hash = any (v_quarantined) then 'failed'
+           when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
+           else e.kind end as kind,
+      case when j.cancel_requested_at is not null then buildlane_failure('cancelled', 'Cancelled while it ran.', false)
+           when e.kind = 'rescued' then buildlane_failure('node_lost', 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.', true)
+           when j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')
+             then e.failure || '{"quarantined": true, "retryable": false}'::jsonb
+           else e.failure end as failure,
+      case when j.cancel_requested_at is not null then 'Cancelled while it ran.'
+           when e.kind = 'rescued' then 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.'
+           else e.error end as error
+    from unnest(p_endings) e join build_jobs j on j.id = e.job_id
+  ), ended as (
+    update build_jobs j set
+      status = case when f.kind in ('completed', 'failed') then f.kind else 'pending' end,
+      run_at = case f.kind when 'retrying' then p_at + buildlane_ms(f.delay_ms) when 'released' then p_at when 'rescued' then p_at else j.run_at end,
+      completed_at = case when f.kind in ('completed', 'failed') then greatest(p_at, j.started_at) end,
+      spent = j.spent + case when f.offered in ('released', 'rescued') then 0 else 1 end,
+      strikes = j.strikes + case when f.kind = 'retrying' and f.failure ->> 'code' in ('timed_out', 'out_of_memory') then 1 else 0 end,
+      node_losses = j.node_losses + case when f.offered = 'rescued' then 1 else 0 end,
+      result = case when f.kind = 'completed' then f.result end,
+      source_map = case when f.kind = 'completed' then f.source_map end,
+      warnings = case when f.kind = 'completed' then f.warnings end,
+      externals = case when f.kind = 'completed' then f.externals end,
+      failure = case when f.kind = 'failed' then f.failure end,
+      failure_code = case when f.kind = 'failed' then f.failure ->> 'code' end,
+      error = case when f.kind = 'failed' then f.error end,
+      owner = null, fence = null, claim_id = null
+    from final f
+    -- The fence (P5): whatever differs, the lane is somebody else's by now.
+    where j.id = f.job_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
+    returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, greatest(p_at, j.started_at) as at,
+      j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, octet_length(j.result) as result_bytes
+  ), next as (
+    select e.*, coalesce(h.head_id, n.id) as head_id, coalesce(h.head_rank, n.rank) as head_rank, coalesce(h.head_run_at, n.run_at) as head_run_at
+    from ended e
+    left join lateral (
+      select j.id, j.rank, j.place, j.run_at from build_jobs j where j.chat_id = e.chat_id and j.status = 'pending' order by j.rank, j.place limit 1
+    ) n on true
+    -- This statement does not see its own update: a job that is pending again is compared by hand.
+    left join lateral (
+      select e.id as head_id, e.rank as head_rank, e.run_at as head_run_at where e.status = 'pending' and (n.id is null or (e.rank, e.place) < (n.rank, n.place))
+    ) h on true
+  ), lane as (
+    update chat_lanes l set
+      owner = null, claim_id = null, settled_at = n.at, event_tail = l.event_tail + 1,
+      pending = l.pending + case when n.status = 'pending' then 1 else 0 end,
+      head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = l.mixed and n.head_id is not null,
+      turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at) end,
+      state = case when n.head_id is null then 'idle' when l.paused_at is not null then 'paused' when n.head_run_at > p_at then 'delayed' else 'ready' end
+    from next n where l.chat_id = n.chat_id
+    returning n.*, l.event_tail
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select e.chat_id, e.event_tail, 'job.' || e.kind, e.id, e.chat_seq, e.status, e.attempt, e.at,
+      case e.kind
+        when 'completed' then jsonb_build_object('resultBytes', e.result_bytes, 'processingMs', round(extract(epoch from e.at - e.started_at) * 1000))
+        when 'failed' then jsonb_strip_nulls(jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'quarantined', e.failed_as -> 'quarantined'))
+        when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', e.run_at, 'delayMs', e.delay_ms)
+        when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
+        else '{}'::jsonb end
+    from lane e
+  )
+  select
+    json_agg(json_build_object('ord', ord, 'jobId', id, 'chatId', chat_id, 'status', status, 'runAt', case when status = 'pending' then run_at end,
+      'quarantined', coalesce((failed_as ->> 'quarantined')::boolean, false))),
+    count(*) filter (where status = 'pending'), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
+  into v_answer, v_pending, v_completed, v_failed from lane;
+  if v_answer is not null then
+    perform buildlane_count(p_node, 'turn', v_pending, v_completed, v_failed);
+  end if;
+  return coalesce(v_answer, '[]'::json);
+end $$;
+
+-- Fails pending jobs without a run (cancelled, quarantined). The caller holds the lanes' locks.
+create function buildlane_fail_pending(p_node text, p_ids text[], p_failures jsonb[], p_at timestamptz) returns void language plpgsql as $$
+declare
+  v_chats text[];
+  v_count bigint;
+begin
+  with f as (
+    select * from unnest(p_ids, p_failures) as x (id, failure)
+  ), failed as (
+    update build_jobs j set status = 'failed', completed_at = greatest(p_at, j.started_at, j.created_at), failure = f.failure,
+      failure_code = f.failure ->> 'code', error = f.failure ->> 'message'
+    from f where j.id = f.id and j.status = 'pending'
+    returning j.id, j.chat_id, j.chat_seq, j.place, j.attempt, j.completed_at, j.failure
+  ), per_chat as (
+    select chat_id, count(*) as n from failed group by chat_id
+  ), lane as (
+    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n,
+      -- Out of line for the moment, or the lane would be idle with jobs: line_up follows at once.
+      head_id = null, head_rank = null, ready_at = null, turn_at = null, state = 'idle'
+    from per_chat p where l.chat_id = p.chat_id and l.owner is null and l.pending - p.n = 0
+    returning l.chat_id, l.event_tail, p.n
+  ), busy as (
+    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n
+    from per_chat p where l.chat_id = p.chat_id and not (l.owner is null and l.pending - p.n = 0)
+    returning l.chat_id, l.event_tail, p.n
+  ), tails as (
+    select * from lane union all select * from busy
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select f.chat_id, t.event_tail - t.n + row_number() over (partition by f.chat_id order by f.place), 'job.failed', f.id, f.chat_seq, 'failed', f.attempt, f.completed_at,
+      jsonb_strip_nulls(jsonb_build_object('failureCode', f.failure -> 'code', 'message', f.failure -> 'message', 'quarantined', f.failure -> 'quarantined'))
+    from failed f join tails t using (chat_id)
+  )
+  select array_agg(distinct chat_id), count(*) into v_chats, v_count from failed;
+  if v_chats is not null then
+    perform buildlane_line_up(v_chats, p_at);
+    perform buildlane_count(p_node, 'fail_pending', -v_count, 0, v_count);
+  end if;
+end $$;
+
+-- turn: ends attempts, then claims up to p_want lanes from the head of the line and starts their heads.
+create function buildlane_turn(p_node text, p_claim_id text, p_endings json, p_want integer, p_losses_max integer, p_lock_ms integer default null,
+  p_now double precision default null)
+returns json language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_endings buildlane_ending[];
+  v_settled json := '[]';
+  v_claims json := '[]';
+  v_more json;
+  v_at timestamptz;
+  v_left integer := p_want;
+  v_chats text[];
+  v_bad_ids text[];
+  v_bad_failures jsonb[];
+  v_started integer;
+begin
+  if p_lock_ms is not null then
+    perform set_config('lock_timeout', p_lock_ms::text, true);
+  end if;
+  if p_endings is not null then
+    select array_agg(e) into v_endings from json_populate_recordset(null::buildlane_ending, p_endings) e;
+    perform 1 from chat_lanes l where l.chat_id in (select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;
+    v_settled := buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+  end if;
+  -- After the settling took its time, so that a slot's attempts never overlap (P6).
+  v_at := buildlane_now(p_now);
+  if v_left <= 0
+    or (select paused_at is not null from queue_state)
+    or not exists (select 1 from build_nodes where id = p_node and lease_until > v_at) then
+    return json_build_object('settled', v_settled, 'claims', v_claims);
+  end if;
+
+  loop
+    select array_agg(w.chat_id order by w.turn_at, w.chat_id) into v_chats from (
+      select * from (
+        select * from (select chat_id, turn_at from chat_lanes where state = 'ready' order by turn_at, chat_id limit v_left for update skip locked) ready
+        union all
+        select * from (select chat_id, turn_at from chat_lanes where state = 'delayed' and ready_at <= v_at order by ready_at limit v_left for update skip locked) due
+      ) line order by turn_at, chat_id limit v_left
+    ) w;
+    exit when v_chats is null;
+
+    if exists (select 1 from code_crashes where quarantined_at is not null) then
+      select array_agg(j.id), array_agg(buildlane_failure(q.cause,
+          case when q.cause = 'node_lost' then 'This code was quarantined: the nodes that ran it were lost.' else 'This code was quarantined: it crashed its worker twice.' end, true))
+      into v_bad_ids, v_bad_failures
+      from chat_lanes l join build_jobs j on j.id = l.head_id join code_crashes q on q.code_hash = j.code_hash and q.quarantined_at is not null
+      where l.chat_id = any (v_chats);
+      if v_bad_ids is not null then
+        v_chats := array(select l.chat_id from chat_lanes l where l.chat_id = any (v_chats) and l.head_id <> all (v_bad_ids) order by l.turn_at, l.chat_id);
+        perform buildlane_fail_pending(p_node, v_bad_ids, v_bad_failures, v_at);
+      end if;
+    end if;
+
+    with l as (
+      select * from chat_lanes where chat_id = any (v_chats)
+    ), started as (
+      update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at),
+        owner = p_node, fence = l.fence + 1, claim_id = p_claim_id
+      from l where j.id = l.head_id and (j.status = 'pending') is true
+      returning j.id, j.chat_id, j.message_id, j.chat_seq, j.attempt, j.code, j.files, j.entry, j.options, j.priority, j.max_attempts, j.timeout_ms,
+        j.spent, j.strikes, j.fence, j.started_at, l.turn_at as waited_since
+    ), lane as (
+      update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, pending = l.pending - 1,
+        head_id = null, head_rank = null, ready_at = null, turn_at = null, event_tail = l.event_tail + 1
+      from started s where l.chat_id = s.chat_id
+      returning s.*, l.event_tail
+    ), events as (
+      insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+      select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, jsonb_build_object('nodeId', p_node, 'fence', s.fence)
+      from lane s
+    )
+    select json_agg(json_build_object('id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'attempt', attempt,
+        'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', priority, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms,
+        'spent', spent, 'strikes', strikes, 'fence', fence, 'startedAt', started_at) order by waited_since, chat_id), count(*)
+    into v_more, v_started from lane;
+
+    if v_started > 0 then
+      v_claims := case when v_left = p_want then v_more else (select json_agg(x) from (select json_array_elements(v_claims) as x union all select json_array_elements(v_more)) both_claims) end;
+      v_left := v_left - v_started;
+    end if;
+    -- Another round only when quarantined heads took places that the next in line may have.
+    exit when v_left <= 0 or v_bad_ids is null;
+    v_bad_ids := null;
+  end loop;
+
+  if v_left < p_want then
+    perform buildlane_count(p_node, 'turn', v_left - p_want, 0, 0);
+  end if;
+  return json_build_object('settled', v_settled, 'claims', v_claims);
+end $$;
+
+-- rescue: the lanes of nodes whose lease is over go back in line.
+create function buildlane_rescue(p_node text, p_limit integer, p_losses_max integer, p_now double precision default null) returns json language plpgsql as $$
+declare
+  v_at timestamptz := buildlane_now(p_now);
+  v_chats text[];
+  v_endings buildlane_ending[];
+begin
+  select array_agg(chat_id) into v_chats from (
+    select l.chat_id from chat_lanes l left join build_nodes n on n.id = l.owner
+    where l.owner is not null and l.owner <> p_node and (n.id is null or n.lease_until <= v_at)
+    order by l.chat_id limit p_limit for update of l skip locked
+  ) lost;
+  if v_chats is null then
+    return '[]'::json;
+  end if;
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0)::buildlane_ending)
+  into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
+  return buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+end $$;
+
+-- pulse: one statement that renews a node's lease and tells it what it must know.
+create function buildlane_pulse(p_node text, p_lease_ms double precision, p_slots integer, p_draining boolean, p_now double precision default null) returns json language plpgsql as $$
+declare
+  v_at timestamptz := buildlane_now(p_now);
+begin
+  insert into build_nodes as n (id, slots, draining, started_at, lease_until)
+  values (p_node, p_slots, p_draining, v_at, v_at + buildlane_ms(p_lease_ms))
+  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, lease_until = excluded.lease_until;
+  return json_build_object(
+    'held', (select coalesce(json_agg(json_build_object('chatId', l.chat_id, 'jobId', j.id, 'attempt', j.attempt, 'fence', l.fence, 'claimId', l.claim_id, 'cancelRequested', j.cancel_requested_at is not null)), '[]'::json)
+             from chat_lanes l join build_jobs j on j.chat_id = l.chat_id and j.status = 'running' where l.owner = p_node),
+    'queuePaused', (select paused_at is not null from queue_state),
+    'nextReadyInMs', (select extract(epoch from min(ready_at) - v_at) * 1000 from chat_lanes where state = 'delayed'),
+    'readyLanes', (select count(*) from (select 1 from chat_lanes where state = 'ready' limit 1000) some_ready),
+    'nextLeaseEndInMs', (select min(extract(epoch from coalesce(n.lease_until, v_at) - v_at) * 1000)
+                         from (select distinct owner from chat_lanes where owner is not null and owner <> p_node) o left join build_nodes n on n.id = o.owner),
+    'pending', (select coalesce(sum(pending), 0) from build_counters));
+end $$;
+
+create function buildlane_cancel(p_node text, p_id text, p_now double precision default null) returns json language plpgsql as $$
+declare
+  v_chat text;
+  v_job build_jobs%rowtype;
+  v_at timestamptz;
+begin
+  select chat_id into v_chat from build_jobs where id = p_id;
+  perform 1 from chat_lanes where chat_id = v_chat for update;
+  v_at := buildlane_now(p_now);
+  select * into v_job from build_jobs where id = p_id;
+  if v_job.id is null then
+    return json_build_object('kind', 'unknown');
+  elsif v_job.status = 'pending' then
+    perform buildlane_fail_pending(p_node, array[p_id], array[buildlane_failure('cancelled', 'Cancelled before it ran.', false)], v_at);
+    return json_build_object('kind', 'cancelled', 'chatId', v_chat);
+  elsif v_job.status = 'running' then
+    if v_job.cancel_requested_at is null then
+      update build_jobs set cancel_requested_at = v_at where id = p_id;
+      update chat_lanes set event_tail = event_tail + 1 where chat_id = v_chat;
+      insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)
+      select v_chat, event_tail, 'job.cancelRequested', v_job.id, v_job.chat_seq, 'running', v_job.attempt, greatest(v_at, v_job.started_at) from chat_lanes where chat_id = v_chat;
+    end if;
+    return json_build_object('kind', 'requested', 'chatId', v_chat, 'nodeId', v_job.owner);
+  elsif v_job.failure_code = 'cancelled' then
+    return json_build_object('kind', 'already');
+  end if;
+  return json_build_object('kind', 'final', 'status', v_job.status);
+end $$;
+
+create function buildlane_redrive(p_node text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql as $$
+declare
+  v_chat text;
+  v_at timestamptz;
+  v_job build_jobs%rowtype;
+  v_lane chat_lanes%rowtype;
+begin
+  select chat_id into v_chat from build_jobs where id = p_id;
+  perform 1 from chat_lanes where chat_id = v_chat for update;
+  v_at := buildlane_now(p_now);
+  select * into v_job from build_jobs where id = p_id;
+  if v_job.id is null then
+    return json_build_object('kind', 'unknown');
+  elsif v_job.status <> 'failed' then
+    return json_build_object('kind', 'notFailed', 'status', v_job.status);
+  end if;
+  update chat_lanes l set place_tail = l.place_tail + 1, event_tail = l.event_tail + 1, pending = l.pending + 1, accepted_at = greatest(l.accepted_at, v_at),
+    mixed = l.mixed or v_job.priority <> 0,
+    -- An idle lane must not be idle with a job, not even for a statement.
+    state = case when l.state = 'idle' then 'ready' else l.state end,
+    head_id = case when l.state = 'idle' then p_id else l.head_id end, head_rank = case when l.state = 'idle' then v_at else l.head_rank end,
+    ready_at = case when l.state = 'idle' then v_at else l.ready_at end, turn_at = case when l.state = 'idle' then v_at else l.turn_at end
+  where l.chat_id = v_chat returning * into v_lane;
+  update build_jobs set status = 'pending', place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms), run_at = v_at,
+    spent = 0, strikes = 0, node_losses = 0, completed_at = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null
+  where id = p_id returning * into v_job;
+  insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)
+  values (v_chat, v_lane.event_tail, 'job.redriven', p_id, v_job.chat_seq, 'pending', v_job.attempt, v_lane.accepted_at);
+  perform buildlane_line_up(array[v_chat], v_at);
+  perform buildlane_count(p_node, 'redrive', 1, 0, 0);
+  return json_build_object('kind', 'redriven', 'job', json_build_object('id', v_job.id, 'chatId', v_chat, 'messageId', v_job.message_id, 'chatSeq', v_job.chat_seq,
+    'status', 'pending', 'createdAt', v_job.created_at, 'queuePosition', buildlane_position(v_chat, v_job.rank, v_job.place)));
+end $$;
+
+create function buildlane_pause_chat(p_chat text, p_paused boolean, p_now double precision default null) returns boolean language plpgsql as $$
+declare
+  v_at timestamptz;
+  v_lane chat_lanes%rowtype;
+begin
+  perform 1 from chat_lanes where chat_id = p_chat for update;
+  v_at := buildlane_now(p_now);
+  select * into v_lane from chat_lanes where chat_id = p_chat;
+  if v_lane.chat_id is null then
+    return false;
+  end if;
+  if (v_lane.paused_at is not null) <> p_paused then
+    update chat_lanes set paused_at = case when p_paused then v_at end, event_tail = event_tail + 1 where chat_id = p_chat;
+    insert into job_events (chat_id, number, type, at) values (p_chat, v_lane.event_tail + 1, case when p_paused then 'chat.paused' else 'chat.resumed' end, v_at);
+    perform buildlane_line_up(array[p_chat], v_at);
+  end if;
+  return true;
+end $$;
+
+-- prune: finished jobs beyond age or count go, with their events; at most p_batch, and no lane that is busy now.
+create function buildlane_prune(p_age_ms double precision, p_keep bigint, p_key_ms double precision, p_batch integer, p_now double precision default null) returns json language plpgsql as $$
+declare
+  v_at timestamptz := buildlane_now(p_now);
+  v_before timestamptz := v_at - buildlane_ms(p_age_ms);
+  v_ids text[];
+  v_found bigint;
+begin
+  select greatest(v_before, (select completed_at from build_jobs where status in ('completed', 'failed') order by completed_at desc offset p_keep limit 1)) into v_before;
+  with candidates as (
+    select id, chat_id from build_jobs where status in ('completed', 'failed') and completed_at <= v_before order by completed_at limit p_batch
+  ), locked as (
+    select l.chat_id from chat_lanes l where l.chat_id in (select chat_id from candidates) order by l.chat_id for update skip locked
+  )
+  select (select count(*) from candidates), array_agg(c.id) into v_found, v_ids from candidates c join locked l using (chat_id);
+  if v_ids is not null then
+    with gone as (
+      delete from build_jobs where id = any (v_ids) and status in ('completed', 'failed') and completed_at <= v_before returning id
+    ), events as (
+      delete from job_events e using gone g where e.job_id = g.id returning e.chat_id, e.number
+    )
+    update chat_lanes l set event_floor = greatest(l.event_floor, f.number)
+    from (select chat_id, max(number) as number from events group by chat_id) f where l.chat_id = f.chat_id;
+  end if;
+  delete from idempotency_keys where (scope, key) in (select scope, key from idempotency_keys where created_at < v_at - buildlane_ms(p_key_ms) order by created_at limit p_batch);
+  -- The totals of dead nodes and of callers' own transactions live on in one row, so that rows do not grow with restarts.
+  with dead as (
+    delete from build_nodes n where n.lease_until < v_at - interval '1 minute' and not exists (select 1 from chat_lanes l where l.owner = n.id) returning n.id
+  ), folded as (
+    delete from build_counters c where c.node_id in (select id from dead) or c.verb like 'tx:%' returning c.pending, c.completed, c.failed
+  )
+  insert into build_counters as c (node_id, verb, pending, completed, failed)
+  select '', 'folded', sum(pending), sum(completed), sum(failed) from folded having count(*) > 0
+  on conflict (node_id, verb) do update set
+    pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed;
+  return json_build_object('jobs', coalesce(cardinality(v_ids), 0), 'more', v_found >= p_batch);
+end $$;

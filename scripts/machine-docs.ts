@@ -1,0 +1,76 @@
+/** Writes docs/machines.md from the machines themselves: a diagram of each and what its states mean. `npm run docs`. */
+import type { AnyStateMachine, AnyStateNode } from "xstate";
+import { chatMachine, jobMachine, supervisorMachine } from "../machines/index.js";
+
+const short = (node: AnyStateNode): string => node.path.join("_") || node.key;
+
+/** `xstate.after.timeLimit.job.running.building` → `after timeLimit`. */
+function eventName(type: string): string {
+  const after = /^xstate\.after\.([^.]+)\./.exec(type);
+  if (after) return `after ${after[1]}`;
+  const ended = /^xstate\.(done|error)\.actor\.(.+)$/.exec(type);
+  if (ended) return `${ended[2]} ${ended[1] === "done" ? "is done" : "crashes"}`;
+  return type;
+}
+
+const nameOf = (one: unknown): string => (typeof one === "string" ? one : ((one as { type?: string } | undefined)?.type ?? ""));
+
+interface Edge {
+  from: AnyStateNode;
+  to: AnyStateNode | null;
+  label: string;
+}
+
+function edges(node: AnyStateNode): Edge[] {
+  const own = [...node.transitions.values()].flat().concat(node.always ?? []);
+  return [
+    ...own.map((transition): Edge => {
+      const guard = nameOf(transition.guard);
+      const event = transition.eventType === "" ? "" : eventName(transition.eventType);
+      return { from: node, to: transition.target?.[0] ?? null, label: `${event}${guard ? ` [${guard}]` : ""}`.trim() };
+    }),
+    ...Object.values(node.states).flatMap(edges),
+  ];
+}
+
+function nested(node: AnyStateNode, indent: string): string[] {
+  const children = Object.values(node.states);
+  const initial = node.initial?.target?.[0];
+  return [
+    ...(initial ? [`${indent}[*] --> ${short(initial)}`] : []),
+    ...children.flatMap((child) =>
+      Object.keys(child.states).length > 0
+        ? [`${indent}state "${child.key}" as ${short(child)} {`, ...nested(child, `${indent}  `), `${indent}}`]
+        : [`${indent}state "${child.key}" as ${short(child)}`, ...(child.type === "final" ? [`${indent}${short(child)} --> [*]`] : [])],
+    ),
+  ];
+}
+
+function diagram(machine: AnyStateMachine): string {
+  const moves = edges(machine.root).filter((edge) => edge.to !== null && edge.from !== machine.root);
+  return ["stateDiagram-v2", ...nested(machine.root, "  "), ...moves.map(({ from, to, label }) => `  ${short(from)} --> ${short(to as AnyStateNode)}${label ? `: ${label}` : ""}`)].join("\n");
+}
+
+function table(node: AnyStateNode): string[] {
+  return Object.values(node.states).flatMap((child) => [`| \`${child.path.join(".")}\` | ${child.tags.join(", ")} | ${child.description ?? ""} |`, ...table(child)]);
+}
+
+function section(machine: AnyStateMachine): string {
+  const everywhere = edges(machine.root).filter((edge) => edge.from === machine.root).map((edge) => `\`${edge.label}\``);
+  return [
+    `## ${machine.id}`, "", machine.config.description ?? "", "", "```mermaid", diagram(machine), "```", "",
+    ...(everywhere.length > 0 ? [`In every state: ${everywhere.join(", ")}.`, ""] : []),
+    "| state | tags | meaning |", "| --- | --- | --- |", ...table(machine.root), "",
+  ].join("\n");
+}
+
+export const machineDocs = (): string =>
+  [
+    "# The machines",
+    "",
+    "Made from `machines/` by `npm run docs`; a test compares. Each file opens by itself in Stately's editor: paste it there, or import it from the repository.",
+    "",
+    section(supervisorMachine),
+    section(chatMachine),
+    section(jobMachine),
+  ].join("\n");

@@ -1,0 +1,89 @@
+/** The way in: requests become jobs, go to the store together with whatever arrives at the same moment, and are durable when the promise resolves. */
+import type { Clock } from "./clock.js";
+import { batchTooLarge, chatQueueFull, draining, idempotencyConflict, queueFull, rateLimited, validationFailed } from "./errors.js";
+import type { BuildRequest } from "./job.js";
+import { limits } from "./options.js";
+import type { QueueSettings } from "./options.js";
+import type { EnqueueOptions } from "./queue-api.js";
+import { isStorable, newJob, requestHash } from "./request.js";
+import { coalesce } from "./store/coalesce.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Store } from "./store/store.js";
+
+export interface Acceptance {
+  accept(requests: BuildRequest[], options: EnqueueOptions | undefined, many: boolean): Promise<{ jobs: Accepted[]; replayed: boolean }>;
+  idle(): Promise<void>;
+}
+
+interface Needs {
+  store: Store;
+  settings: QueueSettings;
+  clock: Clock;
+  isDraining(): boolean;
+  /** Milliseconds after which one pending job of a full chat, or of the full queue, will probably have gone. */
+  turnMs(): number;
+}
+
+/** Bytes of code, roughly, that one statement carries. */
+const batchBytesMax = 4 * 1024 * 1024;
+
+const bytesOf = ({ jobs }: AcceptGroup): number => jobs.reduce((sum, job) => sum + 500 + (job.code?.length ?? 0) + (job.files ? JSON.stringify(job.files).length : 0), 0);
+
+export function createAcceptance({ store, settings, clock, isDraining, turnMs }: Needs): Acceptance {
+  const acceptLimits: AcceptLimits = {
+    agingMs: settings.agingMs,
+    pendingPerChatMax: settings.maxPendingPerChat,
+    pendingMax: settings.maxPending,
+    rate: settings.rateLimit ? { burst: settings.rateLimit.burst, intervalMs: settings.rateLimit.intervalMs } : null,
+  };
+  const groups = coalesce<AcceptGroup, AcceptAnswer>({
+    send: (batch) => store.accept(batch, acceptLimits),
+    lanesOf: ({ jobs }) => [...new Set(jobs.map((job) => job.chatId))],
+    weightOf: bytesOf,
+    weightMax: batchBytesMax,
+    keyOf: ({ idempotency }) => idempotency && JSON.stringify([idempotency.scope, idempotency.key]),
+  });
+
+  /** What could never be accepted, however long one waits. */
+  function refuseImpossible(jobs: { chatId: string }[]): void {
+    if (jobs.length > settings.maxPending) throw batchTooLarge("jobs", settings.maxPending);
+    const perChat = new Map<string, number>();
+    for (const { chatId } of jobs) perChat.set(chatId, (perChat.get(chatId) ?? 0) + 1);
+    const most = Math.max(...perChat.values());
+    if (most > settings.maxPendingPerChat) throw batchTooLarge("jobs of one chat", settings.maxPendingPerChat);
+    if (settings.rateLimit && most > settings.rateLimit.burst) throw batchTooLarge("jobs of one chat", settings.rateLimit.burst);
+  }
+
+  function accepted(answer: AcceptAnswer, key: string | undefined): { jobs: Accepted[]; replayed: boolean } {
+    switch (answer.kind) {
+      case "accepted":
+      case "replayed":
+        return { jobs: answer.jobs, replayed: answer.kind === "replayed" };
+      case "chatQueueFull":
+        throw chatQueueFull(answer.chatId, settings.maxPendingPerChat, turnMs());
+      case "queueFull":
+        throw queueFull(settings.maxPending, turnMs());
+      case "rateLimited":
+        throw rateLimited(answer.chatId, settings.rateLimit?.text ?? "", answer.retryAfterMs);
+      case "idempotencyConflict":
+        throw idempotencyConflict(key ?? "");
+      default:
+        return answer satisfies never;
+    }
+  }
+
+  return {
+    async accept(requests, options, many) {
+      if (isDraining()) throw draining();
+      if (!Array.isArray(requests) || requests.length === 0) throw validationFailed([{ path: "/jobs", message: "Expected at least one job." }]);
+      if (requests.length > limits.batchJobsMax) throw batchTooLarge("jobs", limits.batchJobsMax);
+      const key = options?.idempotencyKey;
+      if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
+        throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
+      const jobs = requests.map((request, index) => newJob(request, settings, clock, many ? `/jobs/${index}` : ""));
+      refuseImpossible(jobs);
+      const idempotency = key === undefined ? null : { scope: "", key, requestHash: requestHash(requests) };
+      return accepted(await groups.add({ jobs, idempotency }), key);
+    },
+    idle: () => groups.idle(),
+  };
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+/** The command line. Data goes to stdout, talk to stderr; exit codes: 0 ok, 1 failed, 2 usage. */
+import { Command, CommanderError } from "commander";
+import { SettingsError } from "../errors.js";
+import { messageOf } from "../report.js";
+import { migrateCommand } from "./migrate.js";
+import { serveCommand } from "./serve.js";
+
+const program = new Command("buildlane")
+  .description("A build queue for AI chat products: every chat is a lane, strictly first in, first out.")
+  .exitOverride()
+  .showHelpAfterError("(see --help)")
+  .addCommand(serveCommand())
+  .addCommand(migrateCommand());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : 2;
+  } else {
+    process.stderr.write(`${error instanceof SettingsError ? error.message : messageOf(error)}\n`);
+    process.exitCode = error instanceof SettingsError ? 2 : 1;
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * The only file that reads time, sets timers, or makes chance and ids. Everything else gets a Clock, so a test or a
+ * simulation can put its own in place and replay a run from a seed.
+ */
+import { customAlphabet } from "nanoid";
+
+export interface Timer {
+  /** Stops it from firing; harmless when it fired already. */
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Wall-clock milliseconds since 1970. */
+  now(): number;
+  /** Milliseconds that never jump back; only differences mean anything. */
+  monotonic(): number;
+  /** Calls back once after `delayMs`. */
+  after(delayMs: number, callback: () => void): Timer;
+  /** A number in [0, 1). */
+  random(): number;
+  /** A new id, URL-safe, never given before. */
+  id(): string;
+  /** XState's shape of the same timers. */
+  readonly timers: { setTimeout(callback: () => void, delayMs: number): unknown; clearTimeout(handle: unknown): void };
+}
+
+// Without "-" and "_", so that an id can be double-clicked, and never looks like a flag on a command line.
+const makeId = customAlphabet("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", 21);
+
+/** `setTimeout` counts in 32 bits: a longer delay would fire at once. */
+const delayMsMax = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(delayMs, callback) {
+    const handle = setTimeout(callback, Math.min(Math.max(0, delayMs), delayMsMax));
+    return { cancel: () => clearTimeout(handle) };
+  },
+  random: () => Math.random(),
+  id: () => makeId(),
+  timers: {
+    setTimeout: (callback, delayMs) => setTimeout(callback, Math.min(delayMs, delayMsMax)),
+    clearTimeout: (handle) => clearTimeout(handle as NodeJS.Timeout),
+  },
+};
+
+/** Resolves after `delayMs` by the given clock. */
+export const sleep = (clock: Clock, delayMs: number): Promise<void> =>
+  new Promise((resolve) => void clock.after(delayMs, resolve));

@@ -1,0 +1,107 @@
+/**
+ * Every operating error: a stable code, an HTTP status, whether trying again may help, and a message made of facts
+ * that says what to do. A programmer's error is a plain Error (see `invariant`) and is not caught.
+ */
+
+export interface Issue {
+  /** JSON pointer into what was sent, such as `/chatId`. */
+  path: string;
+  message: string;
+}
+
+interface Shape {
+  status: number;
+  retryable: boolean;
+}
+
+/** The contract: clients switch on these codes. Listed in the API's documentation. */
+export const errorShapes = {
+  validation_failed: { status: 400, retryable: false },
+  invalid_json: { status: 400, retryable: false },
+  forbidden_host: { status: 403, retryable: false },
+  cross_site_refused: { status: 403, retryable: false },
+  not_found: { status: 404, retryable: false },
+  job_not_found: { status: 404, retryable: false },
+  method_not_allowed: { status: 405, retryable: false },
+  not_acceptable: { status: 406, retryable: false },
+  already_final: { status: 409, retryable: false },
+  not_failed: { status: 409, retryable: false },
+  no_output: { status: 409, retryable: true },
+  payload_too_large: { status: 413, retryable: false },
+  unsupported_media_type: { status: 415, retryable: false },
+  idempotency_conflict: { status: 422, retryable: false },
+  batch_too_large: { status: 422, retryable: false },
+  chat_queue_full: { status: 429, retryable: true },
+  rate_limited: { status: 429, retryable: true },
+  too_many_streams: { status: 429, retryable: true },
+  queue_full: { status: 503, retryable: true },
+  database_unavailable: { status: 503, retryable: true },
+  draining: { status: 503, retryable: true },
+  internal_error: { status: 500, retryable: true },
+} as const satisfies Record<string, Shape>;
+export type ErrorCode = keyof typeof errorShapes;
+
+export class BuildlaneError extends Error {
+  override readonly name = "BuildlaneError";
+  readonly code: ErrorCode;
+  readonly statusCode: number;
+  readonly retryable: boolean;
+  readonly issues: Issue[] | undefined;
+  /** Milliseconds after which another try makes sense. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ErrorCode, message: string, extra: { issues?: Issue[]; retryAfterMs?: number; cause?: unknown } = {}) {
+    super(message, extra.cause === undefined ? undefined : { cause: extra.cause });
+    this.code = code;
+    this.statusCode = errorShapes[code].status;
+    this.retryable = errorShapes[code].retryable;
+    this.issues = extra.issues;
+    this.retryAfterMs = extra.retryAfterMs;
+  }
+}
+
+export const validationFailed = (issues: Issue[]): BuildlaneError =>
+  new BuildlaneError("validation_failed", issues.map((issue) => `${issue.path || "/"}: ${issue.message}`).join("; "), { issues });
+
+export const jobNotFound = (id: string): BuildlaneError =>
+  new BuildlaneError("job_not_found", `There is no job ${id}. It may have been removed by the retention of old jobs.`);
+
+export const alreadyFinal = (id: string, status: string): BuildlaneError =>
+  new BuildlaneError("already_final", `Job ${id} is ${status} already; only pending and running jobs can be cancelled.`);
+
+export const notFailed = (id: string, status: string): BuildlaneError =>
+  new BuildlaneError("not_failed", `Job ${id} is ${status}; only failed jobs can be retried.`);
+
+export const chatQueueFull = (chatId: string, limit: number, retryAfterMs: number): BuildlaneError =>
+  new BuildlaneError("chat_queue_full", `Chat ${chatId} may have ${limit} pending jobs and would have more. Wait for some to finish, or cancel some.`, { retryAfterMs });
+
+export const queueFull = (limit: number, retryAfterMs: number): BuildlaneError =>
+  new BuildlaneError("queue_full", `The queue may hold ${limit} pending jobs and would hold more. Try again later.`, { retryAfterMs });
+
+export const rateLimited = (chatId: string, limit: string, retryAfterMs: number): BuildlaneError =>
+  new BuildlaneError("rate_limited", `Chat ${chatId} may submit ${limit}. Try again later.`, { retryAfterMs });
+
+export const batchTooLarge = (what: string, limit: number): BuildlaneError =>
+  new BuildlaneError("batch_too_large", `The batch has more ${what} than the limit of ${limit} allows at any time. Send smaller batches.`);
+
+export const idempotencyConflict = (key: string): BuildlaneError =>
+  new BuildlaneError("idempotency_conflict", `Idempotency key ${key} was used for another request. Use a new key for a new request.`);
+
+export const codeTooLarge = (bytes: number, limit: number): BuildlaneError =>
+  new BuildlaneError("payload_too_large", `The code has ${bytes} bytes; at most ${limit} are allowed.`);
+
+export const databaseUnavailable = (cause: unknown, retryAfterMs = 1000): BuildlaneError =>
+  new BuildlaneError("database_unavailable", "The database cannot be reached. Nothing was accepted; try again.", { retryAfterMs, cause });
+
+export const draining = (): BuildlaneError =>
+  new BuildlaneError("draining", "This node is stopping and accepts nothing more. Try again; another node or the next start will answer.", { retryAfterMs: 2000 });
+
+/** A setting that cannot be used; stops the start. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+}
+
+/** Something the code itself guarantees did not hold: a bug, never the caller's doing. */
+export function invariant(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Error(`Broken invariant: ${message}`);
+}

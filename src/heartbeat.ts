@@ -1,0 +1,189 @@
+/**
+ * A node's pulse: renews its lease, hears what it must know, and aims timers at what comes next, so that polling is the
+ * truth and hints only make it faster. A lease that could not be renewed in time ends here, by the monotonic clock.
+ */
+import type { SupervisorEvent } from "../machines/supervisor.machine.js";
+import type { Clock, Timer } from "./clock.js";
+import type { AtWork } from "./effects.js";
+import { messageOf } from "./report.js";
+import type { Reporter } from "./report.js";
+import type { PulseAnswer, Store } from "./store/store.js";
+import type { Turns } from "./turns.js";
+
+/** Longest time between two pulses; a lease outlives at least four. */
+const pulseMsMax = 750;
+/** Lanes that one rescue takes at most. */
+const rescueBatch = 200;
+
+export interface Heartbeat {
+  /** The first pulse: registers the node. Rejects when the database is away. */
+  start(): Promise<void>;
+  /** Pulses now rather than at its time. */
+  soon(): void;
+  /** Something will be ready in `delayMs`. */
+  wakeIn(delayMs: number): void;
+  /** Says that the node drains from now on. */
+  drain(): void;
+  stop(): Promise<void>;
+  readonly queuePaused: boolean;
+}
+
+interface Needs {
+  store: Store;
+  nodeId: string;
+  clock: Clock;
+  leaseMs: number;
+  slots: number;
+  nodeLossesMax: number;
+  turns: Turns;
+  atWork: ReadonlyMap<string, AtWork>;
+  tell(event: SupervisorEvent): void;
+  report: Reporter;
+}
+
+export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
+  const pulseMs = Math.min(pulseMsMax, leaseMs / 4);
+  let next: Timer | null = null;
+  let leaseEnd: Timer | null = null;
+  let wake: Timer | null = null;
+  let wakeAt = Number.POSITIVE_INFINITY;
+  let rescueTimer: Timer | null = null;
+  let beating: Promise<void> | null = null;
+  let stopped = false;
+  let draining = false;
+  let leaseLost = false;
+  let paused = false;
+  let away = false;
+  /** Good pulses in a row: after an outage a node renews first and takes over lapsed lanes only a heartbeat later. */
+  let good = 0;
+  /** Claims that the store says are ours and nobody here knows, as of the pulse before. */
+  let strangers = new Set<string>();
+
+  function wakeIn(delayMs: number): void {
+    const at = clock.monotonic() + delayMs;
+    if (stopped || at >= wakeAt) return;
+    wake?.cancel();
+    wakeAt = at;
+    wake = clock.after(delayMs, () => {
+      wakeAt = Number.POSITIVE_INFINITY;
+      tell({ type: "lanes.ready" });
+    });
+  }
+
+  async function rescue(): Promise<void> {
+    try {
+      const rescued = await store.rescue({ nodeId, nodeLossesMax, limit: rescueBatch });
+      if (rescued.length === 0) return;
+      report({ type: "lanes.rescued", jobs: rescued.length, chatIds: rescued.slice(0, 10).map((one) => one.chatId) });
+      for (const { chatId } of rescued) store.hint({ kind: "chat", chatId });
+      store.hint({ kind: "ready" });
+    } catch (error) {
+      report({ type: "database.away", verb: "rescue", error: messageOf(error) });
+    }
+  }
+
+  /** What the store says we hold, against what was at work here when the pulse was sent. */
+  function compare({ held }: PulseAnswer, building: Map<string, AtWork>): void {
+    const known = new Map(held.map((one) => [one.chatId, one]));
+    for (const [chatId, entry] of building) {
+      const still = atWork.get(chatId) === entry && !entry.settling;
+      if (still && known.get(chatId)?.claimId !== entry.claim.claimId) {
+        report({ type: "lane.lost", chatId, jobId: entry.claim.job.id, fence: entry.claim.fence });
+        tell({ type: "lane.lost", chatId });
+      }
+    }
+    const seen = new Set<string>();
+    for (const one of held) {
+      const entry = atWork.get(one.chatId);
+      if (entry?.claim.claimId === one.claimId) {
+        if (one.cancelRequested) tell({ type: "job.cancelRequested", chatId: one.chatId, jobId: one.jobId });
+        continue;
+      }
+      // A claim whose answer never came: seen twice, it is no turn in flight, and nobody works on it.
+      seen.add(one.claimId + one.chatId);
+      if (!strangers.has(one.claimId + one.chatId)) continue;
+      report({ type: "lane.returned", chatId: one.chatId, jobId: one.jobId, reason: "unknown" });
+      turns.settle(one, { kind: "released" }).catch(() => undefined);
+    }
+    strangers = seen;
+  }
+
+  function hear(answer: PulseAnswer, sentAt: number, building: Map<string, AtWork>): void {
+    good++;
+    leaseEnd?.cancel();
+    leaseEnd = clock.after(sentAt + leaseMs - clock.monotonic(), loseLease);
+    if (away) report({ type: "database.back" });
+    away = false;
+    if (leaseLost) {
+      leaseLost = false;
+      report({ type: "lease.renewed" });
+      tell({ type: "lease.renewed" });
+    }
+    if (answer.queuePaused !== paused) {
+      paused = answer.queuePaused;
+      report({ type: paused ? "queue.paused" : "queue.resumed" });
+      tell({ type: paused ? "queue.paused" : "queue.resumed" });
+    }
+    compare(answer, building);
+    if (answer.readyLanes > 0) tell({ type: "lanes.ready" });
+    if (answer.nextReadyInMs !== null) wakeIn(Math.max(0, answer.nextReadyInMs));
+    rescueTimer?.cancel();
+    if (answer.nextLeaseEndInMs !== null && good > 1) rescueTimer = clock.after(Math.max(0, answer.nextLeaseEndInMs) + 1, () => void rescue());
+  }
+
+  function loseLease(): void {
+    if (leaseLost || stopped) return;
+    leaseLost = true;
+    report({ type: "lease.lost", lanes: atWork.size });
+    tell({ type: "lease.lost" });
+  }
+
+  async function beat(): Promise<void> {
+    const sentAt = clock.monotonic();
+    const building = new Map([...atWork].filter(([, entry]) => !entry.settling));
+    try {
+      const answer = await store.pulse({ nodeId, leaseMs, slots, draining });
+      if (!stopped) hear(answer, sentAt, building);
+    } catch (error) {
+      good = 0;
+      if (!away) report({ type: "database.away", verb: "pulse", error: messageOf(error) });
+      away = true;
+      throw error;
+    }
+  }
+
+  function schedule(delayMs: number): void {
+    next?.cancel();
+    if (stopped) return;
+    next = clock.after(delayMs, () => {
+      beating = beat()
+        .catch(() => undefined)
+        .finally(() => {
+          beating = null;
+          schedule(pulseMs);
+        });
+    });
+  }
+
+  return {
+    async start() {
+      await beat();
+      schedule(pulseMs);
+    },
+    soon() {
+      if (!beating) schedule(0);
+    },
+    wakeIn,
+    drain() {
+      draining = true;
+    },
+    async stop() {
+      stopped = true;
+      for (const timer of [next, leaseEnd, wake, rescueTimer]) timer?.cancel();
+      await beating;
+    },
+    get queuePaused() {
+      return paused;
+    },
+  };
+}

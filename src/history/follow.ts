@@ -1,0 +1,42 @@
+/**
+ * A chat's or a job's events as an endless stream: what is stored after a number, then what comes. The numbers are the
+ * history's own, so a reader may leave off anywhere and go on from its last one, on any node and after any restart.
+ */
+import type { HistoryEvent } from "../job.js";
+import type { Store } from "../store/store.js";
+import type { Wakeups } from "./wakeups.js";
+
+const pageMax = 200;
+
+interface Which {
+  chatId: string;
+  jobId?: string | undefined;
+}
+
+/** Yields `reset` when events after `after` were removed by the retention, and goes on with what is left. */
+export async function* follow(
+  store: Store,
+  wakeups: Wakeups,
+  { chatId, jobId }: Which,
+  { after, signal }: { after?: number | undefined; signal: AbortSignal },
+): AsyncGenerator<HistoryEvent | "reset", void, undefined> {
+  const watch = wakeups.watch(chatId);
+  try {
+    let last = after ?? (jobId === undefined ? await store.eventStart(chatId) : 0);
+    let resumed = after !== undefined;
+    while (!signal.aborted) {
+      const { events, floor } = await store.events(chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
+      // After 0 all that is kept is wanted, so nothing is missed there.
+      if (resumed && last > 0 && last < floor) yield "reset";
+      resumed = true;
+      for (const event of events) {
+        if (signal.aborted) return;
+        last = event.number;
+        yield event;
+      }
+      if (events.length < pageMax) await watch.next(signal);
+    }
+  } finally {
+    watch.close();
+  }
+}

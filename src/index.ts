@@ -1,0 +1,15 @@
+/**
+ * Buildlane queues builds for AI chat products. Every chat is a lane: its builds run one at a time, in the order in
+ * which they were accepted, through retries, crashes and several nodes. No chat waits for another chat's build, and
+ * what was accepted is never lost.
+ */
+export { createBuildQueue } from "./queue.js";
+export type { BuildQueueOptions } from "./queue.js";
+export type { BuildQueue, ChatJobs, EnqueueOptions, QueueStats } from "./queue-api.js";
+export { BuildlaneError, SettingsError } from "./errors.js";
+export type { ErrorCode, Issue } from "./errors.js";
+export type { Run } from "./run.js";
+export type { Report } from "./report.js";
+export type {
+  AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, RunningJob,
+} from "./job.js";

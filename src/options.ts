@@ -1,0 +1,140 @@
+/**
+ * Every setting, once: its name as option (camelCase), as environment variable, its meaning, unit, default and limit.
+ * The service reads flags > environment > defaults; the module takes the same names as an object. Validated here.
+ */
+import { z } from "zod";
+import { SettingsError } from "./errors.js";
+
+const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const flag = z.union([z.boolean(), z.enum(["true", "false", "1", "0"]).transform((text) => text === "true" || text === "1")]);
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const day = 24 * 60 * 60 * 1000;
+
+/** `120/minute` → a burst of 120, refilled over a minute. */
+const rate = z.string().transform((text, context) => {
+  const match = /^(\d{1,6})\/(second|minute|hour)$/.exec(text);
+  const count = Number(match?.[1] ?? 0);
+  if (!match || count < 1) {
+    context.addIssue({ code: "custom", message: 'a count and a unit such as "120/minute" (second, minute or hour)' });
+    return z.NEVER;
+  }
+  const unitMs = { second: 1000, minute: 60_000, hour: 3_600_000 }[match[2] as "second" | "minute" | "hour"];
+  return { text, burst: count, intervalMs: unitMs / count };
+});
+
+/** `7d,100000` → age and count of finished jobs that are kept. */
+const retention = z.string().transform((text, context) => {
+  const match = /^(\d{1,5})([smhd]),(\d{1,9})$/.exec(text);
+  if (!match) {
+    context.addIssue({ code: "custom", message: 'an age and a count such as "7d,100000" (s, m, h or d)' });
+    return z.NEVER;
+  }
+  const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: day }[match[2] as "s" | "m" | "h" | "d"];
+  return { text, ageMs: Number(match[1]) * unitMs, count: Number(match[3]) };
+});
+
+interface Setting {
+  /** Environment variable. */
+  env: string;
+  schema: z.ZodType;
+  /** As text, the way a person would write it; undefined: unset. */
+  default: string | undefined;
+  meaning: string;
+  /** Only the service has it, not the module. */
+  service?: boolean;
+  /** Never shown in a message or by `config`. */
+  secret?: boolean;
+}
+const setting = <S extends z.ZodType>(shape: Omit<Setting, "schema"> & { schema: S }) => shape;
+
+export const settings = {
+  port: setting({ env: "PORT", schema: integer(0, 65_535), default: "3001", meaning: "Port to listen on; 0 takes a free one.", service: true }),
+  host: setting({ env: "HOST", schema: z.string().min(1), default: "127.0.0.1", meaning: "Address to listen on.", service: true }),
+  logLevel: setting({ env: "LOG_LEVEL", schema: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]), default: "info", meaning: "How much is logged.", service: true }),
+  databaseUrl: setting({ env: "DATABASE_URL", schema: z.string().regex(/^postgres(ql)?:\/\//, "a postgres:// address").optional(), default: undefined, meaning: "PostgreSQL to use; unset: the embedded database.", secret: true }),
+  dataDir: setting({ env: "BUILDLANE_DATA_DIR", schema: z.string().min(1), default: ".buildlane", meaning: "Folder of the embedded database." }),
+  concurrency: setting({ env: "BUILDLANE_CONCURRENCY", schema: integer(1, 1000), default: "3", meaning: "Slots of this node: builds that run at once." }),
+  buildTimeoutMs: setting({ env: "BUILDLANE_BUILD_TIMEOUT_MS", schema: integer(100, 3_600_000), default: "10000", meaning: "Wall-clock limit of one attempt, milliseconds." }),
+  maxAttempts: setting({ env: "BUILDLANE_MAX_ATTEMPTS", schema: integer(1, 25), default: "3", meaning: "Attempts of a job that may cost one." }),
+  retryBaseMs: setting({ env: "BUILDLANE_RETRY_BASE_MS", schema: integer(1, 3_600_000), default: "500", meaning: "Backoff before the second attempt, at most, milliseconds; doubles with each." }),
+  retryMaxMs: setting({ env: "BUILDLANE_RETRY_MAX_MS", schema: integer(1, 86_400_000), default: "30000", meaning: "Longest backoff, milliseconds." }),
+  leaseMs: setting({ env: "BUILDLANE_LEASE_MS", schema: integer(1000, 600_000), default: "4000", meaning: "How long a silent node keeps its lanes, milliseconds." }),
+  maxPendingPerChat: setting({ env: "BUILDLANE_MAX_PENDING_PER_CHAT", schema: integer(1, 10_000_000), default: "100", meaning: "Pending jobs of one chat." }),
+  maxPending: setting({ env: "BUILDLANE_MAX_PENDING", schema: integer(1, 1_000_000_000), default: "10000", meaning: "Pending jobs of the whole queue." }),
+  maxCodeBytes: setting({ env: "BUILDLANE_MAX_CODE_BYTES", schema: integer(1, 64 * MiB), default: String(MiB), meaning: "Bytes of code, all files together, as UTF-8." }),
+  maxBodyBytes: setting({ env: "BUILDLANE_MAX_BODY_BYTES", schema: integer(1 * KiB, 512 * MiB), default: String(8 * MiB), meaning: "Bytes of a request's body." }),
+  maxOutputBytes: setting({ env: "BUILDLANE_MAX_OUTPUT_BYTES", schema: integer(1 * KiB, 256 * MiB), default: String(8 * MiB), meaning: "Bytes of a build's output with its source map." }),
+  workerMemoryMb: setting({ env: "BUILDLANE_WORKER_MEMORY_MB", schema: integer(128, 65_536), default: "512", meaning: "Memory of one build process, MiB." }),
+  rateLimit: setting({ env: "BUILDLANE_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per chat, such as 120/minute; unset: no limit." }),
+  retention: setting({ env: "BUILDLANE_RETENTION", schema: retention, default: "7d,100000", meaning: "Age and count of finished jobs that are kept with their events." }),
+  agingMs: setting({ env: "BUILDLANE_AGING_MS", schema: integer(0, 86_400_000), default: "30000", meaning: "Head start that one step of priority is worth, milliseconds." }),
+  maxNodeLosses: setting({ env: "BUILDLANE_MAX_NODE_LOSSES", schema: integer(1, 1000), default: "5", meaning: "Nodes that one job may lose before it fails as node_lost." }),
+  drainMs: setting({ env: "BUILDLANE_DRAIN_MS", schema: integer(0, 3_600_000), default: "10000", meaning: "How long a stop waits for running builds, milliseconds." }),
+  allowedHosts: setting({ env: "BUILDLANE_ALLOWED_HOSTS", schema: z.string().transform((text) => text.split(",").map((host) => host.trim()).filter(Boolean)).optional(), default: undefined, meaning: "Host headers that are answered, comma-separated; loopback names always are.", service: true }),
+  insecure: setting({ env: "BUILDLANE_INSECURE", schema: flag, default: "false", meaning: "Allows another bind than loopback although nothing asks for a key.", service: true }),
+} as const;
+
+export type SettingName = keyof typeof settings;
+type Output<N extends SettingName> = z.output<(typeof settings)[N]["schema"]>;
+export type Settings = { [N in SettingName]: Output<N> };
+/** What the module takes: the settings of section 6 but those of the service, each optional. */
+export type QueueSettings = { [N in SettingName as (typeof settings)[N] extends { service: true } ? never : N]: Output<N> };
+export type QueueSettingsInput = { [N in keyof QueueSettings]?: z.input<(typeof settings)[N]["schema"]> | undefined };
+
+/** Kubernetes injects these for a Service named buildlane; the last two are the command line's own. */
+const notSettings = /^BUILDLANE_(PORT(_.*)?|SERVICE_.*|URL|API_KEY)$/;
+
+const describe = (name: string, schema: z.ZodType, value: unknown, secret: boolean): unknown => {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const expected = parsed.error.issues.map((issue) => issue.message).join("; ");
+  throw new SettingsError(`Expected ${name} to be valid (${expected}), got ${secret ? "a value that is not shown" : JSON.stringify(value)}.`);
+};
+
+/** Reads the service's settings: `flags` by option name, then `env`, then defaults. Throws SettingsError with the setting's name. */
+export function readSettings(env: Record<string, string | undefined>, flags: Partial<Record<SettingName, unknown>> = {}): Settings {
+  const known = new Set<string>(Object.values(settings).map((one) => one.env));
+  const unknown = Object.keys(env).filter((name) => name.startsWith("BUILDLANE_") && !known.has(name) && !notSettings.test(name));
+  if (unknown.length > 0) throw new SettingsError(`Unknown setting ${unknown.join(", ")}. Known are: ${[...known].sort().join(", ")}.`);
+  const read = (name: SettingName) => {
+    const { env: variable, schema, default: fallback, secret } = settings[name] as Setting;
+    const fromEnv = env[variable] === "" ? undefined : env[variable];
+    return flags[name] !== undefined
+      ? describe(`--${name}`, schema, flags[name], secret ?? false)
+      : describe(variable, schema, fromEnv ?? fallback, secret ?? false);
+  };
+  return Object.fromEntries((Object.keys(settings) as SettingName[]).map((name) => [name, read(name)])) as Settings;
+}
+
+/** The module's settings from an options object; unknown names are left to the caller to refuse. */
+export function queueSettings(input: QueueSettingsInput): QueueSettings {
+  const names = (Object.keys(settings) as SettingName[]).filter((name) => !(settings[name] as Setting).service) as (keyof QueueSettings)[];
+  return Object.fromEntries(
+    names.map((name) => {
+      const { schema, default: fallback, secret } = settings[name] as Setting;
+      return [name, describe(name, schema, (input as Record<string, unknown>)[name] ?? fallback, secret ?? false)];
+    }),
+  ) as QueueSettings;
+}
+
+/** Fixed limits that are not settings. Every list, text and number from outside has one. */
+export const limits = {
+  /** Bytes of chatId and messageId, URL-encoded. */
+  idBytesMax: 100,
+  batchJobsMax: 1000,
+  filesMax: 200,
+  filePathCharsMax: 200,
+  idempotencyKeyCharsMax: 200,
+  idempotencyMs: day,
+  delayMsMax: 30 * day,
+  waitSecondsMax: 30,
+  listLimitDefault: 50,
+  listLimitMax: 200,
+  priorityMax: 10,
+  diagnosticsMax: 20,
+  diagnosticTextCharsMax: 300,
+  diagnosticLineCharsMax: 200,
+  errorCharsMax: 16_000,
+  streamsMax: 1000,
+} as const;

@@ -1,0 +1,73 @@
+/** The queue as its users see it: the module's callers, the routes and the command line. `queue.ts` fulfils it. */
+import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job } from "./job.js";
+import type { CancelAnswer, ChatView, DeadLetterFilter, ListQuery, Output, StoreStats } from "./store/store.js";
+import type { QueueSettings } from "./options.js";
+
+export interface EnqueueOptions {
+  /** The same key and request answers with the same job for 24 hours; another request is refused. */
+  idempotencyKey?: string | undefined;
+}
+
+export interface QueueStats extends StoreStats {
+  slots: number;
+  concurrency: number;
+  draining: boolean;
+}
+
+/** Jobs of one chat by status, estimates added. */
+export type ChatJobs = { [K in keyof ChatView]: Job[] };
+
+export type CancelResult = Extract<CancelAnswer, { kind: "cancelled" | "requested" | "already" }>["kind"];
+
+export interface BuildQueue extends AsyncDisposable {
+  readonly settings: QueueSettings;
+
+  /** Durable when it resolves. Rejects with BuildlaneError: validation_failed, payload_too_large, chat_queue_full, queue_full, rate_limited, idempotency_conflict, database_unavailable, draining. */
+  enqueue(request: BuildRequest, options?: EnqueueOptions): Promise<AcceptedJob & { replayed: boolean }>;
+  /** All or nothing, in order; at most 1,000. Also batch_too_large. */
+  enqueueMany(requests: BuildRequest[], options?: EnqueueOptions): Promise<{ jobs: AcceptedJob[]; replayed: boolean }>;
+
+  /** Rejects with job_not_found. */
+  get(id: string): Promise<Job>;
+  output(id: string): Promise<Output>;
+  /** Resolves when the job is final, with the job. Rejects with job_not_found, or the signal's reason. */
+  waitFor(id: string, options?: { signal?: AbortSignal }): Promise<FinishedJob>;
+  chat(chatId: string, options?: { limit?: number; include?: { code: boolean; result: boolean } }): Promise<ChatJobs>;
+  list(query: ListQuery): Promise<{ jobs: Job[]; nextCursor: string | null }>;
+  stats(): Promise<QueueStats>;
+
+  /** `requested`: it runs and is being stopped. Rejects with job_not_found, already_final. */
+  cancel(id: string): Promise<CancelResult>;
+  /** Puts a failed job at the tail of its chat again. Rejects with job_not_found, not_failed. */
+  retry(id: string): Promise<AcceptedJob>;
+  deadLetters: {
+    count(filter: DeadLetterFilter): Promise<number>;
+    /** Redrives at most `limit`; how many were. */
+    redrive(filter: DeadLetterFilter, limit: number): Promise<number>;
+    discard(filter: DeadLetterFilter, limit: number): Promise<number>;
+  };
+
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  pauseChat(chatId: string): Promise<boolean>;
+  resumeChat(chatId: string): Promise<boolean>;
+
+  /**
+   * The chat's events after number `after`, then live ones as they come, until the signal aborts. `reset` when
+   * numbers after `after` were removed already. Without `after`, starts as DESIGN says for jobs and chats.
+   */
+  events(which: { chatId: string; jobId?: string | undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<HistoryEvent | "reset">;
+  /** The chat of a job. Rejects with job_not_found. */
+  chatOf(jobId: string): Promise<string>;
+
+  /** Whether the node can accept: database reachable, not draining. */
+  ready(): Promise<{ ready: boolean; draining: boolean; database: boolean }>;
+  /** Whether this node stops. */
+  readonly draining: boolean;
+  /** Counts for /metrics that only this node knows. */
+  readonly counters: Readonly<Record<string, number>>;
+  /** Accepts and claims nothing more, waits for running builds, gives back what is left. Reads still work. Safe to call twice. */
+  drain(): Promise<void>;
+  /** Drains, then closes the store. Safe to call twice. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,132 @@
+/**
+ * What a caller asks for, checked and filled in: a request becomes a NewJob with every default in place. The one place
+ * that knows what a valid request is; the routes' schemas describe the same to clients.
+ */
+import { createHash } from "node:crypto";
+import type { Clock } from "./clock.js";
+import { codeTooLarge, validationFailed } from "./errors.js";
+import type { Issue } from "./errors.js";
+import { loaders } from "./job.js";
+import type { BuildOptions, BuildRequest } from "./job.js";
+import { limits } from "./options.js";
+import type { QueueSettings } from "./options.js";
+import type { NewJob } from "./store/store.js";
+
+/** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
+export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
+
+/** Bytes of an id as it stands in a URL. */
+export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeURIComponent(text).length : Number.POSITIVE_INFINITY);
+
+type Check = (path: string, value: unknown) => string | null;
+
+const id: Check = (_, value) =>
+  typeof value === "string" && value.length > 0 && isStorable(value) && urlBytes(value) <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes when URL-encoded, without NUL and lone surrogates.`;
+const source: Check = (_, value) => (typeof value === "string" && isStorable(value) ? null : "Expected text without NUL and lone surrogates.");
+const integer = (min: number, max: number): Check => (_, value) =>
+  value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}.`;
+
+const optionChecks: Record<keyof BuildOptions, (value: unknown) => boolean> = {
+  loader: (value) => loaders.includes(value as never),
+  format: (value) => value === "esm",
+  minify: (value) => typeof value === "boolean",
+  sourcemap: (value) => typeof value === "boolean",
+  target: (value) => typeof value === "string" && /^[a-z0-9.,]{1,100}$/i.test(value),
+  jsx: (value) => ["automatic", "transform", "preserve"].includes(value as string),
+};
+
+function optionIssues(options: unknown): Issue[] {
+  if (options === undefined) return [];
+  if (typeof options !== "object" || options === null || Array.isArray(options)) return [{ path: "/options", message: "Expected an object." }];
+  return Object.entries(options).flatMap(([name, value]): Issue[] => {
+    const check = Object.hasOwn(optionChecks, name) ? optionChecks[name as keyof BuildOptions] : undefined;
+    if (!check) return [{ path: `/options/${name}`, message: `Unknown option; known are ${Object.keys(optionChecks).join(", ")}.` }];
+    return value === undefined || check(value) ? [] : [{ path: `/options/${name}`, message: "Not a value that this option takes." }];
+  });
+}
+
+/** JSON pointer escapes. */
+const pointer = (name: string): string => name.replaceAll("~", "~0").replaceAll("/", "~1");
+
+function sourceIssues(request: BuildRequest): Issue[] {
+  const { code, files, entry } = request as { code?: unknown; files?: unknown; entry?: unknown };
+  if (files === undefined) {
+    if (entry !== undefined) return [{ path: "/entry", message: "Expected files beside entry." }];
+    const wrong = source("/code", code);
+    return wrong ? [{ path: "/code", message: wrong }] : [];
+  }
+  if (code !== undefined) return [{ path: "/files", message: "Expected either code, or files with an entry, not both." }];
+  if (typeof files !== "object" || files === null || Array.isArray(files)) return [{ path: "/files", message: "Expected an object of paths to text." }];
+  const names = Object.keys(files);
+  const issues: Issue[] = [];
+  if (names.length === 0 || names.length > limits.filesMax) issues.push({ path: "/files", message: `Expected 1 to ${limits.filesMax} files.` });
+  for (const [name, text] of Object.entries(files).slice(0, limits.filesMax)) {
+    const plain = name.length <= limits.filePathCharsMax && isStorable(name) && /^[^/\\:#?]+(\/[^/\\:#?]+)*$/.test(name) && !name.split("/").some((part) => part === "." || part === "..");
+    if (!plain) issues.push({ path: `/files/${pointer(name)}`, message: `Expected a relative path of at most ${limits.filePathCharsMax} characters, without "." and ".." parts.` });
+    const wrong = source(name, text);
+    if (wrong) issues.push({ path: `/files/${pointer(name)}`, message: wrong });
+  }
+  if (typeof entry !== "string" || !Object.hasOwn(files, entry)) issues.push({ path: "/entry", message: "Expected the path of one of the files." });
+  return issues;
+}
+
+const known = new Set(["chatId", "messageId", "code", "files", "entry", "options", "priority", "maxAttempts", "timeoutMs", "delayMs"]);
+
+function requestIssues(request: BuildRequest): Issue[] {
+  if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: "Expected an object." }];
+  const field = (path: string, value: unknown, check: Check): Issue[] => {
+    const message = check(path, value);
+    return message ? [{ path, message }] : [];
+  };
+  return [
+    ...Object.keys(request).filter((name) => !known.has(name)).map((name) => ({ path: `/${pointer(name)}`, message: "Unknown field." })),
+    ...field("/chatId", request.chatId, id),
+    ...field("/messageId", request.messageId, id),
+    ...sourceIssues(request),
+    ...optionIssues(request.options),
+    ...field("/priority", request.priority, integer(-limits.priorityMax, limits.priorityMax)),
+    ...field("/maxAttempts", request.maxAttempts, integer(1, 25)),
+    ...field("/timeoutMs", request.timeoutMs, integer(100, 3_600_000)),
+    ...field("/delayMs", request.delayMs, integer(0, limits.delayMsMax)),
+  ];
+}
+
+function sourceBytes({ code, files }: BuildRequest): number {
+  const texts = files ? Object.values(files) : [code ?? ""];
+  return texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+}
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+/** What makes two builds the same. */
+function hashOf({ code, files, entry, options }: BuildRequest): string {
+  const sorted = files ? Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)) : null;
+  const chosen = Object.entries(options ?? {}).filter(([, value]) => value !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
+  return sha256(JSON.stringify([code ?? null, sorted, entry ?? null, chosen]));
+}
+
+/** What makes two requests under one idempotency key the same. */
+export const requestHash = (requests: BuildRequest[]): string =>
+  sha256(JSON.stringify(requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0])));
+
+/** Throws BuildlaneError: validation_failed with every issue, payload_too_large. `at` is the path of the request in what was sent. */
+export function newJob(request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {
+  const issues = requestIssues(request);
+  if (issues.length > 0) throw validationFailed(issues.map(({ path, message }) => ({ path: at + path, message })));
+  const bytes = sourceBytes(request);
+  if (bytes > settings.maxCodeBytes) throw codeTooLarge(bytes, settings.maxCodeBytes);
+  return {
+    id: clock.id(),
+    chatId: request.chatId,
+    messageId: request.messageId,
+    code: request.code ?? null,
+    files: request.files ?? null,
+    entry: request.entry ?? null,
+    options: request.options ?? {},
+    codeHash: hashOf(request),
+    priority: request.priority ?? 0,
+    maxAttempts: request.maxAttempts ?? settings.maxAttempts,
+    timeoutMs: request.timeoutMs ?? settings.buildTimeoutMs,
+    delayMs: request.delayMs ?? 0,
+  };
+}

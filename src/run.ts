@@ -1,0 +1,30 @@
+/** A caller's own `run` in the place of the build: the same queue for any kind of job. */
+import type { Outcome, RunnableJob, Runner } from "./job.js";
+import { messageOf } from "./report.js";
+
+/** Gets the claimed job; what it returns becomes the job's result (a text as it is, anything else as JSON). Throwing fails the attempt; an error with `retryable: false` is not tried again. */
+export type Run = (job: RunnableJob, context: { signal: AbortSignal; attempt: number }) => unknown;
+
+const asText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
+
+/** The Runner of a caller's function. */
+export function ownRunner(run: Run, outputBytesMax: number): Runner {
+  return {
+    start: async () => {},
+    stop: async () => {},
+    async run(job, context): Promise<Outcome> {
+      try {
+        const result = asText(await run(job, context));
+        const bytes = Buffer.byteLength(result);
+        if (bytes <= outputBytesMax) return { kind: "built", result, sourceMap: null, warnings: [], externals: [] };
+        const message = `The result has ${bytes} bytes; at most ${outputBytesMax} are kept.`;
+        return { kind: "failed", failure: { code: "output_too_large", message, retryable: false, diagnostics: [] }, error: message };
+      } catch (error) {
+        if (context.signal.aborted) throw error;
+        const message = messageOf(error);
+        const retryable = (error as { retryable?: unknown } | null)?.retryable !== false;
+        return { kind: "failed", failure: { code: "run_failed", message, retryable, diagnostics: [] }, error: message };
+      }
+    },
+  };
+}

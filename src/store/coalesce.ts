@@ -1,0 +1,143 @@
+/**
+ * Gathers what arrives together into one statement: one call in flight, the next batch gathers meanwhile. No sleep and
+ * no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
+ * their lane's order and few at a time, and further items of stuck lanes follow them; all other lanes go on.
+ */
+import { ContendedError } from "./store.js";
+
+export interface Coalescer<T, R> {
+  /** Sends an item with the next batch. */
+  add(item: T): Promise<R>;
+  /** Sends the next batch even when it is empty. */
+  nudge(): void;
+  /** Resolves when nothing is in flight and nothing waits. */
+  idle(): Promise<void>;
+}
+
+interface Shape<T, R> {
+  /** One result for each item, in order. `alone`: the item was contended in a batch. May be called with no items by `nudge`. */
+  send(items: T[], alone: boolean): Promise<R[]>;
+  /** The lanes that an item must lock. */
+  lanesOf(item: T): string[];
+  /** What an item counts against `weightMax` of a batch. */
+  weightOf(item: T): number;
+  weightMax: number;
+  /** Items with the same key never share a batch. */
+  keyOf?(item: T): string | null;
+}
+
+interface Waiting<T, R> {
+  item: T;
+  resolve(result: R): void;
+  reject(error: unknown): void;
+}
+
+/** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
+const aloneMax = 3;
+
+export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf }: Shape<T, R>): Coalescer<T, R> {
+  let waiting: Waiting<T, R>[] = [];
+  let nudged = false;
+  let flying = false;
+  /** Per stuck lane, the last of its lone items. */
+  const stuck = new Map<string, Promise<void>>();
+  let aloneRunning = 0;
+  const aloneQueue: (() => void)[] = [];
+  let quiet: (() => void)[] = [];
+
+  function takeBatch(): Waiting<T, R>[] {
+    const batch: Waiting<T, R>[] = [];
+    const keys = new Set<string>();
+    let weight = 0;
+    const rest: Waiting<T, R>[] = [];
+    let closed = false;
+    for (const one of waiting) {
+      const key = keyOf?.(one.item) ?? null;
+      weight += weightOf(one.item);
+      // The first always fits; once one does not, the later ones wait too, so that order is kept.
+      closed ||= (batch.length > 0 && weight > weightMax) || (key !== null && keys.has(key));
+      if (closed) rest.push(one);
+      else {
+        if (key !== null) keys.add(key);
+        batch.push(one);
+      }
+    }
+    waiting = rest;
+    return batch;
+  }
+
+  async function fly(): Promise<void> {
+    // One turn of the event loop's microtasks, so that what was added together goes out together.
+    await Promise.resolve();
+    while (waiting.length > 0 || nudged) {
+      nudged = false;
+      const batch = takeBatch();
+      try {
+        const results = await send(batch.map((one) => one.item), false);
+        batch.forEach((one, index) => one.resolve(results[index] as R));
+      } catch (error) {
+        if (error instanceof ContendedError) batch.forEach(goAlone);
+        else batch.forEach((one) => one.reject(error));
+      }
+    }
+    flying = false;
+    settleQuiet();
+  }
+
+  function goAlone(one: Waiting<T, R>): void {
+    const lanes = lanesOf(one.item);
+    const before = lanes.map((lane) => stuck.get(lane));
+    const done = Promise.all(before).then(async () => {
+      if (aloneRunning >= aloneMax) await new Promise<void>((resolve) => aloneQueue.push(resolve));
+      aloneRunning++;
+      try {
+        const [result] = await send([one.item], true);
+        one.resolve(result as R);
+      } catch (error) {
+        one.reject(error);
+      } finally {
+        aloneRunning--;
+        aloneQueue.shift()?.();
+      }
+    });
+    for (const lane of lanes) stuck.set(lane, done);
+    void done.then(() => {
+      for (const lane of lanes) if (stuck.get(lane) === done) stuck.delete(lane);
+      settleQuiet();
+    });
+  }
+
+  function start(): void {
+    if (flying) return;
+    flying = true;
+    void fly();
+  }
+
+  function settleQuiet(): void {
+    if (flying || waiting.length > 0 || stuck.size > 0) return;
+    const told = quiet;
+    quiet = [];
+    told.forEach((tell) => tell());
+  }
+
+  return {
+    add: (item) =>
+      new Promise<R>((resolve, reject) => {
+        const one = { item, resolve, reject };
+        if (stuck.size > 0 && lanesOf(item).some((lane) => stuck.has(lane))) goAlone(one);
+        else {
+          waiting.push(one);
+          start();
+        }
+      }),
+    nudge() {
+      nudged = true;
+      start();
+    },
+    idle: () =>
+      new Promise((resolve) => {
+        quiet.push(resolve);
+        settleQuiet();
+      }),
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * The tables as Drizzle sees them, for reading. `migrations/` is the truth; a test compares the two. What the columns
+ * mean is told at the head of migrations/0001_tables.sql.
+ */
+import { bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp } from "drizzle-orm/pg-core";
+import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, JobStatus } from "../job.js";
+
+const number = (name: string) => bigint(name, { mode: "number" });
+const time = (name: string) => timestamp(name, { withTimezone: true, mode: "date" });
+
+export const buildNodes = pgTable("build_nodes", {
+  id: text("id").primaryKey(),
+  slots: integer("slots").notNull(),
+  draining: boolean("draining").notNull().default(false),
+  startedAt: time("started_at").notNull(),
+  leaseUntil: time("lease_until").notNull(),
+});
+
+export const chatLanes = pgTable("chat_lanes", {
+  chatId: text("chat_id").primaryKey(),
+  tail: number("tail").notNull().default(0),
+  placeTail: number("place_tail").notNull().default(0),
+  eventTail: number("event_tail").notNull().default(0),
+  eventFloor: number("event_floor").notNull().default(0),
+  pending: integer("pending").notNull().default(0),
+  mixed: boolean("mixed").notNull().default(false),
+  acceptedAt: time("accepted_at").notNull(),
+  settledAt: time("settled_at"),
+  rateAt: time("rate_at"),
+  pausedAt: time("paused_at"),
+  state: text("state").$type<"idle" | "ready" | "delayed" | "paused" | "running">().notNull().default("idle"),
+  headId: text("head_id"),
+  headRank: time("head_rank"),
+  readyAt: time("ready_at"),
+  turnAt: time("turn_at"),
+  owner: text("owner"),
+  fence: number("fence").notNull().default(0),
+  claimId: text("claim_id"),
+});
+
+export const buildJobs = pgTable("build_jobs", {
+  id: text("id").primaryKey(),
+  chatId: text("chat_id").notNull(),
+  chatSeq: number("chat_seq").notNull(),
+  place: number("place").notNull(),
+  rank: time("rank").notNull(),
+  messageId: text("message_id").notNull(),
+  code: text("code"),
+  files: jsonb("files").$type<Record<string, string>>(),
+  entry: text("entry"),
+  options: jsonb("options").$type<BuildOptions>().notNull(),
+  codeHash: text("code_hash").notNull(),
+  priority: smallint("priority").notNull(),
+  status: text("status").$type<JobStatus>().notNull().default("pending"),
+  attempt: integer("attempt").notNull().default(0),
+  spent: integer("spent").notNull().default(0),
+  strikes: integer("strikes").notNull().default(0),
+  nodeLosses: integer("node_losses").notNull().default(0),
+  maxAttempts: integer("max_attempts").notNull(),
+  timeoutMs: integer("timeout_ms").notNull(),
+  runAt: time("run_at").notNull(),
+  createdAt: time("created_at").notNull(),
+  startedAt: time("started_at"),
+  completedAt: time("completed_at"),
+  cancelRequestedAt: time("cancel_requested_at"),
+  discardedAt: time("discarded_at"),
+  owner: text("owner"),
+  fence: number("fence"),
+  claimId: text("claim_id"),
+  result: text("result"),
+  sourceMap: text("source_map"),
+  warnings: jsonb("warnings").$type<Diagnostic[]>(),
+  externals: jsonb("externals").$type<string[]>(),
+  error: text("error"),
+  failure: jsonb("failure").$type<Failure>(),
+  failureCode: text("failure_code").$type<FailureCode>(),
+  supersededBy: text("superseded_by"),
+});
+
+export const jobEvents = pgTable(
+  "job_events",
+  {
+    chatId: text("chat_id").notNull(),
+    number: number("number").notNull(),
+    type: text("type").$type<EventType>().notNull(),
+    jobId: text("job_id"),
+    chatSeq: number("chat_seq"),
+    status: text("status").$type<JobStatus>(),
+    attempt: integer("attempt"),
+    at: time("at").notNull(),
+    data: jsonb("data").$type<Record<string, unknown>>().notNull().default({}),
+  },
+  (table) => [primaryKey({ columns: [table.chatId, table.number] })],
+);
+
+export const idempotencyKeys = pgTable(
+  "idempotency_keys",
+  {
+    scope: text("scope").notNull(),
+    key: text("key").notNull(),
+    requestHash: text("request_hash").notNull(),
+    jobIds: text("job_ids").array().notNull(),
+    createdAt: time("created_at").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.scope, table.key] })],
+);
+
+export const codeCrashes = pgTable("code_crashes", {
+  codeHash: text("code_hash").primaryKey(),
+  crashes: integer("crashes").notNull(),
+  cause: text("cause").$type<FailureCode>().notNull(),
+  quarantinedAt: time("quarantined_at"),
+});
+
+export const buildCounters = pgTable(
+  "build_counters",
+  {
+    nodeId: text("node_id").notNull(),
+    verb: text("verb").notNull(),
+    pending: number("pending").notNull().default(0),
+    completed: number("completed").notNull().default(0),
+    failed: number("failed").notNull().default(0),
+  },
+  (table) => [primaryKey({ columns: [table.nodeId, table.verb] })],
+);
+
+export const queueState = pgTable("queue_state", {
+  id: boolean("id").primaryKey().default(true),
+  pausedAt: time("paused_at"),
+});

@@ -1,0 +1,29 @@
+/** The SQL store: verbs, reads and figures over one database, and the hints between its users. */
+import type { Clock } from "../../clock.js";
+import type { Hint, Store } from "../store.js";
+import type { Database } from "./database.js";
+import { sqlReads } from "./reads.js";
+import { sqlStats } from "./stats.js";
+import { sqlVerbs } from "./verbs.js";
+
+/** `nodeId` names the running totals that this store's writes go to. */
+export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: string; clock: Clock }): Store {
+  const listeners = new Set<(hint: Hint) => void>();
+  const tell = (hint: Hint) => listeners.forEach((listener) => listener(hint));
+  database.onNotify(tell);
+  return {
+    kind: database.kind,
+    ...sqlVerbs(database, nodeId, clock),
+    ...sqlReads(database, clock),
+    ...sqlStats(database),
+    hint(hint) {
+      tell(hint);
+      database.notify([hint]);
+    },
+    onHint(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    close: () => database.close(),
+  };
+}

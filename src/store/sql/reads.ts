@@ -1,0 +1,173 @@
+/** The store's reads over SQL: one job, a chat, lists, events. None takes a lock; what they say was true together. */
+import { and, asc, desc, eq, getTableColumns, gt, gte, inArray, isNull, lte, notInArray, sql } from "drizzle-orm";
+import type { SQL } from "drizzle-orm";
+import type { Clock } from "../../clock.js";
+import { validationFailed } from "../../errors.js";
+import type { HistoryEvent } from "../../job.js";
+import { buildJobs, chatLanes, jobEvents } from "../schema.js";
+import type { DeadLetterFilter, ListQuery, Store, StoredJob } from "../store.js";
+import { reaching } from "./database.js";
+import type { Database } from "./database.js";
+import { toEvent, toJob } from "./rows.js";
+
+type Reads = Pick<Store, "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "discard" | "ping">;
+type Include = { code: boolean; result: boolean };
+
+const finished = ["completed", "failed"] as const;
+const notLetters = ["cancelled", "superseded"] as const;
+
+/** Columns of a job; large ones only on demand, the source map never. */
+function jobColumns(include: Include) {
+  const { result, code, files, sourceMap: _never, ...rest } = getTableColumns(buildJobs);
+  const nothing = sql<null>`null`;
+  return {
+    ...rest,
+    code: include.code ? code : nothing,
+    files: include.code ? files : nothing,
+    result: include.result ? result : nothing,
+    position: sql<number>`case when ${buildJobs.status} = 'pending' then buildlane_position(${buildJobs.chatId}, ${buildJobs.rank}, ${buildJobs.place}) else 0 end`.mapWith(Number),
+    chatPaused: sql<boolean>`exists (select 1 from chat_lanes l where l.chat_id = ${buildJobs.chatId} and l.paused_at is not null)`,
+  };
+}
+
+const deadLetters = (filter: DeadLetterFilter): SQL | undefined =>
+  and(
+    eq(buildJobs.status, "failed"),
+    notInArray(buildJobs.failureCode, [...notLetters]),
+    isNull(buildJobs.discardedAt),
+    filter.ids && inArray(buildJobs.id, filter.ids),
+    filter.chatId === undefined ? undefined : eq(buildJobs.chatId, filter.chatId),
+    filter.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${filter.failureCode}`,
+  );
+
+/** Opaque to callers: creation time with all its digits, and id. */
+const encodeCursor = (at: string, id: string): string => Buffer.from(JSON.stringify([at, id])).toString("base64url");
+function decodeCursor(cursor: string): [string, string] {
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
+    if (Array.isArray(parsed) && parsed.length === 2 && parsed.every((part) => typeof part === "string") && !Number.isNaN(Date.parse(String(parsed[0])))) return parsed as [string, string];
+  } catch {
+    // Falls through to the same answer as a well-formed cursor of something else.
+  }
+  throw validationFailed([{ path: "/cursor", message: "Expected a cursor from the page before." }]);
+}
+
+export function sqlReads({ orm }: Database, clock: Clock): Reads {
+  const eventsOf = async (ids: string[]): Promise<Map<string, HistoryEvent[]>> => {
+    const found = new Map<string, HistoryEvent[]>(ids.map((id) => [id, []]));
+    if (ids.length === 0) return found;
+    const rows = await orm.select().from(jobEvents).where(inArray(jobEvents.jobId, ids)).orderBy(asc(jobEvents.number));
+    for (const row of rows) found.get(row.jobId as string)?.push(toEvent(row));
+    return found;
+  };
+  async function jobs(where: SQL | undefined, order: SQL[], limit: number, include: Include): Promise<(StoredJob & { cursorAt: string })[]> {
+    const rows = await orm
+      .select({ ...jobColumns(include), cursorAt: sql<string>`${buildJobs.createdAt}::text` })
+      .from(buildJobs)
+      .where(where)
+      .orderBy(...order)
+      .limit(limit);
+    const events = await eventsOf(rows.map((row) => row.id));
+    const now = clock.now();
+    return rows.map((row) => ({ ...toJob(row, events.get(row.id) ?? [], now), cursorAt: row.cursorAt }));
+  }
+  const without = ({ cursorAt: _cursor, ...job }: StoredJob & { cursorAt: string }): StoredJob => job as StoredJob;
+
+  return {
+    get: (jobId) =>
+      reaching(async () => {
+        const [job] = await jobs(eq(buildJobs.id, jobId), [], 1, { code: true, result: true });
+        return job ? without(job) : null;
+      }),
+
+    output: (jobId) =>
+      reaching(async () => {
+        const [row] = await orm.select({ status: buildJobs.status, result: buildJobs.result, sourceMap: buildJobs.sourceMap }).from(buildJobs).where(eq(buildJobs.id, jobId));
+        return row ?? null;
+      }),
+
+    chat: (chatId, limit, include) =>
+      reaching(async () => {
+        const of = (status: StoredJob["status"]) => and(eq(buildJobs.chatId, chatId), eq(buildJobs.status, status));
+        const newest = [desc(buildJobs.completedAt), desc(buildJobs.chatSeq)];
+        const [pending, running, completed, failed] = await Promise.all([
+          jobs(of("pending"), [asc(buildJobs.rank), asc(buildJobs.place)], limit, include),
+          jobs(of("running"), [], limit, include),
+          jobs(of("completed"), newest, limit, include),
+          jobs(of("failed"), newest, limit, include),
+        ]);
+        return { pending: pending.map(without), running: running.map(without), completed: completed.map(without), failed: failed.map(without) };
+      }),
+
+    list: (query: ListQuery) =>
+      reaching(async () => {
+        const from = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
+        const where = and(
+          query.status && inArray(buildJobs.status, query.status),
+          query.chatId === undefined ? undefined : eq(buildJobs.chatId, query.chatId),
+          query.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${query.failureCode}`,
+          query.createdAfter === undefined ? undefined : gte(buildJobs.createdAt, new Date(query.createdAfter)),
+          query.createdBefore === undefined ? undefined : lte(buildJobs.createdAt, new Date(query.createdBefore)),
+          query.deadLetters ? deadLetters({}) : undefined,
+          from && sql`(${buildJobs.createdAt}, ${buildJobs.id}) < (${from[0]}::timestamptz, ${from[1]})`,
+        );
+        const found = await jobs(where, [desc(buildJobs.createdAt), desc(buildJobs.id)], query.limit + 1, query.include);
+        const page = found.slice(0, query.limit);
+        const last = page.at(-1);
+        return { jobs: page.map(without), nextCursor: found.length > query.limit && last ? encodeCursor(last.cursorAt, last.id) : null };
+      }),
+
+    events: (chatId, { after, limit, jobId }) =>
+      reaching(async () => {
+        const [lane] = await orm.select({ floor: chatLanes.eventFloor }).from(chatLanes).where(eq(chatLanes.chatId, chatId));
+        const rows = await orm
+          .select()
+          .from(jobEvents)
+          .where(and(eq(jobEvents.chatId, chatId), gt(jobEvents.number, after), jobId === undefined ? undefined : eq(jobEvents.jobId, jobId)))
+          .orderBy(asc(jobEvents.number))
+          .limit(limit);
+        return { events: rows.map(toEvent), floor: lane?.floor ?? 0 };
+      }),
+
+    eventStart: (chatId) =>
+      reaching(async () => {
+        const [oldest] = await orm
+          .select({ id: buildJobs.id })
+          .from(buildJobs)
+          .where(and(eq(buildJobs.chatId, chatId), notInArray(buildJobs.status, [...finished])))
+          .orderBy(asc(buildJobs.chatSeq))
+          .limit(1);
+        if (oldest) {
+          const [first] = await orm.select({ number: jobEvents.number }).from(jobEvents).where(eq(jobEvents.jobId, oldest.id)).orderBy(asc(jobEvents.number)).limit(1);
+          return (first?.number ?? 1) - 1;
+        }
+        const [lane] = await orm.select({ tail: chatLanes.eventTail }).from(chatLanes).where(eq(chatLanes.chatId, chatId));
+        return lane?.tail ?? 0;
+      }),
+
+    deadLetterIds: (filter, limit) =>
+      reaching(async () => {
+        const rows = await orm.select({ id: buildJobs.id }).from(buildJobs).where(deadLetters(filter)).orderBy(asc(buildJobs.completedAt), asc(buildJobs.id)).limit(limit);
+        return rows.map((row) => row.id);
+      }),
+
+    countDeadLetters: (filter) => reaching(() => orm.$count(buildJobs, deadLetters(filter))),
+
+    // The one write without the lane's lock: it changes neither order nor status, and the guard is on the row itself.
+    discard: (jobIds, now) =>
+      reaching(async () => {
+        if (jobIds.length === 0) return 0;
+        const rows = await orm.update(buildJobs).set({ discardedAt: sql`buildlane_now(${now ?? null}::float8)` }).where(deadLetters({ ids: jobIds })).returning({ id: buildJobs.id });
+        return rows.length;
+      }),
+
+    ping: async () => {
+      try {
+        await orm.execute(sql`select 1`);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+  };
+}

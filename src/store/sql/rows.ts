@@ -1,0 +1,58 @@
+/** Database rows as the vocabulary sees them: a job by its status, an event of the history. */
+import type { HistoryEvent, JobStatus } from "../../job.js";
+import { attemptsOf } from "../../history/attempts.js";
+import type { StoredJob } from "../store.js";
+import type { buildJobs, jobEvents } from "../schema.js";
+
+type JobRow = Omit<typeof buildJobs.$inferSelect, "code" | "files" | "result" | "sourceMap"> & {
+  code: string | null;
+  files: Record<string, string> | null;
+  result: string | null;
+  position: number;
+  chatPaused: boolean;
+};
+
+/** What every read of jobs asks for; `code`, `files` and `result` are null in summaries. */
+export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): StoredJob {
+  const base = {
+    id: row.id,
+    chatId: row.chatId,
+    messageId: row.messageId,
+    chatSeq: row.chatSeq,
+    priority: row.priority,
+    attempt: row.attempt,
+    maxAttempts: row.maxAttempts,
+    createdAt: row.createdAt.toISOString(),
+    code: row.code,
+    files: row.files,
+    entry: row.entry,
+    options: row.options,
+    warnings: row.warnings ?? [],
+    externals: row.externals ?? [],
+    attempts: attemptsOf(events),
+    supersededBy: row.supersededBy,
+  };
+  const startedAt = row.startedAt?.toISOString() ?? null;
+  const completedAt = row.completedAt?.toISOString() ?? null;
+  const nothing = { result: null, error: null, failure: null, nextAttemptAt: null };
+  switch (row.status) {
+    case "pending":
+      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt: row.runAt.getTime() > nowMs ? row.runAt.toISOString() : null, queuePosition: row.position, chatPaused: row.chatPaused };
+    case "running":
+      return { ...base, ...nothing, status: "running", startedAt: startedAt as string, completedAt: null };
+    case "completed":
+      // A summary leaves the result out; the type says that a completed job has one.
+      return { ...base, ...nothing, status: "completed", startedAt: startedAt as string, completedAt: completedAt as string, result: row.result as string };
+    case "failed":
+      if (!row.failure) throw new Error(`failed job ${row.id} has no failure`);
+      return { ...base, ...nothing, status: "failed", startedAt, completedAt: completedAt as string, error: row.error as string, failure: row.failure };
+    default:
+      return unknownStatus(row.status);
+  }
+}
+
+function unknownStatus(status: never): never {
+  throw new Error(`unknown status ${String(status satisfies JobStatus)}`);
+}
+
+export const toEvent = (row: typeof jobEvents.$inferSelect): HistoryEvent => ({ ...row, at: row.at.toISOString() });

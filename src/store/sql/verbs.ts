@@ -1,0 +1,175 @@
+/**
+ * The store's verbs over SQL: each is one call of a function in migrations/0002_verbs.sql. Here stand only its name, its
+ * parameters and how its answer reads.
+ */
+import { sql } from "drizzle-orm";
+import type { Clock } from "../../clock.js";
+import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
+import { ContendedError } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
+import { driverError, isContended, reaching } from "./database.js";
+import type { Database, Orm } from "./database.js";
+
+/** How long a call with several lanes waits for one of them, milliseconds. */
+const lockWaitMs = 50;
+
+const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
+const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
+const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5) as answer";
+const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
+const cancelSql = "select buildlane_cancel($1, $2, $3) as answer";
+const redriveSql = "select buildlane_redrive($1, $2, $3, $4) as answer";
+const pauseChatSql = "select buildlane_pause_chat($1, $2, $3) as answer";
+const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
+const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
+const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
+
+type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "prune">;
+
+/** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
+const iso = (text: string): string => new Date(text).toISOString();
+
+type AcceptedRow = Accepted & { g: number; replayed: boolean };
+const refusals = /^BL00[1234]$/;
+
+function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits: AcceptLimits, lockMs: number | null, now: number | undefined): unknown[] {
+  const jobs = groups.flatMap((group, g) =>
+    group.jobs.map((job) => ({
+      g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code, files: job.files, entry: job.entry, options: job.options,
+      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs,
+    })),
+  );
+  const keys = groups.flatMap(({ idempotency, jobs: own }, g) =>
+    idempotency ? [{ g, scope: idempotency.scope, key: idempotency.key, request_hash: idempotency.requestHash, job_ids: own.map((job) => job.id) }] : [],
+  );
+  return [
+    nodeId, verb, JSON.stringify(jobs), keys.length > 0 ? JSON.stringify(keys) : null, limits.agingMs,
+    limits.pendingPerChatMax, limits.pendingMax, limits.rate?.burst ?? null, limits.rate?.intervalMs ?? null, lockMs, now ?? null,
+  ];
+}
+
+function acceptAnswers(groups: AcceptGroup[], rows: AcceptedRow[]): AcceptAnswer[] {
+  const answers = groups.map((): AcceptAnswer & { jobs: Accepted[] } => ({ kind: "accepted", jobs: [] }));
+  for (const { g, replayed, ...job } of rows) {
+    const answer = answers[g];
+    if (!answer) throw new Error(`accept answered for group ${g} of ${groups.length}`);
+    if (replayed) answer.kind = "replayed";
+    answer.jobs.push({ ...job, createdAt: iso(job.createdAt) });
+  }
+  return answers;
+}
+
+/** What a refusal means for one group offered alone. */
+function refusalOf(error: unknown): AcceptAnswer | null {
+  const { code, detail } = driverError(error);
+  if (!refusals.test(code ?? "")) return null;
+  if (code === "BL003") return { kind: "idempotencyConflict" };
+  if (code === "BL004") return { kind: "queueFull" };
+  const facts = JSON.parse(detail ?? "{}") as { chatId: string; retryAfterMs: number };
+  return code === "BL001" ? { kind: "chatQueueFull", chatId: facts.chatId } : { kind: "rateLimited", chatId: facts.chatId, retryAfterMs: Math.max(1, Math.ceil(facts.retryAfterMs)) };
+}
+
+export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verbs {
+  const call = <T>(statement: string, args: unknown[]): Promise<T> => reaching(() => database.call<T>(statement, args));
+
+  async function acceptTogether(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
+    const lockMs = groups.length > 1 ? lockWaitMs : null;
+    return acceptAnswers(groups, await call<AcceptedRow[]>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockMs, now)));
+  }
+
+  async function accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]> {
+    try {
+      return await acceptTogether(groups, limits, now);
+    } catch (error) {
+      if (groups.length === 1) {
+        const refusal = refusalOf(error);
+        if (refusal) return [refusal];
+        throw error;
+      }
+      if (isContended(error)) throw new ContendedError("accept", { cause: error });
+      if (!refusals.test(driverError(error).code ?? "")) throw error;
+      // One group is refused: nothing was written. Each alone, in order, so that the others are not hindered.
+      const answers: AcceptAnswer[] = [];
+      for (const group of groups) answers.push(...(await accept([group], limits, now)));
+      return answers;
+    }
+  }
+
+  return {
+    accept,
+
+    async acceptWithin(tx, groups, limits) {
+      const args = acceptArgs(nodeId, `tx:${clock.id()}`, groups, limits, null, undefined);
+      const types = ["text", "text", "text::json", "text::json", "float8", "int", "bigint", "int", "float8", "int", "float8"];
+      const holes = args.map((arg, index) => sql`${arg}::${sql.raw(types[index] as string)}`);
+      try {
+        const answer = await (tx as Orm).execute(sql`select buildlane_accept(${sql.join(holes, sql`, `)}) as answer`);
+        const rows = Array.isArray(answer) ? (answer as { answer: AcceptedRow[] }[]) : (answer as unknown as { rows: { answer: AcceptedRow[] }[] }).rows;
+        return acceptAnswers(groups, rows[0]?.answer ?? []);
+      } catch (error) {
+        const refusal = refusalOf(error);
+        // The caller's transaction is aborted by now, so a refusal can only be an error.
+        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(refusal.chatId, limits.pendingPerChatMax, 1000);
+        if (refusal?.kind === "rateLimited") throw rateLimited(refusal.chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
+        if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, 1000);
+        if (refusal) throw idempotencyConflict(groups[0]?.idempotency?.key ?? "");
+        throw error;
+      }
+    },
+
+    async turn({ nodeId: node, claimId, endings, want, nodeLossesMax = 5 }, now) {
+      const rows = endings.map(({ end, ...guard }, ord) => ({
+        ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
+        ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
+        ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error } : {}),
+        ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
+      }));
+      type ClaimRow = Claim["job"] & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
+      type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean };
+      let answer: { settled: SettledRow[]; claims: ClaimRow[] };
+      try {
+        const lockMs = rows.length > 1 ? lockWaitMs : null;
+        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockMs, now ?? null]);
+      } catch (error) {
+        if (rows.length > 1 && isContended(error)) throw new ContendedError("turn", { cause: error });
+        throw error;
+      }
+      const settledBy = new Map(answer.settled.map((row) => [row.ord, row]));
+      return {
+        settled: endings.map((ending, ord): Settled => {
+          const row = settledBy.get(ord);
+          if (!row) return { kind: "notMine", jobId: ending.jobId };
+          return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined };
+        }),
+        claims: answer.claims.map(({ spent, strikes, fence, startedAt, ...job }): Claim => ({ job, spent, strikes, fence, claimId, startedAt: iso(startedAt) })),
+      };
+    },
+
+    pulse: ({ nodeId: node, leaseMs, slots, draining }, now) => call<PulseAnswer>(pulseSql, [node, leaseMs, slots, draining, now ?? null]),
+
+    async rescue({ nodeId: node, nodeLossesMax, limit }, now) {
+      const rows = await call<{ jobId: string; chatId: string; status: Rescued["status"] }[]>(rescueSql, [node, limit, nodeLossesMax, now ?? null]);
+      return rows.map(({ jobId, chatId, status }) => ({ jobId, chatId, status }));
+    },
+
+    async endLeases(which, now) {
+      const own = "nodeId" in which;
+      await call<number>(endLeaseSql, [own ? which.nodeId : which.exceptNodeId, now ?? null, own]);
+    },
+
+    cancel: (jobId, now) => call<CancelAnswer>(cancelSql, [nodeId, jobId, now ?? null]),
+
+    async redrive(jobId, { agingMs }, now) {
+      const answer = await call<RedriveAnswer>(redriveSql, [nodeId, jobId, agingMs, now ?? null]);
+      return answer.kind === "redriven" ? { kind: "redriven", job: { ...answer.job, createdAt: iso(answer.job.createdAt) } } : answer;
+    },
+
+    async setQueuePaused(paused, now) {
+      await call<boolean>(pauseQueueSql, [paused, now ?? null]);
+    },
+    setChatPaused: (chatId, paused, now) => call<boolean>(pauseChatSql, [chatId, paused, now ?? null]),
+
+    prune: (keep, now) => call<{ jobs: number; more: boolean }>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, now ?? null]),
+  };
+}
+

@@ -1,0 +1,305 @@
+/**
+ * The store: a handful of verbs behind which all state lives. Three implementations keep this contract (memory,
+ * PGlite, PostgreSQL) and pass one suite, `test/store/exercise-store.ts`.
+ *
+ * Rules that hold for every verb:
+ * - Whoever changes a lane or its jobs holds the lane's lock meanwhile; several lanes are locked in order of chat id.
+ * - Every transition writes one event with the chat's next number, in the same atomic step.
+ * - Times come from the database's clock unless `now` (milliseconds since 1970) is given, as tests do.
+ * - When a promise resolves, what it says is durable.
+ * - Verbs reject with BuildlaneError `database_unavailable` when the database is away. `accept` and `turn` reject with
+ *   ContendedError when several lanes were asked for at once and one of them could not be had: nothing was written, and
+ *   the caller offers each alone. Everything else that may happen is a member of the answer's union.
+ *
+ * The order of work. Inside a chat: pending jobs by `rank`, then `place` (rank = acceptedAt − priority × agingMs).
+ * A head that is delayed or backing off holds its place, so the chat waits. Between chats: lanes whose head may run
+ * stand in one line by `turn_at`, the latest of the head's rank, its `run_at` and the end of the lane's latest
+ * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
+ */
+import type { AcceptedJob, BuildOptions, Failure, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic } from "../job.js";
+
+/** A job as it is offered for acceptance; validated, with every default filled in. */
+export interface NewJob {
+  id: string;
+  chatId: string;
+  messageId: string;
+  code: string | null;
+  files: Record<string, string> | null;
+  entry: string | null;
+  options: BuildOptions;
+  /** SHA-256 of code, files, entry and options, hexadecimal. */
+  codeHash: string;
+  priority: number;
+  maxAttempts: number;
+  timeoutMs: number;
+  delayMs: number;
+}
+
+/** Jobs that are accepted all or none, in their order. */
+export interface AcceptGroup {
+  jobs: NewJob[];
+  /** The same scope and key with the same hash answers with the jobs of the first time. */
+  idempotency: { scope: string; key: string; requestHash: string } | null;
+}
+
+export interface AcceptLimits {
+  agingMs: number;
+  pendingPerChatMax: number;
+  /** Pending jobs of the whole queue: exact for one node, and over nodes within what they accept at the same moment. */
+  pendingMax: number;
+  /** Null: no rate limit. GCRA: `burst` at once, then one each `intervalMs`, per chat. */
+  rate: { burst: number; intervalMs: number } | null;
+}
+
+export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "queuePosition" | "createdAt">;
+
+export type AcceptAnswer =
+  | { kind: "accepted"; jobs: Accepted[] }
+  | { kind: "replayed"; jobs: Accepted[] }
+  | { kind: "chatQueueFull"; chatId: string }
+  | { kind: "queueFull" }
+  | { kind: "rateLimited"; chatId: string; retryAfterMs: number }
+  | { kind: "idempotencyConflict" };
+
+/** What a claim gives a node: the right to run one attempt, guarded by node, fence and claim id. */
+export interface Claim {
+  job: RunnableJob & { priority: number; maxAttempts: number; timeoutMs: number };
+  /** Attempts that cost one, before this one. */
+  spent: number;
+  /** Time-outs and memory kills before this attempt; one is forgiven. */
+  strikes: number;
+  fence: number;
+  claimId: string;
+  startedAt: string;
+}
+
+/** How an attempt ends, with everything that proves it is still ours. */
+export interface Ending {
+  jobId: string;
+  chatId: string;
+  attempt: number;
+  fence: number;
+  claimId: string;
+  end:
+    | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] }
+    | { kind: "failed"; failure: Failure; error: string }
+    | { kind: "retrying"; failure: Failure; error: string; delayMs: number }
+    /** Given back by a clean stop; costs no attempt. */
+    | { kind: "released" };
+}
+
+export type Settled =
+  /** The guard did not hold: somebody else has the lane, or the outcome was recorded before. Nothing was written. */
+  | { kind: "notMine"; jobId: string }
+  | {
+      kind: "settled";
+      jobId: string;
+      chatId: string;
+      /** May differ from what was offered: a requested cancel wins, and a quarantined code is not tried again. */
+      status: JobStatus;
+      /** ISO; when a pending job may run again. */
+      runAt: string | null;
+      quarantined: boolean;
+    };
+
+export interface TurnRequest {
+  nodeId: string;
+  /** Made by the node for this call, never used again. */
+  claimId: string;
+  endings: Ending[];
+  /** Lanes wanted, at most. */
+  want: number;
+  /** Lease losses of one job after which it fails as `node_lost`. */
+  nodeLossesMax?: number;
+}
+export interface TurnAnswer {
+  /** In the order of the endings. */
+  settled: Settled[];
+  claims: Claim[];
+}
+
+export interface PulseRequest {
+  nodeId: string;
+  leaseMs: number;
+  slots: number;
+  draining: boolean;
+}
+export interface PulseAnswer {
+  /** Everything this node holds by the store's word: compare, and stop what is not in it. */
+  held: { chatId: string; jobId: string; attempt: number; fence: number; claimId: string; cancelRequested: boolean }[];
+  queuePaused: boolean;
+  /** Milliseconds from now until the earliest delayed head may run; null when there is none. */
+  nextReadyInMs: number | null;
+  /** Lanes that could be claimed now. */
+  readyLanes: number;
+  /** Milliseconds until the earliest lease of another node that holds lanes ends; ≤ 0: over already; null: none. */
+  nextLeaseEndInMs: number | null;
+  /** Pending jobs of the whole queue. */
+  pending: number;
+}
+
+export interface Rescued {
+  jobId: string;
+  chatId: string;
+  /** `failed` when it lost too many nodes, or its cancel had been requested. */
+  status: "pending" | "failed";
+}
+
+export type CancelAnswer =
+  | { kind: "cancelled"; chatId: string }
+  /** It runs; its holder must stop it. `nodeId` holds it. */
+  | { kind: "requested"; chatId: string; nodeId: string }
+  | { kind: "already" }
+  | { kind: "final"; status: "completed" | "failed" }
+  | { kind: "unknown" };
+
+export type RedriveAnswer = { kind: "redriven"; job: Accepted } | { kind: "notFailed"; status: JobStatus } | { kind: "unknown" };
+
+/** Which dead letters are meant; all filters together. */
+export interface DeadLetterFilter {
+  ids?: string[] | undefined;
+  chatId?: string | undefined;
+  failureCode?: string | undefined;
+}
+
+export interface ListQuery {
+  status?: JobStatus[] | undefined;
+  chatId?: string | undefined;
+  failureCode?: string | undefined;
+  /** ISO bounds of `createdAt`. */
+  createdAfter?: string | undefined;
+  createdBefore?: string | undefined;
+  deadLetters?: boolean | undefined;
+  limit: number;
+  /** From the page before. */
+  cursor?: string | undefined;
+  include: { code: boolean; result: boolean };
+}
+
+/** Estimates are added above the store, which tells what they need. */
+export type StoredPendingJob = Omit<PendingJob, "estimatedWaitTime" | "estimatedWaitTimeP90"> & { chatPaused: boolean };
+export type StoredJob = StoredPendingJob | Exclude<Job, { status: "pending" }>;
+
+export interface ChatView {
+  /** In the order in which they will run. */
+  pending: StoredJob[];
+  running: StoredJob[];
+  /** Newest first. */
+  completed: StoredJob[];
+  failed: StoredJob[];
+}
+
+/** Distribution of the latest finished jobs, in milliseconds. */
+export interface Spread {
+  p50: number | null;
+  p95: number | null;
+  p99: number | null;
+}
+
+export interface StoreStats {
+  totalQueued: number;
+  totalRunning: number;
+  /** Ever completed; retention does not lower it. */
+  totalCompleted: number;
+  totalFailed: number;
+  /** Milliseconds, over the latest finished jobs; 0 when there are none. */
+  averageProcessingTime: number;
+  /** completed / (completed + failed) over the latest finished jobs, 0 … 1; null when there are none. */
+  successRate: number | null;
+  processing: Spread & { p90: number | null };
+  waiting: Spread;
+  /** Jobs finished in the last 60 s, at most the sample's size. */
+  finishedLastMinute: number;
+  /** Milliseconds since the acceptance of the job that has waited longest; null when nothing waits. */
+  oldestWaitMs: number | null;
+  /** Lanes with unfinished jobs. */
+  activeChats: number;
+  /** Lanes whose head could run now, were there a slot. */
+  waitingChats: number;
+  deadLetters: number;
+  queuePaused: boolean;
+  nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
+}
+
+export interface Output {
+  status: JobStatus;
+  result: string | null;
+  sourceMap: string | null;
+}
+
+/** A hint that something may be there: never needed, only faster. */
+export type Hint = { kind: "ready" } | { kind: "chat"; chatId: string } | { kind: "cancel"; nodeId: string } | { kind: "paused" };
+
+/** One of several lanes was locked for too long, or its data was refused. Nothing was written: offer each alone. */
+export class ContendedError extends Error {
+  override readonly name = "ContendedError";
+}
+
+export interface Store {
+  readonly kind: "memory" | "pglite" | "postgres";
+
+  /**
+   * Accepts groups of jobs: numbers them under their lanes' locks, writes jobs and `job.accepted` events, all in one
+   * step. Groups are independent: one that is refused does not hinder the others.
+   */
+  accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]>;
+
+  /**
+   * The same inside the caller's own Drizzle transaction: the jobs exist if and only if it commits. Rejects with
+   * BuildlaneError when a group is refused. Absent where the store has no transactions.
+   */
+  acceptWithin?(tx: unknown, groups: AcceptGroup[], limits: AcceptLimits): Promise<AcceptAnswer[]>;
+
+  /**
+   * One turn of the slots. Records endings whose guard holds (job, attempt, node, fence, claim id, status `running`),
+   * puts their lanes back in line, then claims up to `want` lanes from the head of the line and starts their heads.
+   * Claims nothing while the queue is paused or when the node's lease is over.
+   */
+  turn(request: TurnRequest, now?: number): Promise<TurnAnswer>;
+
+  /** Renews the node's lease (registering it at the first time) and tells what a node must know. */
+  pulse(request: PulseRequest, now?: number): Promise<PulseAnswer>;
+
+  /** Takes the lanes of nodes whose lease is over back into line; their attempts cost nothing. At most `limit` lanes. */
+  rescue(request: { nodeId: string; nodeLossesMax: number; limit: number }, now?: number): Promise<Rescued[]>;
+
+  /** Ends the node's lease at once (clean stop), or that of every other node (embedded directory, held alone). */
+  endLeases(which: { nodeId: string } | { exceptNodeId: string }, now?: number): Promise<void>;
+
+  cancel(jobId: string, now?: number): Promise<CancelAnswer>;
+
+  /** Puts a failed job at the tail of its chat again, with fresh attempts. */
+  redrive(jobId: string, limits: { agingMs: number }, now?: number): Promise<RedriveAnswer>;
+  /** Dead letters that match, at most `limit`; ids by age. */
+  deadLetterIds(filter: DeadLetterFilter, limit: number): Promise<string[]>;
+  countDeadLetters(filter: DeadLetterFilter): Promise<number>;
+  /** Drops jobs from the dead letters (they stay readable as failed jobs); how many. */
+  discard(jobIds: string[], now?: number): Promise<number>;
+
+  setQueuePaused(paused: boolean, now?: number): Promise<void>;
+  /** False when there is no such chat. */
+  setChatPaused(chatId: string, paused: boolean, now?: number): Promise<boolean>;
+
+  get(jobId: string): Promise<StoredJob | null>;
+  output(jobId: string): Promise<Output | null>;
+  /** Pending and running jobs whole up to `limit` each; finished ones the newest `limit`. */
+  chat(chatId: string, limit: number, include: { code: boolean; result: boolean }): Promise<ChatView>;
+  list(query: ListQuery): Promise<{ jobs: StoredJob[]; nextCursor: string | null }>;
+  stats(now?: number): Promise<StoreStats>;
+
+  /** The chat's events after `after`, oldest first; those of one job when given. `floor`: the highest removed number. */
+  events(chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number }>;
+  /** The number before the first event of the chat's oldest unfinished job; the latest number when all are finished. */
+  eventStart(chatId: string): Promise<number>;
+
+  /** Deletes finished jobs and their events beyond age or count, expired idempotency keys and rows of dead nodes; in small steps. */
+  prune(keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, now?: number): Promise<{ jobs: number; more: boolean }>;
+
+  /** Tells other nodes, and this one's listeners. Never throws, never waited for. */
+  hint(hint: Hint): void;
+  onHint(listener: (hint: Hint) => void): () => void;
+
+  /** Whether the database answers. */
+  ping(): Promise<boolean>;
+  close(): Promise<void>;
+}
