@@ -1,6 +1,6 @@
 /**
  * One lane that this node holds. The supervisor spawns it with a claim; it runs the claimed job, and the next one when
- * it is granted its lane again. It never ends by itself: it says that it is idle, and the supervisor stops it.
+ * it is granted its lane again. It never ends by itself: it says that it is idle, and the supervisor decides.
  */
 import { assign, sendParent, sendTo, setup } from "xstate";
 import type { Claim } from "../src/store/store.js";
@@ -117,7 +117,7 @@ export const chatMachine = setup({
       },
     },
     idle: {
-      description: "Nothing is left to do here. The supervisor stops this actor unless a grant is on its way.",
+      description: "Nothing is left to do here. The supervisor stops this actor when it has many, unless a grant is on its way.",
       tags: ["idle"],
       entry: "sayIdle",
       on: {

@@ -14,6 +14,8 @@ export interface SupervisorInput {
   /** How long a drain waits for running builds, and how long for those given back, milliseconds. */
   drainMs: number;
   giveBackMs: number;
+  /** Chat actors, idle ones included, that are kept; more than the slots. */
+  keptMax: number;
 }
 
 
@@ -97,8 +99,9 @@ export const supervisorMachine = setup({
       enqueue.assign({ held, granted });
     }),
     // A grant may be on its way to an actor that has just said it is idle: then the counts differ, and it lives on.
+    // Some idle actors are kept for their next grant: making one costs a quarter of a small job's time in this process.
     retireChat: batched(({ context, enqueue }, params: { chatId: string; received: number }) => {
-      if (context.granted[params.chatId] !== params.received) return;
+      if (context.granted[params.chatId] !== params.received || Object.keys(context.granted).length <= context.keptMax) return;
       const { [params.chatId]: _retired, ...granted } = context.granted;
       enqueue.stopChild(params.chatId);
       enqueue.assign({ granted });
@@ -146,7 +149,7 @@ export const supervisorMachine = setup({
       ],
       description: "A turn's answer: attempts that ended free their slots, claimed lanes take them.",
     },
-    "chat.idle": { actions: { type: "retireChat", params: ({ event }) => ({ chatId: event.chatId, received: event.received }) }, description: "A chat has nothing left to do: stop its actor." },
+    "chat.idle": { actions: { type: "retireChat", params: ({ event }) => ({ chatId: event.chatId, received: event.received }) }, description: "A chat has nothing left to do: its actor is stopped when there are many." },
     "job.cancelRequested": { actions: { type: "tellCancel", params: ({ event }) => ({ chatId: event.chatId, jobId: event.jobId }) }, description: "Reaches the job through its chat." },
     "lane.lost": { actions: { type: "loseLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "The store says that another node has this lane." },
     "xstate.error.actor.*": {

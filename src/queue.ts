@@ -40,6 +40,8 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   clock?: Clock;
 }
 
+/** Idle chat actors that are kept for their next grant. */
+const keptIdle = 200;
 /** How long a stopped attempt may take to be gone, and a lane to be given back, milliseconds. */
 const killGraceMs = 2000;
 const giveBackMs = 3000;
@@ -90,7 +92,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     },
     mayWatch() {
       const { held, granted } = supervisor.getSnapshot().context;
-      return Object.keys(granted).length - Object.keys(held).length < watchedMax;
+      return Object.keys(granted).length - Object.keys(held).length < keptIdle + watchedMax;
     },
   });
   const supervisor = createActor(fillMachines(effects), {
@@ -98,7 +100,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     systemId: "supervisor",
     clock: clock.timers as never,
     input: {
-      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs,
+      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMax: settings.concurrency + keptIdle,
       policy: { retryBaseMs: settings.retryBaseMs, retryMaxMs: settings.retryMaxMs, killGraceMs, settleRetryMs, watchMs },
     },
   });
