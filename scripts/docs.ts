@@ -1,5 +1,15 @@
-/** Writes every generated document. `npm run docs`; tests compare what is checked in. */
+/** Writes every generated document. `npm run docs`; `test/docs.test.ts` compares what is checked in. */
 import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { machineDocs } from "./machine-docs.js";
+import { errorDocs, settingsDocs } from "./reference-docs.js";
 
-writeFileSync(new URL("../docs/machines.md", import.meta.url), machineDocs());
+export const generatedDocs: Record<string, () => string> = {
+  "docs/machines.md": machineDocs,
+  "docs/settings.md": settingsDocs,
+  "docs/errors.md": errorDocs,
+};
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const [file, make] of Object.entries(generatedDocs)) writeFileSync(new URL(`../${file}`, import.meta.url), make());
+}

@@ -4,9 +4,11 @@
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { EventEmitter } from "node:events";
 import type { Clock } from "../clock.js";
 import type { BuildOptions, Outcome } from "../job.js";
 import type { Confinement } from "./confinement.js";
+import { deferred } from "./deferred.js";
 import { exitCodes, protocolVersion, readFromWorker } from "./protocol.js";
 import type { BuildLimits, SubmittedSource, ToWorker, UnfitReason } from "./protocol.js";
 
@@ -47,21 +49,22 @@ const startMsMax = 30_000;
 const stderrCharsKept = 8_192;
 
 export function startWorker(confinement: Confinement, limits: BuildLimits, clock: Clock): WorkerProcess {
-  const child = spawn(confinement.command.file, confinement.command.args, {
-    cwd: confinement.workingFolder, env: confinement.environment, detached: true, serialization: "advanced", stdio: ["ignore", "pipe", "pipe", "ipc"],
-  });
+  const child = launch(confinement);
   const pid = child.pid ?? null;
-  const became = Promise.withResolvers<boolean>();
-  const left = Promise.withResolvers<Death>();
+  const became = deferred<boolean>();
+  const left = deferred<Death>();
   const stderr = keepStderr(child);
   let reason: DeathReason | null = null;
   let pending: { id: number; resolve: (end: BuildEnd) => void } | null = null;
+  let exited = false;
+  let ended = false;
   let jobs = 0;
   let rssBytes = 0;
 
   const kill = (why: DeathReason): Promise<Death> => {
     reason ??= why;
-    killGroup(pid);
+    // Afterwards the number may be another process's.
+    if (!ended) killGroup(pid);
     return left.promise;
   };
   const startTimer = clock.after(startMsMax, () => void kill("start_timed_out"));
@@ -84,7 +87,10 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
     }
   });
   // Its group may outlive it: esbuild's process notices a closed pipe only after up to a second.
-  child.once("exit", () => killGroup(pid));
+  child.once("exit", () => {
+    exited = true;
+    killGroup(pid);
+  });
   child.on("error", () => {
     // Not started at all: no other event will come. Otherwise a message could not be sent, and the exit follows.
     if (pid === null) end({ pid, reason: "spawn_failed", exitCode: null, signal: null });
@@ -93,6 +99,7 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
   child.once("close", (exitCode, signal) => end({ pid, reason: reason ?? reasonOf(exitCode, stderr()), exitCode, signal }));
 
   function end(death: Death): void {
+    ended = true;
     startTimer.cancel();
     reason ??= death.reason;
     became.resolve(false);
@@ -112,7 +119,7 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
     gone: left.promise,
     kill,
     get dying() {
-      return reason !== null;
+      return exited || reason !== null;
     },
     get jobs() {
       return jobs;
@@ -123,12 +130,25 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
     build(source, options) {
       const id = ++jobs;
       return new Promise((resolve) => {
-        if (reason !== null) return void left.promise.then((death) => resolve({ kind: "died", death }));
+        if (exited || reason !== null) return void left.promise.then((death) => resolve({ kind: "died", death }));
         pending = { id, resolve };
         send({ v: protocolVersion, type: "build", id, source, options });
       });
     },
   };
+}
+
+function launch({ command, workingFolder, environment }: Confinement): ChildProcess {
+  try {
+    return spawn(command.file, command.args, {
+      cwd: workingFolder, env: environment, detached: true, serialization: "advanced", stdio: ["ignore", "pipe", "pipe", "ipc"],
+    });
+  } catch (error) {
+    // Some reasons (no memory, say) are thrown, others told: one way is enough for the caller.
+    const never = new EventEmitter() as ChildProcess;
+    process.nextTick(() => never.emit("error", error));
+    return never;
+  }
 }
 
 function killGroup(pid: number | null): void {

@@ -1,0 +1,79 @@
+/** Reference pages made from the code: settings and error codes. */
+import { errorShapes } from "../src/errors.js";
+import { failureCodes } from "../src/job.js";
+import { settings } from "../src/options.js";
+
+export const settingsDocs = (): string =>
+  [
+    "# Settings",
+    "",
+    "Made from `src/options.ts` by `npm run docs`; a test compares. Flags go before the environment, the environment before defaults.",
+    "The module takes the same names in camelCase, except those marked *service*. An unknown `BUILDLANE_*` name or a bad value stops the start.",
+    "",
+    "| variable | flag and option | default | meaning |",
+    "| --- | --- | --- | --- |",
+    ...Object.entries(settings).map(([name, { env, default: fallback, meaning, ...rest }]) => `| \`${env}\` | \`${name}\`${"service" in rest ? " *service*" : ""} | ${fallback === undefined ? "unset" : `\`${fallback}\``} | ${meaning} |`),
+    "",
+  ].join("\n");
+
+/** What each code means to a caller; a missing one does not compile. */
+const errorMeanings: Record<keyof typeof errorShapes, string> = {
+  validation_failed: "A field is missing, unknown or out of its limits; `issues` names each with its path.",
+  invalid_json: "The body is not JSON.",
+  forbidden_host: "The `Host` header is not one that the service answers to (protection against DNS rebinding).",
+  cross_site_refused: "A browser sent this from another site.",
+  not_found: "There is no such route.",
+  job_not_found: "There is no such job; it may have been removed by the retention.",
+  method_not_allowed: "The path exists, but not with this method; `Allow` lists those it has.",
+  not_acceptable: "The route cannot answer in a type that `Accept` allows.",
+  already_final: "The job has ended; it cannot be cancelled.",
+  not_failed: "Only a failed job can be retried.",
+  no_output: "The job has no output (yet).",
+  payload_too_large: "The body or the code is larger than its limit.",
+  unsupported_media_type: "Send `application/json`.",
+  idempotency_conflict: "The idempotency key was used for another request.",
+  batch_too_large: "The batch is larger than a limit allows at any time.",
+  chat_queue_full: "The chat has as many pending jobs as it may; `Retry-After` estimates when one will have gone.",
+  rate_limited: "The chat submits faster than allowed; `Retry-After` says when it fits again.",
+  too_many_streams: "As many event streams are open as the service keeps.",
+  queue_full: "The whole queue is full.",
+  database_unavailable: "The database cannot be reached; nothing was accepted.",
+  draining: "This node is stopping.",
+  internal_error: "A fault of the service; its log has the request id.",
+};
+const failureMeanings: Record<(typeof failureCodes)[number], string> = {
+  build_failed: "The code does not build; `failure.diagnostics` has every place. Not tried again.",
+  import_refused: "It imports something that a build may not use. Not tried again.",
+  timed_out: "Longer than its time limit; tried once more.",
+  worker_crashed: "The worker died; tried again up to `maxAttempts`. Code that crashes two workers is quarantined.",
+  out_of_memory: "Over the memory cap; tried once more, and counts as a crash.",
+  output_too_large: "The output is larger than its limit. Not tried again.",
+  cancelled: "A person cancelled it. Not a dead letter.",
+  superseded: "A newer job of the chat took its place. Not a dead letter.",
+  node_lost: "The nodes that ran it were lost too often.",
+  run_failed: "The embedder's own `run` threw; tried again up to `maxAttempts` unless the error says `retryable: false`.",
+};
+
+export const errorDocs = (): string =>
+  [
+    "# Error and failure codes",
+    "",
+    "Made from `src/errors.ts` and `src/job.ts` by `npm run docs`; a test compares.",
+    "",
+    "## Errors of a request",
+    "",
+    "Every error has one shape, whatever its status: `{ ok: false, statusCode, code, message, retryable, requestId, issues? }`; with `Accept: application/problem+json` the same facts as RFC 9457.",
+    "",
+    "| code | status | worth trying again | meaning |",
+    "| --- | --- | --- | --- |",
+    ...Object.entries(errorShapes).map(([code, { status, retryable }]) => `| \`${code}\` | ${status} | ${retryable ? "yes" : "no"} | ${errorMeanings[code as keyof typeof errorShapes]} |`),
+    "",
+    "## Failures of a job",
+    "",
+    "`failure.code` of a failed job.",
+    "",
+    "| code | meaning |",
+    "| --- | --- |",
+    ...failureCodes.map((code) => `| \`${code}\` | ${failureMeanings[code]} |`),
+    "",
+  ].join("\n");

@@ -1,0 +1,35 @@
+/** How zod checks what comes in and shapes what goes out; set in our own scope only, so a host keeps its own. */
+import { serializerCompiler as zodSerializer } from "@fastify/type-provider-zod";
+import type { FastifySchema, FastifySchemaCompiler } from "fastify";
+import type { z } from "zod";
+import { validationFailed } from "../errors.js";
+import type { Issue } from "../errors.js";
+
+const escaped = (part: PropertyKey): string => String(part).replaceAll("~", "~0").replaceAll("/", "~1");
+const pointer = (path: PropertyKey[]): string => path.map((part) => `/${escaped(part)}`).join("");
+
+/** zod's issues as ours: a JSON pointer each, and unknown fields one by one. */
+export const issuesOf = (issues: z.core.$ZodIssue[]): Issue[] =>
+  issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys"
+      ? issue.keys.map((key) => ({ path: pointer([...issue.path, key]), message: "Unknown field." }))
+      : [{ path: pointer(issue.path), message: issue.message }],
+  );
+
+export const validatorCompiler: FastifySchemaCompiler<z.ZodType> =
+  ({ schema }) =>
+  (data) => {
+    const parsed = schema.safeParse(data);
+    return parsed.success ? { value: parsed.data } : { error: validationFailed(issuesOf(parsed.error.issues)) };
+  };
+
+export const serializerCompiler = zodSerializer;
+
+/** For a body that the queue checks itself: once is enough. Everything else is checked as ever. */
+export const uncheckedBody: FastifySchemaCompiler<z.ZodType> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route));
+
+/** A route's schema with the errors that it answers beside those of every route; `openapi.ts` documents them. */
+export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { errors?: readonly string[] }): S => {
+  const { errors = [], ...rest } = schema;
+  return { ...rest, "x-errors": errors } as unknown as S;
+};

@@ -1,0 +1,89 @@
+/** What is asked for: bodies, queries, parameters and headers. A submission's body is described here and checked by the queue (src/request.ts). */
+import { z } from "zod";
+import { failureCodes, jobStatuses } from "../job.js";
+import type { JobStatus } from "../job.js";
+import { limits } from "../options.js";
+import { isStorable, urlBytes } from "../request.js";
+import { named, says } from "./components.js";
+import { buildOptions } from "./schemas.js";
+
+const storable = (schema: z.ZodString) => schema.refine(isStorable, "Expected text without NUL and lone surrogates.");
+const idText = () =>
+  z
+    .string()
+    .min(1)
+    .refine((value) => urlBytes(value) <= limits.idBytesMax && isStorable(value), `Expected a text of 1 to ${limits.idBytesMax} bytes when URL-encoded, without NUL and lone surrogates.`);
+
+const chatId = says(idText(), `The chat: 1 to ${limits.idBytesMax} bytes, URL-encoded.`, { examples: ["chat1"], minLength: 1, maxLength: limits.idBytesMax });
+const messageId = says(idText(), `The message that the code comes from: 1 to ${limits.idBytesMax} bytes, URL-encoded. One message may be built many times.`, { examples: ["msg1"], minLength: 1, maxLength: limits.idBytesMax });
+const jobId = says(storable(z.string().min(1).max(limits.idBytesMax)), "The job.");
+
+export const submitBody = named(
+  "BuildRequest",
+  z.strictObject({
+    chatId,
+    messageId,
+    code: says(z.string().optional(), "One module. Either this, or `files` with `entry`."),
+    files: says(z.record(z.string(), z.string()).optional(), `Relative paths to text, at most ${limits.filesMax}; modules import one another by relative path.`),
+    entry: says(z.string().optional(), "The path of one of the files."),
+    options: buildOptions.optional(),
+    priority: says(z.int().min(-limits.priorityMax).max(limits.priorityMax).optional(), "Higher runs earlier in its chat; 0 unless said."),
+    maxAttempts: says(z.int().min(1).max(25).optional(), "Attempts that may cost one; the service's setting unless said."),
+    timeoutMs: says(z.int().min(100).max(3_600_000).optional(), "Wall-clock limit of one attempt, milliseconds."),
+    delayMs: says(z.int().min(0).max(limits.delayMsMax).optional(), "Milliseconds to wait before the first start; the job holds its place meanwhile."),
+  }),
+  "A request to build one piece of code.",
+  { examples: [{ chatId: "chat1", messageId: "msg1", code: 'console.log("test")' }] },
+);
+export const batchBody = named(
+  "BatchRequest",
+  z.strictObject({ jobs: says(z.array(submitBody), "Accepted all or none, in this order.", { minItems: 1, maxItems: limits.batchJobsMax }) }),
+  `Up to ${limits.batchJobsMax} requests.`,
+);
+
+export const submitHeaders = z.object({
+  "idempotency-key": says(z.string().min(1).max(limits.idempotencyKeyCharsMax).optional(), "The same key and request answers with the same job for 24 hours; another request is refused."),
+  prefer: says(z.string().optional(), `\`wait=N\`: waits up to N seconds (at most ${limits.waitSecondsMax}) for the job to finish.`, { examples: ["wait=10"] }),
+});
+export const batchHeaders = submitHeaders.pick({ "idempotency-key": true });
+
+export const jobParams = z.object({ id: jobId });
+export const chatParams = z.object({ chatId });
+
+const commaList = <const T extends readonly [string, ...string[]]>(values: T, description: string) =>
+  says(z.string().transform((given) => given.split(",")).pipe(z.array(z.enum(values))).optional(), `${description}, comma-separated: ${values.join(", ")}.`);
+
+const include = commaList(["code", "result"], "Large fields to bring along");
+export const wanted = (given: ("code" | "result")[] | undefined) => ({ code: given?.includes("code") ?? false, result: given?.includes("result") ?? false });
+
+const limit = says(z.coerce.number().int().min(1).max(limits.listLimitMax).default(limits.listLimitDefault), "How many at most.");
+const failureCode = says(z.enum(failureCodes).optional(), "Only jobs that failed so.");
+const cursor = says(storable(z.string().min(1).max(500)).optional(), "`meta.nextCursor` of the page before.");
+const when = (description: string) => says(z.iso.datetime({ offset: true }).optional(), description);
+
+export const chatQuery = z.object({ limit, include });
+export const deadLettersQuery = z.object({ chatId: chatId.optional(), failureCode, limit, cursor, include });
+export const listQuery = deadLettersQuery.extend({
+  status: commaList(jobStatuses as unknown as readonly [JobStatus, ...JobStatus[]], "Only jobs in these statuses"),
+  createdAfter: when("Only jobs accepted at or after this time, ISO 8601."),
+  createdBefore: when("Only jobs accepted at or before this time, ISO 8601."),
+});
+
+const bulkMax = limits.batchJobsMax;
+export const bulkBody = named(
+  "DeadLetterSelection",
+  z
+    .strictObject({
+      ids: says(z.array(jobId).min(1).max(bulkMax).optional(), "These jobs. Either this or `filter`."),
+      filter: says(z.strictObject({ chatId: chatId.optional(), failureCode }).optional(), "All that match; `{}` means every dead letter."),
+      limit: says(z.int().min(1).max(bulkMax).default(bulkMax), "How many at most, oldest first."),
+      dryRun: says(z.boolean().default(false), "Only counts how many match."),
+    })
+    .refine(({ ids, filter }) => (ids === undefined) !== (filter === undefined), "Expected either ids or filter."),
+  "Which dead letters are meant.",
+);
+
+export const eventsQuery = z.object({
+  after: says(z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(), "Only events after this number; 0: all that is kept. `Last-Event-ID` comes before it."),
+});
+export const eventsHeaders = z.object({ "last-event-id": says(z.string().optional(), "The number of the last event that was seen.") });

@@ -1,0 +1,161 @@
+/** What is answered: jobs, lists and figures as components of the API's document. Serializing by these drops whatever they do not declare. */
+import { z } from "zod";
+import { eventTypes, failureCodes, jobStatuses, loaders } from "../job.js";
+import { milliseconds, named, says, time, timeOrNull } from "./components.js";
+
+const text = z.string();
+const textOrNull = z.string().nullable();
+const count = z.number();
+
+export const buildOptions = named(
+  "BuildOptions",
+  z.strictObject({
+    loader: says(z.enum(loaders).optional(), "Language of `code` or of the entry file. Default `tsx`."),
+    format: z.enum(["esm"]).optional(),
+    minify: z.boolean().optional(),
+    sourcemap: says(z.boolean().optional(), "Keeps a source map, to be had at `/output.map`."),
+    target: says(z.string().regex(/^[a-z0-9.,]{1,100}$/i).optional(), "An esbuild target such as `es2022`."),
+    jsx: z.enum(["automatic", "transform", "preserve"]).optional(),
+  }),
+  "What a caller may say about a build; nothing else reaches esbuild.",
+);
+
+export const diagnostic = named(
+  "Diagnostic",
+  z.object({
+    text,
+    file: says(textOrNull, "The submitted file's name; null when the build as a whole is meant."),
+    line: says(z.number().nullable(), "From 1."),
+    column: says(z.number().nullable(), "From 1, in UTF-16 units."),
+    length: z.number().nullable(),
+    lineText: textOrNull,
+    suggestion: textOrNull,
+  }),
+  "One place in the submitted code that a build complains about.",
+);
+
+export const failure = named(
+  "Failure",
+  z.object({
+    code: says(z.enum(failureCodes), "Why it failed; the list is the contract."),
+    message: text,
+    retryable: says(z.boolean(), "Whether another attempt of the same code might end otherwise."),
+    diagnostics: z.array(diagnostic),
+    quarantined: says(z.boolean().optional(), "True when the code itself is now refused everywhere, by its hash."),
+  }),
+  "What went wrong.",
+);
+
+export const attempt = named(
+  "Attempt",
+  z.object({
+    attempt: count,
+    startedAt: time("When it started."),
+    endedAt: timeOrNull("When it ended; null while it runs."),
+    outcome: z.enum(["running", "completed", "failed", "retrying", "rescued", "released"]),
+    failureCode: z.enum(failureCodes).nullable(),
+    nodeId: textOrNull,
+  }),
+  "One past or present try at running the job.",
+);
+
+const estimates = {
+  estimatedWaitTime: milliseconds("Median estimate until the start; null while paused."),
+  estimatedWaitTimeP90: milliseconds("Estimate that nine of ten starts keep; null while paused."),
+};
+const position = says(z.number(), "1 for the job that runs next in its chat; a running one counts as ahead. 0 when it waits no more.");
+
+export const accepted = named(
+  "AcceptedJob",
+  z.object({
+    id: text,
+    chatId: text,
+    messageId: text,
+    chatSeq: says(count, "Acceptance order in the chat: 1, 2, 3, … without gaps."),
+    status: z.enum(jobStatuses),
+    queuePosition: position,
+    ...estimates,
+    createdAt: time("When it was accepted."),
+  }),
+  "A job that is durable and waits for its turn.",
+);
+
+const jobFields = {
+  id: text,
+  chatId: text,
+  messageId: text,
+  chatSeq: says(count, "Acceptance order in the chat: 1, 2, 3, … without gaps."),
+  status: z.enum(jobStatuses),
+  queuePosition: says(z.number().optional(), "While pending: 1 for the job that runs next in its chat; a running one counts as ahead."),
+  estimatedWaitTime: milliseconds("While pending: median estimate until the start; null while paused.").optional(),
+  estimatedWaitTimeP90: milliseconds("While pending: estimate that nine of ten starts keep.").optional(),
+  priority: says(count, "−10 … 10; higher runs earlier."),
+  attempt: says(count, "Attempts so far; 0 before the first start."),
+  maxAttempts: count,
+  createdAt: time("When it was accepted."),
+  startedAt: timeOrNull("When the latest attempt started."),
+  completedAt: timeOrNull("When it became final."),
+  nextAttemptAt: timeOrNull("When a delayed or backing-off job may start; null when it may at once."),
+  error: says(textOrNull, "For a person: caret frames of a build error, else the failure's message."),
+  failure: failure.nullable(),
+  entry: textOrNull,
+  options: buildOptions,
+  warnings: z.array(diagnostic),
+  externals: says(z.array(text), "Bare imports that were left for the page to provide."),
+  attempts: z.array(attempt),
+  supersededBy: textOrNull,
+};
+const code = says(textOrNull, "The submitted code; null when files were submitted.");
+const files = says(z.record(z.string(), z.string()).nullable(), "The submitted files, path to text.");
+const result = says(textOrNull, "The built JavaScript of a completed job.");
+
+export const job = named("Job", z.object({ ...jobFields, code, files, result }), "A job, whole.");
+export const jobSummary = named(
+  "JobSummary",
+  z.object({ ...jobFields, code: code.optional(), files: files.optional(), result: result.optional() }),
+  "A job in a list: without `code`, `files` and `result` unless `include` asks for them.",
+);
+
+const spread = { p50: milliseconds("Median."), p95: milliseconds("95th percentile."), p99: milliseconds("99th percentile.") };
+
+export const stats = named(
+  "Stats",
+  z.object({
+    totalQueued: says(count, "Pending now."),
+    totalRunning: says(count, "Running now, on all nodes."),
+    totalCompleted: says(count, "Ever completed; the retention of old jobs does not lower it."),
+    totalFailed: says(count, "Ever failed."),
+    averageProcessingTime: says(count, "Over the latest finished jobs; 0 when there are none. Milliseconds."),
+    successRate: says(z.number().nullable(), "completed / (completed + failed) over the latest finished jobs, 0 … 1."),
+    processing: z.object({ ...spread, p90: milliseconds("90th percentile.") }),
+    waiting: z.object(spread),
+    finishedLastMinute: count,
+    oldestWaitMs: milliseconds("Since the acceptance of the job that has waited longest."),
+    activeChats: says(count, "Chats with unfinished jobs."),
+    waitingChats: says(count, "Chats whose next job could run now, were there a slot."),
+    deadLetters: count,
+    queuePaused: z.boolean(),
+    slots: says(count, "Slots of the node that answers."),
+    concurrency: says(count, "The same, by the setting's name."),
+    draining: says(z.boolean(), "Whether the node that answers is stopping."),
+    nodes: z.array(z.object({ id: text, slots: count, running: count, draining: z.boolean(), startedAt: time("When it started."), alive: z.boolean() })),
+  }),
+  "Figures of the whole queue. Their cost does not grow with history.",
+);
+
+export const eventData = named(
+  "EventData",
+  z.looseObject({
+    jobId: textOrNull,
+    chatId: text,
+    chatSeq: z.number().nullable(),
+    status: z.enum(jobStatuses).nullable(),
+    attempt: z.number().nullable(),
+    at: time("When it happened."),
+  }),
+  `What an event's \`data\` is, as JSON, with what the event adds. Its name is one of ${eventTypes.map((type) => `\`${type}\``).join(", ")}, or \`reset\`.`,
+);
+
+/** The envelope of success. */
+export const ok = <S extends z.ZodType>(data: S) => z.object({ ok: z.literal(true), data });
+export const okPage = <S extends z.ZodType>(data: S) => ok(data).extend({ meta: z.object({ nextCursor: says(z.string().nullable(), "For the next page's `cursor`; null at the end.") }) });

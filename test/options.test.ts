@@ -1,0 +1,44 @@
+import { describe, expect, it } from "vitest";
+import { SettingsError } from "../src/errors.js";
+import { queueSettings, readSettings } from "../src/options.js";
+
+describe("settings", () => {
+  it("have the documented defaults", () => {
+    expect(readSettings({})).toMatchObject({
+      port: 3001, host: "127.0.0.1", concurrency: 3, buildTimeoutMs: 10_000, maxAttempts: 3, retryBaseMs: 500, retryMaxMs: 30_000, leaseMs: 4000, maxPendingPerChat: 100,
+      maxPending: 10_000, maxCodeBytes: 1_048_576, maxBodyBytes: 8_388_608, maxOutputBytes: 8_388_608, workerMemoryMb: 512, agingMs: 30_000, maxNodeLosses: 5, drainMs: 10_000,
+      dataDir: ".buildlane", databaseUrl: undefined, rateLimit: undefined, retention: { ageMs: 7 * 86_400_000, count: 100_000 },
+    });
+  });
+
+  it("come from flags before the environment before defaults, and an empty variable is unset", () => {
+    expect(readSettings({ PORT: "4000", BUILDLANE_CONCURRENCY: "" }, { port: "5000" })).toMatchObject({ port: 5000, concurrency: 3 });
+  });
+
+  it.each([
+    [{ BUILDLANE_CONCURRENCY: "many" }, /BUILDLANE_CONCURRENCY.*"many"/],
+    [{ BUILDLANE_CONCURRENCY: "0" }, /BUILDLANE_CONCURRENCY/],
+    [{ BUILDLANE_LEASE_MS: "1" }, /BUILDLANE_LEASE_MS/],
+    [{ BUILDLANE_CONCURENCY: "3" }, /Unknown setting BUILDLANE_CONCURENCY/],
+    [{ BUILDLANE_RATE_LIMIT: "lots" }, /120\/minute/],
+    [{ BUILDLANE_RETENTION: "7d" }, /7d,100000/],
+    [{ PORT: "65536" }, /PORT/],
+  ])("%j stops the start and is named", (env, message) => {
+    expect(() => readSettings(env)).toThrow(SettingsError);
+    expect(() => readSettings(env)).toThrow(message);
+  });
+
+  it("never show a secret in the message", () => {
+    expect(() => readSettings({ DATABASE_URL: "mysql://me:hunter2@db" })).toThrow(/DATABASE_URL/);
+    expect(() => readSettings({ DATABASE_URL: "mysql://me:hunter2@db" })).not.toThrow(/hunter2/);
+  });
+
+  it("ignore what Kubernetes injects, and what is the command line's own", () => {
+    expect(() => readSettings({ BUILDLANE_PORT: "tcp://10.0.0.1:80", BUILDLANE_PORT_80_TCP: "x", BUILDLANE_SERVICE_HOST: "x", BUILDLANE_URL: "x", BUILDLANE_API_KEY: "x" })).not.toThrow();
+  });
+
+  it("of the module leave out those of the service", () => {
+    expect(Object.keys(queueSettings({}))).not.toContain("port");
+    expect(queueSettings({ rateLimit: "60/minute" }).rateLimit).toEqual({ text: "60/minute", burst: 60, intervalMs: 1000 });
+  });
+});
