@@ -25,8 +25,8 @@ export interface RetryPolicy {
   watchMs: number;
 }
 
-/** `aborted`: stopped by us before it came to an end of its own. */
-export type AttemptOutcome = Outcome | { kind: "aborted" };
+/** `aborted`: stopped by us before it came to an end of its own. `broken`: the machinery failed, not the code. */
+export type AttemptOutcome = Outcome | { kind: "aborted" } | { kind: "broken"; message: string };
 export type Settlement = Settled & { /** Whether this node goes on watching a job that backs off. */ watched: boolean };
 
 type JobContext = JobInput & {
@@ -46,11 +46,11 @@ export type JobEvent =
 /** Failures that one more attempt may heal, once. */
 const onceMore = new Set(["timed_out", "out_of_memory"]);
 
-const failureOf = ({ outcome, stopping, claim }: JobContext): { failure: Failure; error: string } => {
+const failureOf = ({ outcome, stopping, claim }: JobContext): { failure: Failure; error: string; blameless?: boolean } => {
   const plain = (code: Failure["code"], message: string, retryable: boolean) => ({ failure: { code, message, retryable, diagnostics: [] }, error: message });
   if (stopping === "timedOut") return plain("timed_out", `The build took longer than ${claim.job.timeoutMs} ms and was stopped.`, true);
   if (outcome?.kind === "failed") return { failure: outcome.failure, error: outcome.error };
-  return plain("worker_crashed", "The attempt ended without an outcome.", true);
+  return { ...plain("worker_crashed", outcome?.kind === "broken" ? outcome.message : "The attempt ended without an outcome.", true), blameless: true };
 };
 
 export const jobMachine = setup({

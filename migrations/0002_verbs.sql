@@ -190,7 +190,7 @@ end $$;
 -- How an attempt ends, as a node offers it (turn) or as its loss is found (rescue).
 create type buildlane_ending as (
   ord integer, job_id text, chat_id text, attempt integer, owner text, fence bigint, claim_id text,
-  kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision
+  kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean
 );
 
 -- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks.
@@ -204,13 +204,13 @@ declare
   v_failed bigint;
 begin
   -- Two crashed workers, or too many lost nodes, and the code itself is refused from now on.
-  if exists (select 1 from unnest(p_endings) e where e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')) then
+  if exists (select 1 from unnest(p_endings) e where e.kind = 'rescued' or (e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless)) then
     with crash as (
       select j.code_hash, case when e.kind = 'rescued' then 'node_lost' else e.failure ->> 'code' end as cause,
         count(*) filter (where e.kind <> 'rescued') as crashes, bool_or(e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max) as fatal
       from unnest(p_endings) e
       join build_jobs j on j.id = e.job_id and j.attempt = e.attempt and j.status = 'running' and j.owner = e.owner and j.fence = e.fence and j.claim_id = e.claim_id
-      where (e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')) and j.cancel_requested_at is null
+      where (e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless) and j.cancel_requested_at is null
       group by 1, 2
     )
     insert into code_crashes as c (code_hash, crashes, cause, quarantined_at)
@@ -450,7 +450,7 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
   return buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
 end $$;

@@ -97,15 +97,15 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       const abort = () => void (over || controller.abort());
       atWork.set(job.chatId, { claim, settling: false, abort });
       report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
-      const crashed = (error: unknown): AttemptOutcome => {
+      const broken = (error: unknown): AttemptOutcome => {
         if (controller.signal.aborted) return { kind: "aborted" };
-        const message = messageOf(error);
-        return { kind: "failed", failure: { code: "worker_crashed", message, retryable: true, diagnostics: [] }, error: message };
+        report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
+        return { kind: "broken", message: "The worker could not be reached." };
       };
       // A runner that throws at once is treated like one that rejects.
       void Promise.resolve()
         .then(() => runner.run(job, { signal: controller.signal, attempt: job.attempt }))
-        .then((outcome): AttemptOutcome => outcome, crashed)
+        .then((outcome): AttemptOutcome => outcome, broken)
         .then((outcome) => {
           over = true;
           // Nobody offers the end of what the machine has left (lease lost): it is at work no more.

@@ -21,6 +21,7 @@ const levels: Partial<Record<Report["type"], "info" | "warn" | "error">> = {
   "outcome.refused": "warn",
   "outcome.waiting": "warn",
   "actor.crashed": "error",
+  "runner.broken": "error",
 };
 
 const loud = new Set(["failed"]);

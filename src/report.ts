@@ -7,6 +7,7 @@ export type Report =
   | { type: "attempt.ended"; jobId: string; chatId: string; attempt: number; outcome: "completed" | "failed" | "retrying" | "released"; failureCode: FailureCode | null; runMs: number; quarantined: boolean }
   | { type: "outcome.refused"; jobId: string; chatId: string; attempt: number; fence: number }
   | { type: "outcome.waiting"; jobId: string; chatId: string; error: string }
+  | { type: "runner.broken"; jobId: string; chatId: string; error: string }
   | { type: "lane.lost"; chatId: string; jobId: string; fence: number }
   | { type: "lane.returned"; chatId: string; jobId: string; reason: "draining" | "unknown" | "crashed" }
   | { type: "lanes.rescued"; jobs: number; chatIds: string[] }

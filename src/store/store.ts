@@ -82,8 +82,9 @@ export interface Ending {
   claimId: string;
   end:
     | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] }
-    | { kind: "failed"; failure: Failure; error: string }
-    | { kind: "retrying"; failure: Failure; error: string; delayMs: number }
+    | { kind: "failed"; failure: Failure; error: string; blameless?: boolean }
+    /** `blameless`: the machinery failed, not the code, so it counts for no quarantine. */
+    | { kind: "retrying"; failure: Failure; error: string; delayMs: number; blameless?: boolean }
     /** Given back by a clean stop; costs no attempt. */
     | { kind: "released" };
 }

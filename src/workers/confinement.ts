@@ -47,9 +47,10 @@ export function confine({ memoryMb, id, openFilesMax = 5 }: ConfinementOptions):
   const engine = process.platform === "linux" && canRun(shell) ? engineBinary() : null;
   const canary = engine === null ? null : plantCanary(folder, id());
   const wrapper = engine === null ? null : path.join(folder, "esbuild");
-  // One option a call: all that dash understands. Chained, so that a limit that fails never starts esbuild.
+  // One option a call: all that dash understands. Chained, so that a limit that fails never starts esbuild. Open files
+  // last: the shell itself needs one more for a redirection.
   if (engine !== null && wrapper !== null) {
-    const script = `#!${shell}\nulimit -c 0 && ulimit -n ${openFilesMax} && ${memoryLimit(memoryMb)} && exec ${quoted(engine)} "$@"\n`;
+    const script = `#!${shell}\nulimit -c 0 && ${memoryLimit(memoryMb)} && ulimit -n ${openFilesMax} && exec ${quoted(engine)} "$@"\n`;
     writeFileSync(wrapper, script, { mode: 0o700 });
   }
   return {

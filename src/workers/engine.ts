@@ -82,6 +82,9 @@ const badTarget = (): Outcome => buildRefused('The target is not known. Use one 
 
 const isBuildFailure = (error: unknown): error is { errors: EngineMessage[] } => error instanceof Error && "errors" in error && Array.isArray(error.errors) && error.errors.length > 0;
 
+/** Starts esbuild's process. */
+export const warmUp = async (): Promise<void> => void (await esbuild.transform("1"));
+
 /**
  * Plain esbuild with nothing of ours around it, pointed at the canaries: a source-map comment, a glob and an import.
  * Only the process's own confinement can keep it from reading them. Resolves with all that it brought back.

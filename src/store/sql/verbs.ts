@@ -5,6 +5,7 @@
 import { sql } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
+import type { Source } from "../../job.js";
 import { ContendedError } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
 import { driverError, isContended, reaching } from "./database.js";
@@ -28,6 +29,9 @@ type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue"
 
 /** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
 const iso = (text: string): string => new Date(text).toISOString();
+
+const sourceOf = (code: string | null, files: Record<string, string> | null, entry: string | null): Source =>
+  files !== null && entry !== null ? { files, entry } : { code: code ?? "" };
 
 type AcceptedRow = Accepted & { g: number; replayed: boolean };
 const refusals = /^BL00[1234]$/;
@@ -121,10 +125,10 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       const rows = endings.map(({ end, ...guard }, ord) => ({
         ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
         ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
-        ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error } : {}),
+        ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error, blameless: end.blameless ?? false } : {}),
         ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
       }));
-      type ClaimRow = Claim["job"] & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
+      type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean };
       let answer: { settled: SettledRow[]; claims: ClaimRow[] };
       try {
@@ -141,7 +145,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
           if (!row) return { kind: "notMine", jobId: ending.jobId };
           return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined };
         }),
-        claims: answer.claims.map(({ spent, strikes, fence, startedAt, ...job }): Claim => ({ job, spent, strikes, fence, claimId, startedAt: iso(startedAt) })),
+        claims: answer.claims.map(({ spent, strikes, fence, startedAt, code, files, entry, ...job }): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: iso(startedAt) })),
       };
     },
 

@@ -1,0 +1,16 @@
+/** What every group of routes is given. */
+import type { ZodTypeProvider } from "@fastify/type-provider-zod";
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Clock } from "../clock.js";
+import type { BuildQueue } from "../queue-api.js";
+import type { Stays } from "./stays.js";
+
+export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
+
+export interface RouteContext {
+  queue: BuildQueue;
+  clock: Clock;
+  stays: Stays;
+  streamsMax: number;
+}

@@ -1,0 +1,116 @@
+/** The API's own document, made from the routes' schemas, and a page to read it. */
+import helmet from "@fastify/helmet";
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "@fastify/type-provider-zod";
+import type { FastifyInstance } from "fastify";
+import { errorShapes } from "../errors.js";
+import type { ErrorCode } from "../errors.js";
+import { documented } from "./compilers.js";
+import { components } from "./components.js";
+import { errorCodes, problemType } from "./errors.js";
+
+/** What any route may answer. */
+const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "internal_error"];
+const withBody: ErrorCode[] = ["invalid_json", "payload_too_large", "unsupported_media_type"];
+
+type Operation = { responses: Record<string, unknown>; requestBody?: unknown; "x-errors"?: ErrorCode[] };
+type Document = { components?: { schemas?: Record<string, unknown> }; paths?: Record<string, Record<string, Operation>> };
+
+const errorProperties = {
+  ok: { const: false },
+  statusCode: { type: "integer" },
+  code: { type: "string", enum: errorCodes, description: "The contract: clients switch on it." },
+  message: { type: "string", description: "For a person; may change." },
+  retryable: { type: "boolean", description: "Whether the same request may succeed later." },
+  requestId: { type: "string" },
+  issues: { type: "array", items: { $ref: "#/components/schemas/Issue" } },
+};
+const required = ["ok", "statusCode", "code", "message", "retryable", "requestId"];
+const errorSchemas = {
+  Issue: { type: "object", description: "One thing that is wrong with a request.", properties: { path: { type: "string", description: "JSON pointer into what was sent, such as `/chatId`." }, message: { type: "string" } }, required: ["path", "message"] },
+  Error: { type: "object", description: "What every failure looks like.", properties: errorProperties, required },
+  Problem: {
+    type: "object",
+    description: "The same facts as RFC 9457, with `Accept: application/problem+json`.",
+    properties: { type: { type: "string" }, title: { type: "string" }, status: { type: "integer" }, detail: { type: "string" }, instance: { type: "string" }, ...errorProperties },
+    required: ["type", "title", "status", "detail", "instance", ...required],
+  },
+};
+
+/** An error's responses, by status, each naming its codes. */
+function errorResponses(codes: ErrorCode[]): Record<string, unknown> {
+  const byStatus = new Map<number, ErrorCode[]>();
+  for (const code of new Set(codes)) byStatus.set(errorShapes[code].status, [...(byStatus.get(errorShapes[code].status) ?? []), code]);
+  const narrowed = (name: string, of: ErrorCode[]) => ({ allOf: [{ $ref: `#/components/schemas/${name}` }, { type: "object", properties: { code: { enum: of } } }] });
+  return Object.fromEntries(
+    [...byStatus].map(([status, of]) => [
+      status,
+      { description: of.map((code) => `\`${code}\``).join(", "), content: { "application/json": { schema: narrowed("Error", of) }, [problemType]: { schema: narrowed("Problem", of) } } },
+    ]),
+  );
+}
+
+/** Adds every operation's errors, and drops the twins that zod makes of schemas which are never sent. */
+function complete(document: Document): Document {
+  for (const path of Object.values(document.paths ?? {})) {
+    for (const operation of Object.values(path)) {
+      const { "x-errors": own = [], ...rest } = operation;
+      const codes = [...everywhere, ...(operation.requestBody ? withBody : []), ...own];
+      delete operation["x-errors"];
+      operation.responses = { ...rest.responses, ...errorResponses(codes) };
+    }
+  }
+  const text = JSON.stringify(document.paths);
+  const all: Record<string, unknown> = { ...document.components?.schemas, ...errorSchemas };
+  const used = reachable(text, all);
+  return { ...document, components: { ...document.components, schemas: Object.fromEntries(Object.entries(all).filter(([name]) => used.has(name) || name === "EventData")) } };
+}
+
+/** The components that are referred to, directly or by others. */
+function reachable(text: string, all: Record<string, unknown>): Set<string> {
+  const found = new Set<string>();
+  const visit = (within: string) => {
+    for (const [, name] of within.matchAll(/"#\/components\/schemas\/([^"]+)"/g)) {
+      if (name === undefined || found.has(name)) continue;
+      found.add(name);
+      visit(JSON.stringify(all[name] ?? {}));
+    }
+  };
+  visit(text);
+  return found;
+}
+
+/** Before any route. */
+export async function collectDocument(app: FastifyInstance, version: string): Promise<void> {
+  const toComponents = createJsonSchemaTransformObject({ schemaRegistry: components as never });
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.1",
+      info: { title: "Buildlane", version, description: "A build queue for AI chat products: every chat is a lane, strictly first in, first out. Success is `{ ok: true, data }`; failure is an Error, with a stable `code`." },
+      servers: [{ url: "/" }],
+    },
+    transform: createJsonSchemaTransform({ schemaRegistry: components as never }),
+    transformObject: (document) => complete(toComponents(document) as Document) as never,
+  });
+}
+
+/** `/openapi.json` and `/docs`. */
+export async function documentRoutes(app: FastifyInstance): Promise<void> {
+  let text: string | undefined;
+  app.get("/openapi.json", { schema: documented({ operationId: "openapi", summary: "This document", tags: ["health"], response: {} }) as never }, async (_request, reply) => {
+    text ??= JSON.stringify(app.swagger());
+    return reply.type("application/json; charset=utf-8").send(text);
+  });
+  await app.register(async (docs) => {
+    await docs.register(helmet, {
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: { defaultSrc: ["'self'"], styleSrc: ["'self'", "'unsafe-inline'"], imgSrc: ["'self'", "data:"], objectSrc: ["'none'"], baseUri: ["'none'"], formAction: ["'none'"], frameAncestors: ["'none'"] },
+      },
+      // The service speaks plain HTTP; whoever puts TLS before it decides on this.
+      strictTransportSecurity: false,
+    });
+    await docs.register(swaggerUi, { routePrefix: "/docs", logLevel: "silent" });
+  });
+}

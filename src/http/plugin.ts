@@ -1,0 +1,64 @@
+/**
+ * The routes as a plugin for any Fastify application. It changes nothing outside its own scope: compilers, parsers,
+ * error handler and not-found handler are set in here, and its routes stay out of the host's own API document.
+ */
+import type { ZodTypeProvider } from "@fastify/type-provider-zod";
+import type { FastifyInstance } from "fastify";
+import { systemClock } from "../clock.js";
+import type { Clock } from "../clock.js";
+import { limits } from "../options.js";
+import type { BuildQueue } from "../queue-api.js";
+import { serializerCompiler, validatorCompiler } from "./compilers.js";
+import type { RouteContext } from "./context.js";
+import { handleError, notFound, sendError } from "./errors.js";
+import { readJsonBodies } from "./json-body.js";
+import { refuseOtherMethods } from "./methods.js";
+import { chatRoutes } from "./routes/chats.js";
+import { controlRoutes } from "./routes/control.js";
+import { deadLetterRoutes } from "./routes/dead-letters.js";
+import { eventRoutes } from "./routes/events.js";
+import { jobRoutes } from "./routes/jobs.js";
+import { statsRoutes } from "./routes/stats.js";
+import { submitRoutes } from "./routes/submit.js";
+import { createStays } from "./stays.js";
+import type { Stays } from "./stays.js";
+
+export interface RoutesOptions {
+  /** The queue that is served. Its life is the caller's: closing the application does not stop it. */
+  queue: BuildQueue;
+  /** Where the routes are, such as `/api/builds`. Without one they are at the root, and the host's 404 stays the host's. */
+  prefix?: string | undefined;
+  /** Event streams, and submitters who wait, at most; 1,000 unless said. */
+  streamsMax?: number | undefined;
+  /** Time; the system's unless a test says otherwise. */
+  clock?: Clock | undefined;
+}
+
+/** What only our own server asks for. */
+export interface ServerRoutesOptions extends RoutesOptions {
+  /** Shows the routes to @fastify/swagger. */
+  documented?: boolean | undefined;
+  stays?: Stays | undefined;
+}
+
+/** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
+export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
+  const { queue, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
+  const app = host.withTypeProvider<ZodTypeProvider>();
+
+  app.setValidatorCompiler(validatorCompiler as never);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler(handleError);
+  if (app.prefix !== "") app.setNotFoundHandler((request, reply) => sendError(notFound(request), request, reply));
+  readJsonBodies(host);
+  app.addHook("preClose", () => stays.close());
+  app.addHook("onRoute", (route) => {
+    route.bodyLimit ??= queue.settings.maxBodyBytes;
+    if (!documented) route.schema = { ...route.schema, hide: true };
+  });
+
+  const refuseOthers = refuseOtherMethods(host);
+  const context: RouteContext = { queue, clock, stays, streamsMax };
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, deadLetterRoutes, controlRoutes, eventRoutes]) add(app, context);
+  refuseOthers();
+}

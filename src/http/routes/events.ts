@@ -1,0 +1,113 @@
+/** What happens to a job or in a chat, live, and resumable by the chat's event numbers. */
+import { z } from "zod";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { isFinal } from "../../job.js";
+import type { BuildQueue } from "../../queue-api.js";
+import { documented } from "../compilers.js";
+import { says } from "../components.js";
+import type { Api, RouteContext } from "../context.js";
+import { chatParams, eventsHeaders, eventsQuery, jobParams } from "../requests.js";
+import { checkAccept, resumeAfter, sendEvents } from "../sse.js";
+import type { StreamItem } from "../sse.js";
+import { tooManyStreams } from "../stays.js";
+import type { Stay } from "../stays.js";
+
+const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were removed and the state must be read again.`);
+const errors = ["too_many_streams", "not_acceptable"] as const;
+
+export function eventRoutes(app: Api, context: RouteContext): void {
+  const { queue, stays, streamsMax, clock } = context;
+
+  /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
+  async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<FastifyReply> {
+    checkAccept(request);
+    const stay = stays.enter(reply.raw);
+    if (!stay) throw tooManyStreams(streamsMax);
+    try {
+      const items = await itemsFor(stay);
+      if (items) return sendEvents(request, reply, items, { clock, stay });
+      stay.leave();
+      return reply.code(204).send();
+    } catch (error) {
+      stay.leave();
+      throw error;
+    }
+  }
+
+  app.route({
+    method: "GET",
+    url: "/:id/events",
+    exposeHeadRoute: false,
+    schema: documented({
+      operationId: "followJob",
+      summary: "A job's events",
+      description: "From its first event on, or after `Last-Event-ID`. Ends after the job's final event; a browser that comes back then gets 204 and stops.",
+      tags: ["events"],
+      params: jobParams,
+      querystring: eventsQuery,
+      headers: eventsHeaders,
+      produces: ["text/event-stream"],
+      response: { 200: stream("The job's events.") },
+      errors: ["job_not_found", ...errors],
+    }),
+    handler: (request, reply) =>
+      open(request, reply, async ({ signal }) => {
+        const { id } = request.params;
+        const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
+        const { chatId, status } = await queue.get(id);
+        const items = jobEvents(queue, { chatId, jobId: id }, after ?? 0, signal);
+        if (!isFinal(status)) return unknown ? resetThen(items) : items;
+        // Everything has happened: what is left is finite, and may be nothing.
+        const left: StreamItem[] = [];
+        for await (const item of items) left.push(item);
+        if (unknown) left.unshift("reset");
+        return left.length === 0 ? null : listed(left);
+      }),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/chat/:chatId/events",
+    exposeHeadRoute: false,
+    schema: documented({
+      operationId: "followChat",
+      summary: "A chat's events",
+      description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now.",
+      tags: ["events"],
+      params: chatParams,
+      querystring: eventsQuery,
+      headers: eventsHeaders,
+      produces: ["text/event-stream"],
+      response: { 200: stream("The chat's events, without end.") },
+      errors,
+    }),
+    handler: (request, reply) =>
+      open(request, reply, async ({ signal }) => {
+        const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
+        const items = queue.events({ chatId: request.params.chatId }, { after, signal });
+        return unknown ? resetThen(items) : items;
+      }),
+  });
+}
+
+/**
+ * A job's events after a number, up to the one that made it final. They are read from its first on, for they are few,
+ * and only so is the end found by who has seen it already. A failed job may have been redriven: then it goes on.
+ */
+async function* jobEvents(queue: BuildQueue, which: { chatId: string; jobId: string }, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
+  for await (const item of queue.events(which, { after: 0, signal })) {
+    if (item === "reset" || item.number > after) yield item;
+    if (item === "reset" || item.status === null || !isFinal(item.status)) continue;
+    const { status, completedAt } = await queue.get(which.jobId);
+    if (isFinal(status) && completedAt !== null && item.at >= completedAt) return;
+  }
+}
+
+async function* resetThen(items: AsyncIterable<StreamItem>): AsyncGenerator<StreamItem, void, undefined> {
+  yield "reset";
+  yield* items;
+}
+
+async function* listed(items: StreamItem[]): AsyncGenerator<StreamItem, void, undefined> {
+  yield* items;
+}

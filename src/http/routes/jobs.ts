@@ -1,0 +1,122 @@
+/** One job: how it stands, what it built, and what a person may do about it. Also the list of all. */
+import { z } from "zod";
+import { BuildlaneError } from "../../errors.js";
+import type { Output } from "../../store/store.js";
+import { documented } from "../compilers.js";
+import type { Api, RouteContext } from "../context.js";
+import { says } from "../components.js";
+import { etagOf, matches } from "../etag.js";
+import { refuseBody } from "../json-body.js";
+import { jobParams, listQuery, wanted } from "../requests.js";
+import { accepted, job, jobSummary, ok, okPage } from "../schemas.js";
+import { summary } from "../summary.js";
+import type { FastifyReply } from "fastify";
+
+const cancelAnswer = ok(z.object({ id: z.string(), status: says(z.enum(["cancelled", "requested", "already"]), "`requested`: it runs and is being stopped; `already`: it had been cancelled before.") }));
+
+export function jobRoutes(app: Api, { queue }: RouteContext): void {
+  app.route({
+    method: "GET",
+    url: "/",
+    schema: documented({
+      operationId: "listJobs",
+      summary: "List and filter jobs, newest first",
+      tags: ["jobs"],
+      querystring: listQuery,
+      response: { 200: says(okPage(z.array(jobSummary)), "One page.") },
+    }),
+    handler: async ({ query: { include, ...query } }) => {
+      const { jobs, nextCursor } = await queue.list({ ...query, include: wanted(include) });
+      return { ok: true as const, data: jobs.map((one) => summary(one, wanted(include))), meta: { nextCursor } };
+    },
+  });
+
+  app.route({
+    method: "GET",
+    url: "/:id",
+    schema: documented({ operationId: "getJob", summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
+    handler: async ({ params }) => ({ ok: true as const, data: await queue.get(params.id) }),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/:id/output",
+    schema: documented({
+      operationId: "getOutput",
+      summary: "The built JavaScript itself",
+      tags: ["jobs"],
+      params: jobParams,
+      produces: ["text/javascript"],
+      response: { 200: says(z.string(), "The bundle, with a strong `ETag`; `If-None-Match` gets 304.") },
+      errors: ["job_not_found", "no_output"],
+    }),
+    handler: async ({ params, headers }, reply) => sendContent(reply, "text/javascript; charset=utf-8", built(params.id, await queue.output(params.id)), headers["if-none-match"]),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/:id/output.map",
+    schema: documented({
+      operationId: "getSourceMap",
+      summary: "The source map of the built JavaScript",
+      tags: ["jobs"],
+      params: jobParams,
+      response: { 200: says(z.string(), "The source map.") },
+      errors: ["job_not_found", "not_found", "no_output"],
+    }),
+    handler: async ({ params, headers }, reply) => {
+      const output = await queue.output(params.id);
+      built(params.id, output);
+      if (output.sourceMap === null) throw new BuildlaneError("not_found", `Job ${params.id} was built without a source map. Submit it with options.sourcemap.`);
+      return sendContent(reply, "application/json; charset=utf-8", output.sourceMap, headers["if-none-match"]);
+    },
+  });
+
+  app.route({
+    method: "POST",
+    url: "/:id/cancel",
+    preValidation: refuseBody,
+    schema: documented({
+      operationId: "cancelJob",
+      summary: "Cancel a job",
+      description: "A pending job is cancelled at once. A running one is asked to stop (202) and fails as `cancelled` when it has; `GET` the job to see it.",
+      tags: ["jobs"],
+      params: jobParams,
+      response: { 200: says(cancelAnswer, "It is cancelled."), 202: says(cancelAnswer, "It runs and is being stopped.") },
+      errors: ["job_not_found", "already_final"],
+    }),
+    handler: async ({ params: { id } }, reply) => {
+      const status = await queue.cancel(id);
+      return reply.code(status === "requested" ? 202 : 200).send({ ok: true, data: { id, status } });
+    },
+  });
+
+  app.route({
+    method: "POST",
+    url: "/:id/retry",
+    preValidation: refuseBody,
+    schema: documented({
+      operationId: "retryJob",
+      summary: "Put a failed job at the tail of its chat again",
+      tags: ["jobs"],
+      params: jobParams,
+      response: { 202: says(ok(accepted), "It is pending again, with fresh attempts.") },
+      errors: ["job_not_found", "not_failed"],
+    }),
+    handler: async ({ params: { id } }, reply) => reply.code(202).header("location", `${app.prefix}/${id}`).send({ ok: true, data: await queue.retry(id) }),
+  });
+}
+
+function built(id: string, { status, result }: Output): string {
+  if (result !== null) return result;
+  const why = status === "failed" ? "it failed; read the job for why" : "read it again when it is completed";
+  throw new BuildlaneError("no_output", `Job ${id} is ${status} and has no output: ${why}.`);
+}
+
+/** Sent as bytes, so that no serializer makes JSON of it. Somebody else's code: never to be guessed into a page. */
+function sendContent(reply: FastifyReply, type: string, content: string, ifNoneMatch: string | undefined): never {
+  const etag = etagOf(content);
+  reply.header("etag", etag).header("cache-control", "private, no-cache").header("x-content-type-options", "nosniff").header("cross-origin-resource-policy", "same-origin");
+  if (matches(ifNoneMatch, etag)) return reply.code(304).send() as never;
+  return reply.type(type).send(Buffer.from(content)) as never;
+}

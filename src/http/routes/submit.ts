@@ -1,0 +1,86 @@
+/** The way in: one job, or many. Answers when what was accepted is durable. */
+import type { AcceptedJob, BuildRequest, FinishedJob } from "../../job.js";
+import { isFinal } from "../../job.js";
+import { documented, uncheckedBody } from "../compilers.js";
+import type { Api, RouteContext } from "../context.js";
+import { says } from "../components.js";
+import { finishedWithin, waitSeconds } from "../prefer.js";
+import { batchBody, batchHeaders, submitBody, submitHeaders } from "../requests.js";
+import { accepted, job, ok } from "../schemas.js";
+import { validationFailed } from "../../errors.js";
+import { z } from "zod";
+
+const refusals = ["chat_queue_full", "queue_full", "rate_limited", "idempotency_conflict", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
+/** When to ask for the job, seconds: most are done by then. */
+const askAgainSeconds = 1;
+
+const acceptedAnswer = says(ok(accepted), "Accepted and durable. `Location` is the job; `Retry-After` says when to ask for it.");
+const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.");
+const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.");
+
+export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): void {
+  app.route({
+    method: "POST",
+    url: "/",
+    validatorCompiler: uncheckedBody,
+    schema: documented({
+      operationId: "submitJob",
+      summary: "Submit code to be built",
+      description: "Accepts a job into its chat's lane. Jobs of a chat are built one at a time, in the order of acceptance. A replayed `Idempotency-Key` answers with the same job and `Idempotent-Replayed: true`: 202 while it is unfinished, 200 when it is final.",
+      tags: ["submit"],
+      headers: submitHeaders,
+      body: submitBody,
+      response: { 200: finishedAnswer, 202: acceptedAnswer },
+      errors: refusals,
+    }),
+    handler: async (request, reply) => {
+      const idempotencyKey = request.headers["idempotency-key"];
+      const { replayed, ...taken } = await queue.enqueue(request.body as BuildRequest, idempotencyKey === undefined ? undefined : { idempotencyKey });
+      reply.header("location", `${app.prefix}/${taken.id}`);
+      if (replayed) reply.header("idempotent-replayed", "true");
+      const seconds = waitSeconds(request.headers.prefer);
+      let finished: FinishedJob | null = null;
+      if (replayed && isFinal(taken.status)) finished = (await queue.get(taken.id)) as FinishedJob;
+      else if (seconds !== null) {
+        reply.header("preference-applied", `wait=${seconds}`);
+        finished = await finishedWithin(taken.id, seconds, { queue, clock, stays, response: reply.raw });
+      }
+      if (finished) return reply.code(200).send({ ok: true, data: finished });
+      return reply.code(202).header("retry-after", askAgainSeconds).send({ ok: true, data: taken as AcceptedJob });
+    },
+  });
+
+  app.route({
+    method: "POST",
+    url: "/batch",
+    validatorCompiler: uncheckedBody,
+    schema: documented({
+      operationId: "submitBatch",
+      summary: "Submit many, all or nothing",
+      description: "Up to 1,000 requests, accepted together and in their order. A replayed `Idempotency-Key` answers with the same jobs: 200 when all of them are final, else 202.",
+      tags: ["submit"],
+      headers: batchHeaders,
+      body: batchBody,
+      response: { 200: batchAnswer, 202: batchAnswer },
+      errors: [...refusals, "batch_too_large"],
+    }),
+    handler: async (request, reply) => {
+      const idempotencyKey = request.headers["idempotency-key"];
+      const { jobs, replayed } = await queue.enqueueMany(jobsOf(request.body), idempotencyKey === undefined ? undefined : { idempotencyKey });
+      if (replayed) reply.header("idempotent-replayed", "true");
+      const done = replayed && jobs.every(({ status }) => isFinal(status));
+      if (!done) reply.header("retry-after", askAgainSeconds);
+      return reply.code(done ? 200 : 202).send({ ok: true, data: { jobs } });
+    },
+  });
+}
+
+/** The batch's own shape; each job in it is checked by the queue. */
+function jobsOf(body: unknown): BuildRequest[] {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) throw validationFailed([{ path: "", message: "Expected an object with jobs." }]);
+  const unknown = Object.keys(body).filter((name) => name !== "jobs");
+  if (unknown.length > 0) throw validationFailed(unknown.map((name) => ({ path: `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`, message: "Unknown field." })));
+  const { jobs } = body as { jobs?: unknown };
+  if (!Array.isArray(jobs)) throw validationFailed([{ path: "/jobs", message: "Expected an array of jobs." }]);
+  return jobs as BuildRequest[];
+}

@@ -1,0 +1,59 @@
+/** Figures of the whole queue; they cost the same however much was ever finished. */
+import type { StoreStats } from "../store.js";
+import { iso } from "./tables.js";
+import type { Lane, Tables } from "./tables.js";
+
+/** Finished jobs that spreads and averages are taken from. */
+const sampleMax = 1000;
+/** Lanes at the head of each line among which the longest wait is looked for. */
+const lineSample = 100;
+
+export function stats(tables: Tables, at: number): StoreStats {
+  const sample = latestRuns(tables);
+  const completed = sample.filter((one) => one.completed).length;
+  const processing = sample.map((one) => one.endedAt - one.startedAt).sort((a, b) => a - b);
+  const waiting = sample.map((one) => one.startedAt - one.createdAt).sort((a, b) => a - b);
+  const { totals, ready, delayed, paused } = tables;
+  return {
+    totalQueued: totals.pending,
+    totalRunning: totals.running,
+    totalCompleted: totals.completed,
+    totalFailed: totals.failed,
+    averageProcessingTime: sample.length > 0 ? processing.reduce((sum, ms) => sum + ms, 0) / sample.length : 0,
+    successRate: sample.length > 0 ? completed / sample.length : null,
+    processing: { p50: percentile(processing, 0.5), p90: percentile(processing, 0.9), p95: percentile(processing, 0.95), p99: percentile(processing, 0.99) },
+    waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
+    finishedLastMinute: sample.filter((one) => one.endedAt > at - 60_000).length,
+    oldestWaitMs: oldestWait([...ready.slice(0, lineSample), ...delayed.slice(0, lineSample)], at),
+    activeChats: totals.running + ready.size + delayed.size + paused.size,
+    waitingChats: ready.size,
+    deadLetters: tables.deadLetters.size,
+    queuePaused: tables.queuePaused,
+    nodes: [...tables.nodes.values()]
+      .sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
+      .map(({ id, slots, draining, startedAt, leaseUntil }) => ({ id, slots, draining, startedAt: iso(startedAt), alive: leaseUntil > at, running: tables.owned.get(id)?.size ?? 0 })),
+  };
+}
+
+/** The newest finished jobs that ran. */
+function latestRuns({ finished }: Tables): { completed: boolean; createdAt: number; startedAt: number; endedAt: number }[] {
+  const sample = [];
+  for (let index = finished.size - 1; index >= 0 && sample.length < sampleMax; index--) {
+    const job = finished.at(index);
+    if (job && job.startedAt !== null && job.completedAt !== null) sample.push({ completed: job.status === "completed", createdAt: job.createdAt, startedAt: job.startedAt, endedAt: job.completedAt });
+  }
+  return sample;
+}
+
+/** Between the two nearest when it falls between them, like SQL's percentile_cont. */
+function percentile(sorted: number[], fraction: number): number | null {
+  const index = fraction * (sorted.length - 1);
+  const below = sorted[Math.floor(index)];
+  const above = sorted[Math.ceil(index)];
+  return below === undefined || above === undefined ? null : below + (above - below) * (index - Math.floor(index));
+}
+
+function oldestWait(lanes: Lane[], at: number): number | null {
+  const waits = lanes.flatMap(({ pending }) => (pending.first ? [at - pending.first.createdAt] : []));
+  return waits.length > 0 ? Math.max(...waits) : null;
+}

@@ -1,0 +1,197 @@
+/**
+ * What the memory store holds, and the few steps that every verb is made of: write an event, put a lane in line, finish
+ * a job. The same rows as migrations/0001_tables.sql, where the data is told; times are milliseconds since 1970.
+ */
+import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus } from "../../job.js";
+import { Sorted } from "./sorted.js";
+
+export interface JobRow {
+  readonly id: string;
+  readonly chatId: string;
+  readonly chatSeq: number;
+  readonly messageId: string;
+  readonly code: string | null;
+  readonly files: Record<string, string> | null;
+  readonly entry: string | null;
+  readonly options: BuildOptions;
+  readonly codeHash: string;
+  readonly priority: number;
+  readonly maxAttempts: number;
+  readonly timeoutMs: number;
+  readonly createdAt: number;
+  place: number;
+  rank: number;
+  status: JobStatus;
+  attempt: number;
+  /** Attempts that cost one. */
+  spent: number;
+  strikes: number;
+  nodeLosses: number;
+  runAt: number;
+  startedAt: number | null;
+  completedAt: number | null;
+  cancelRequestedAt: number | null;
+  discardedAt: number | null;
+  /** Who runs it: the guard of its end. */
+  held: { nodeId: string; fence: number; claimId: string } | null;
+  built: { result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] } | null;
+  failed: { failure: Failure; error: string } | null;
+  readonly events: HistoryEvent[];
+}
+
+export interface Lane {
+  readonly chatId: string;
+  tail: number;
+  placeTail: number;
+  eventTail: number;
+  eventFloor: number;
+  fence: number;
+  acceptedAt: number;
+  settledAt: number | null;
+  /** Theoretical arrival time of the rate limiter (GCRA). */
+  rateAt: number | null;
+  pausedAt: number | null;
+  state: "idle" | "ready" | "delayed" | "paused" | "running";
+  turnAt: number;
+  readyAt: number;
+  running: JobRow | null;
+  readonly pending: Sorted<JobRow>;
+  readonly finished: Sorted<JobRow>;
+  events: HistoryEvent[];
+}
+
+export interface NodeRow {
+  readonly id: string;
+  slots: number;
+  draining: boolean;
+  readonly startedAt: number;
+  leaseUntil: number;
+}
+
+export interface Crashes {
+  count: number;
+  cause: FailureCode;
+  quarantinedAt: number | null;
+}
+
+const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+const byPlace = (a: JobRow, b: JobRow): number => a.rank - b.rank || a.place - b.place;
+const byEnd = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || byText(a.id, b.id);
+const byEndInChat = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || a.chatSeq - b.chatSeq;
+const byAge = (a: Pick<JobRow, "createdAt" | "id">, b: Pick<JobRow, "createdAt" | "id">): number => a.createdAt - b.createdAt || byText(a.id, b.id);
+const byTurn = (a: Lane, b: Lane): number => a.turnAt - b.turnAt || byText(a.chatId, b.chatId);
+const byReadyAt = (a: Lane, b: Lane): number => a.readyAt - b.readyAt || byText(a.chatId, b.chatId);
+
+export const createTables = () => ({
+  jobs: new Map<string, JobRow>(),
+  /** All jobs, oldest first. */
+  byAge: new Sorted<JobRow, Pick<JobRow, "createdAt" | "id">>(byAge),
+  /** Finished jobs, by their end. */
+  finished: new Sorted<JobRow>(byEnd),
+  deadLetters: new Set<JobRow>(),
+  lanes: new Map<string, Lane>(),
+  /** The one line of all lanes. */
+  ready: new Sorted<Lane>(byTurn),
+  delayed: new Sorted<Lane>(byReadyAt),
+  paused: new Set<Lane>(),
+  /** Lanes in hand, by node. */
+  owned: new Map<string, Set<Lane>>(),
+  nodes: new Map<string, NodeRow>(),
+  keys: new Map<string, { requestHash: string; jobIds: string[]; createdAt: number }>(),
+  crashes: new Map<string, Crashes>(),
+  /** Running totals; the last two only grow. */
+  totals: { pending: 0, running: 0, completed: 0, failed: 0 },
+  queuePaused: false,
+});
+export type Tables = ReturnType<typeof createTables>;
+
+export const iso = (ms: number): string => new Date(ms).toISOString();
+
+/** A copy as a database would give it back: nothing of the caller's stays shared, and undefined members are gone. */
+export const copy = <T>(value: T): T => (value === null ? value : (JSON.parse(JSON.stringify(value)) as T));
+
+export function laneOf(tables: Tables, chatId: string): Lane {
+  const lane = tables.lanes.get(chatId);
+  if (!lane) throw new Error(`no lane ${chatId}`);
+  return lane;
+}
+
+export const createLane = (chatId: string, at: number): Lane => ({
+  chatId, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
+  state: "idle", turnAt: 0, readyAt: 0, running: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
+});
+
+/** Writes an event with the chat's next number; of the chat itself when `job` is null. */
+export function write(lane: Lane, job: JobRow | null, type: EventType, at: number, data: Record<string, unknown> = {}): void {
+  const event: HistoryEvent = {
+    chatId: lane.chatId, number: ++lane.eventTail, type, jobId: job?.id ?? null, chatSeq: job?.chatSeq ?? null,
+    status: job?.status ?? null, attempt: job?.attempt ?? null, at: iso(at), data,
+  };
+  lane.events.push(event);
+  job?.events.push(event);
+}
+
+/** Puts a lane where it belongs by its pending jobs and by who runs it. Last in every step that changes one of them. */
+export function lineUp(tables: Tables, lane: Lane, at: number): void {
+  tables.ready.remove(lane);
+  tables.delayed.remove(lane);
+  tables.paused.delete(lane);
+  const head = lane.pending.first;
+  if (lane.running) lane.state = "running";
+  else if (!head) lane.state = "idle";
+  else {
+    lane.readyAt = head.runAt;
+    lane.turnAt = Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY);
+    lane.state = lane.pausedAt !== null ? "paused" : head.runAt > at ? "delayed" : "ready";
+  }
+  if (lane.state === "ready") tables.ready.add(lane);
+  else if (lane.state === "delayed") tables.delayed.add(lane);
+  else if (lane.state === "paused") tables.paused.add(lane);
+}
+
+export function enterPending(tables: Tables, lane: Lane, job: JobRow): void {
+  job.status = "pending";
+  lane.pending.add(job);
+  tables.totals.pending++;
+}
+export function leavePending(tables: Tables, lane: Lane, job: JobRow): void {
+  lane.pending.remove(job);
+  tables.totals.pending--;
+}
+
+export const isDeadLetter = ({ status, failed, discardedAt }: JobRow): boolean =>
+  status === "failed" && failed?.failure.code !== "cancelled" && failed?.failure.code !== "superseded" && discardedAt === null;
+
+/** Gives a job its final status; its outcome is in it already. */
+export function enterFinished(tables: Tables, lane: Lane, job: JobRow, status: "completed" | "failed", at: number): void {
+  job.status = status;
+  job.completedAt = at;
+  lane.finished.add(job);
+  tables.finished.add(job);
+  tables.totals[status]++;
+  if (isDeadLetter(job)) tables.deadLetters.add(job);
+}
+export function leaveFinished(tables: Tables, lane: Lane, job: JobRow): void {
+  lane.finished.remove(job);
+  tables.finished.remove(job);
+  tables.deadLetters.delete(job);
+}
+
+/** What a `job.failed` event says of the failure. */
+export const failedData = ({ code, message, quarantined }: Failure): Record<string, unknown> => ({ failureCode: code, message, ...(quarantined === undefined ? {} : { quarantined }) });
+
+export const failureOf = (code: FailureCode, message: string, quarantined = false): Failure => ({ code, message, retryable: false, diagnostics: [], ...(quarantined ? { quarantined } : {}) });
+
+/** Fails a pending job without a run: cancelled, or its code is quarantined. */
+export function failPending(tables: Tables, job: JobRow, failure: Failure, at: number): void {
+  const lane = laneOf(tables, job.chatId);
+  const endedAt = Math.max(at, job.startedAt ?? 0, job.createdAt);
+  leavePending(tables, lane, job);
+  job.failed = { failure, error: failure.message };
+  enterFinished(tables, lane, job, "failed", endedAt);
+  write(lane, job, "job.failed", endedAt, failedData(failure));
+  lineUp(tables, lane, at);
+}
+
+/** 1 for the job that runs next; a running one counts as ahead; 0 when it is not pending. */
+export const positionOf = (lane: Lane, job: JobRow): number => (job.status === "pending" ? lane.pending.rankOf(job) + 1 + (lane.running ? 1 : 0) : 0);

@@ -1,0 +1,152 @@
+/** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
+import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
+import type { Failure } from "../../job.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, write } from "./tables.js";
+import type { JobRow, Lane, Tables } from "./tables.js";
+
+/** How an attempt ends, as a node offers it or as its loss is found. */
+type Offered = Omit<Ending, "end"> & { nodeId: string; end: Ending["end"] | { kind: "rescued"; nodeLossesMax: number } };
+
+/** Crashes of the same code after which it is quarantined. */
+const crashesMax = 2;
+const isCrash = (failure: Failure): boolean => failure.code === "worker_crashed" || failure.code === "out_of_memory";
+
+export function turn(tables: Tables, { nodeId, claimId, endings, want }: TurnRequest, at: number): TurnAnswer {
+  const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
+  const leaseUntil = tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY;
+  return { settled, claims: tables.queuePaused || leaseUntil <= at ? [] : claim(tables, { nodeId, claimId, want }, at) };
+}
+
+/** Puts the lanes of nodes whose lease is over back in line. */
+export function rescue(tables: Tables, { nodeId, nodeLossesMax, limit }: { nodeId: string; nodeLossesMax: number; limit: number }, at: number): Rescued[] {
+  const lost = [...tables.owned].filter(([owner]) => owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at);
+  const lanes = lost.flatMap(([, owned]) => [...owned]).sort((a, b) => (a.chatId < b.chatId ? -1 : 1));
+  const offered = lanes.slice(0, limit).flatMap(({ running }): Offered[] =>
+    running?.held ? [{ jobId: running.id, chatId: running.chatId, attempt: running.attempt, ...running.held, end: { kind: "rescued", nodeLossesMax } }] : [],
+  );
+  return endAttempts(tables, offered, at).flatMap((one): Rescued[] => (one.kind === "settled" ? [{ jobId: one.jobId, chatId: one.chatId, status: one.status as Rescued["status"] }] : []));
+}
+
+/** Records the ends whose guard holds. */
+function endAttempts(tables: Tables, endings: Offered[], at: number): Settled[] {
+  // Crashes first, for all that end together: the second of two crashes counts for the first one's job as well.
+  for (const ending of new Map(endings.map((one) => [one.jobId, one])).values()) {
+    const job = guarded(tables, ending);
+    if (job) countCrash(tables, job, ending, at);
+  }
+  return endings.map((ending) => {
+    const job = guarded(tables, ending);
+    return job ? endAttempt(tables, job, ending, at) : { kind: "notMine", jobId: ending.jobId };
+  });
+}
+
+/** The fence (P5): whatever differs, the lane is somebody else's by now. */
+function guarded(tables: Tables, { jobId, chatId, attempt, nodeId, fence, claimId }: Offered): JobRow | null {
+  const job = tables.jobs.get(jobId);
+  const holds = job?.status === "running" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;
+  return holds ? job : null;
+}
+
+/** Two crashed workers, or too many lost nodes, and the code itself is refused from now on. */
+function countCrash(tables: Tables, job: JobRow, { end }: Offered, at: number): void {
+  const lost = end.kind === "rescued" && job.nodeLosses + 1 >= end.nodeLossesMax;
+  const crashed = "failure" in end && isCrash(end.failure);
+  if (job.cancelRequestedAt !== null || !(lost || crashed)) return;
+  const cause = "failure" in end ? end.failure.code : "node_lost";
+  const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, quarantinedAt: null };
+  tables.crashes.set(job.codeHash, crashes);
+  if (crashed) crashes.count++;
+  if (crashes.quarantinedAt !== null) return;
+  crashes.cause = cause;
+  if (lost || crashes.count >= crashesMax) crashes.quarantinedAt = at;
+}
+
+const isQuarantined = (tables: Tables, job: JobRow): boolean => typeof tables.crashes.get(job.codeHash)?.quarantinedAt === "number";
+
+/** What really happens: a requested cancel wins, quarantined code is not tried again, too many lost nodes are enough. */
+function decide(tables: Tables, job: JobRow, { end }: Offered): Ending["end"] | { kind: "rescued" } {
+  const failedAs = (failure: Failure): Ending["end"] => ({ kind: "failed", failure, error: failure.message });
+  if (job.cancelRequestedAt !== null) return failedAs(failureOf("cancelled", "Cancelled while it ran."));
+  if (end.kind === "rescued")
+    return job.nodeLosses >= end.nodeLossesMax ? failedAs(failureOf("node_lost", `The nodes that ran it were lost, ${job.nodeLosses} times.`, true)) : { kind: "rescued" };
+  if (!("failure" in end) || !isCrash(end.failure) || !isQuarantined(tables, job)) return end;
+  return { kind: "failed", failure: { ...end.failure, quarantined: true, retryable: false }, error: end.error };
+}
+
+function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): Settled {
+  const lane = laneOf(tables, job.chatId);
+  const startedAt = job.startedAt ?? at;
+  const endedAt = Math.max(at, startedAt);
+  const lostNodeId = job.held?.nodeId;
+  if (offered.end.kind === "rescued") job.nodeLosses++;
+  else if (offered.end.kind !== "released") job.spent++;
+  const end = decide(tables, job, offered);
+
+  free(tables, lane, job);
+  lane.settledAt = endedAt;
+  if (end.kind === "completed") {
+    job.built = { result: end.result, sourceMap: end.sourceMap, warnings: copy(end.warnings), externals: copy(end.externals) };
+    enterFinished(tables, lane, job, "completed", endedAt);
+    write(lane, job, "job.completed", endedAt, { resultBytes: Buffer.byteLength(end.result), processingMs: endedAt - startedAt });
+  } else if (end.kind === "failed") {
+    job.failed = { failure: copy(end.failure), error: end.error };
+    enterFinished(tables, lane, job, "failed", endedAt);
+    write(lane, job, "job.failed", endedAt, failedData(end.failure));
+  } else {
+    job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
+    if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;
+    enterPending(tables, lane, job);
+    if (end.kind === "retrying") write(lane, job, "job.retrying", endedAt, { failureCode: end.failure.code, message: end.failure.message, runAt: iso(job.runAt), delayMs: end.delayMs });
+    else if (end.kind === "rescued") write(lane, job, "job.rescued", endedAt, { nodeId: lostNodeId, nodeLosses: job.nodeLosses });
+    else write(lane, job, "job.released", endedAt);
+  }
+  lineUp(tables, lane, at);
+  return {
+    kind: "settled", jobId: job.id, chatId: job.chatId, status: job.status, runAt: job.status === "pending" ? iso(job.runAt) : null,
+    quarantined: job.failed?.failure.quarantined ?? false,
+  };
+}
+
+function free(tables: Tables, lane: Lane, job: JobRow): void {
+  const owned = tables.owned.get(job.held?.nodeId ?? "");
+  owned?.delete(lane);
+  if (owned?.size === 0) tables.owned.delete(job.held?.nodeId ?? "");
+  job.held = null;
+  lane.running = null;
+  tables.totals.running--;
+}
+
+/** Starts the heads of up to `want` lanes from the head of the line. */
+function claim(tables: Tables, { nodeId, claimId, want }: Pick<TurnRequest, "nodeId" | "claimId" | "want">, at: number): Claim[] {
+  for (let due = tables.delayed.first; due && due.readyAt <= at; due = tables.delayed.first) lineUp(tables, due, at);
+  const claims: Claim[] = [];
+  while (claims.length < want) {
+    const lane = tables.ready.first;
+    const head = lane?.pending.first;
+    if (!lane || !head) break;
+    if (isQuarantined(tables, head)) {
+      const cause = tables.crashes.get(head.codeHash)?.cause ?? "worker_crashed";
+      failPending(tables, head, failureOf(cause, `This code was quarantined: ${cause === "node_lost" ? "the nodes that ran it were lost" : "it crashed its worker twice"}.`, true), at);
+    } else claims.push(start(tables, lane, head, { nodeId, claimId, fence: ++lane.fence }, at));
+  }
+  return claims;
+}
+
+function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow["held"]>, at: number): Claim {
+  leavePending(tables, lane, job);
+  job.status = "running";
+  job.attempt++;
+  job.startedAt = Math.max(at, lane.settledAt ?? at);
+  job.held = held;
+  lane.running = job;
+  tables.totals.running++;
+  tables.owned.set(held.nodeId, (tables.owned.get(held.nodeId) ?? new Set<Lane>()).add(lane));
+  write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, fence: held.fence });
+  lineUp(tables, lane, at);
+  const { id, chatId, messageId, chatSeq, attempt, priority, maxAttempts, timeoutMs, spent, strikes } = job;
+  const source = job.code === null ? { files: copy(job.files ?? {}), entry: job.entry ?? "" } : { code: job.code };
+  return {
+    job: { ...source, id, chatId, messageId, chatSeq, attempt, options: copy(job.options), priority, maxAttempts, timeoutMs },
+    spent, strikes, fence: held.fence, claimId: held.claimId, startedAt: iso(job.startedAt),
+  };
+}

@@ -1,0 +1,109 @@
+/** The lesser verbs: leases, what people ask for (cancel, redrive, discard, pause), and the retention. */
+import type { CancelAnswer, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
+import { isFinal } from "../../job.js";
+import { acceptedOf } from "./accept.js";
+import { enterPending, failPending, failureOf, isDeadLetter, laneOf, leaveFinished, lineUp, write } from "./tables.js";
+import type { JobRow, Tables } from "./tables.js";
+
+/** Beyond this many, how many lanes are ready says nothing more. */
+const readyLanesMax = 1000;
+const deadNodeKeptMs = 60_000;
+
+export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining }: PulseRequest, at: number): PulseAnswer {
+  const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, startedAt: at, leaseUntil: at };
+  tables.nodes.set(nodeId, Object.assign(node, { slots, draining, leaseUntil: at + leaseMs }));
+  const others = [...tables.owned.keys()].filter((owner) => owner !== nodeId).map((owner) => (tables.nodes.get(owner)?.leaseUntil ?? at) - at);
+  return {
+    held: [...(tables.owned.get(nodeId) ?? [])].flatMap(({ chatId, running }) =>
+      running?.held ? [{ chatId, jobId: running.id, attempt: running.attempt, fence: running.held.fence, claimId: running.held.claimId, cancelRequested: running.cancelRequestedAt !== null }] : [],
+    ),
+    queuePaused: tables.queuePaused,
+    nextReadyInMs: tables.delayed.first ? tables.delayed.first.readyAt - at : null,
+    readyLanes: Math.min(tables.ready.size, readyLanesMax),
+    nextLeaseEndInMs: others.length > 0 ? Math.min(...others) : null,
+    pending: tables.totals.pending,
+  };
+}
+
+export function endLeases(tables: Tables, which: { nodeId: string } | { exceptNodeId: string }, at: number): void {
+  for (const node of tables.nodes.values()) {
+    const meant = "nodeId" in which ? node.id === which.nodeId : node.id !== which.exceptNodeId;
+    if (meant) node.leaseUntil = Math.min(node.leaseUntil, at);
+  }
+}
+
+export function cancel(tables: Tables, jobId: string, at: number): CancelAnswer {
+  const job = tables.jobs.get(jobId);
+  if (!job) return { kind: "unknown" };
+  if (isFinal(job.status)) return job.failed?.failure.code === "cancelled" ? { kind: "already" } : { kind: "final", status: job.status };
+  if (job.status === "pending" || !job.held) {
+    failPending(tables, job, failureOf("cancelled", "Cancelled before it ran."), at);
+    return { kind: "cancelled", chatId: job.chatId };
+  }
+  if (job.cancelRequestedAt === null) {
+    job.cancelRequestedAt = at;
+    write(laneOf(tables, job.chatId), job, "job.cancelRequested", Math.max(at, job.startedAt ?? at));
+  }
+  return { kind: "requested", chatId: job.chatId, nodeId: job.held.nodeId };
+}
+
+export function redrive(tables: Tables, jobId: string, { agingMs }: { agingMs: number }, at: number): RedriveAnswer {
+  const job = tables.jobs.get(jobId);
+  if (!job) return { kind: "unknown" };
+  if (job.status !== "failed") return { kind: "notFailed", status: job.status };
+  const lane = laneOf(tables, job.chatId);
+  leaveFinished(tables, lane, job);
+  lane.acceptedAt = Math.max(lane.acceptedAt, at);
+  Object.assign(job, {
+    place: ++lane.placeTail, rank: lane.acceptedAt - job.priority * agingMs, runAt: at, spent: 0, strikes: 0, nodeLosses: 0,
+    completedAt: null, failed: null, cancelRequestedAt: null, discardedAt: null,
+  } satisfies Partial<JobRow>);
+  enterPending(tables, lane, job);
+  write(lane, job, "job.redriven", lane.acceptedAt);
+  lineUp(tables, lane, at);
+  return { kind: "redriven", job: acceptedOf(tables, job) };
+}
+
+export function discard(tables: Tables, jobIds: string[], at: number): number {
+  const letters = [...new Set(jobIds)].flatMap((id) => tables.jobs.get(id) ?? []).filter(isDeadLetter);
+  for (const job of letters) {
+    job.discardedAt = at;
+    tables.deadLetters.delete(job);
+  }
+  return letters.length;
+}
+
+export function setChatPaused(tables: Tables, chatId: string, paused: boolean, at: number): boolean {
+  const lane = tables.lanes.get(chatId);
+  if (lane && (lane.pausedAt !== null) !== paused) {
+    lane.pausedAt = paused ? at : null;
+    write(lane, null, paused ? "chat.paused" : "chat.resumed", at);
+    lineUp(tables, lane, at);
+  }
+  return lane !== undefined;
+}
+
+export function prune(tables: Tables, keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, at: number): { jobs: number; more: boolean } {
+  const beyond = tables.finished.at(tables.finished.size - keep.count - 1)?.completedAt ?? Number.NEGATIVE_INFINITY;
+  const before = Math.max(at - keep.ageMs, beyond);
+  const gone = tables.finished.slice(0, keep.batch).filter((job) => (job.completedAt ?? 0) <= before);
+  for (const job of gone) {
+    leaveFinished(tables, laneOf(tables, job.chatId), job);
+    tables.byAge.remove(job);
+    tables.jobs.delete(job.id);
+  }
+  for (const chatId of new Set(gone.map((job) => job.chatId))) {
+    const lane = laneOf(tables, chatId);
+    const numbers = new Set(gone.flatMap((job) => (job.chatId === chatId ? job.events.map((event) => event.number) : [])));
+    lane.events = lane.events.filter((event) => !numbers.has(event.number));
+    for (const number of numbers) lane.eventFloor = Math.max(lane.eventFloor, number);
+  }
+  // Keys stand in the order of their making.
+  let keys = 0;
+  for (const [key, { createdAt }] of tables.keys) {
+    if (createdAt >= at - keep.idempotencyMs || keys++ >= keep.batch) break;
+    tables.keys.delete(key);
+  }
+  for (const { id, leaseUntil } of tables.nodes.values()) if (leaseUntil < at - deadNodeKeptMs && !tables.owned.has(id)) tables.nodes.delete(id);
+  return { jobs: gone.length, more: gone.length >= keep.batch };
+}
