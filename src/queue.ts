@@ -18,6 +18,7 @@ import { queueSettings } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
 import type { BuildQueue, ChatJobs } from "./queue-api.js";
 import { createReaders } from "./readers.js";
+import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
 import { ownRunner } from "./run.js";
@@ -60,7 +61,10 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     count(counters, one);
     options.onReport?.(one);
   };
-  const store = await openStore({ store: options.store, databaseUrl: settings.databaseUrl, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress });
+  const store = await openStore({
+    store: options.store, databaseUrl: settings.databaseUrl, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
+    onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
+  });
   const runner: Runner = options.run
     ? ownRunner(options.run, settings.maxOutputBytes)
     : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
@@ -82,7 +86,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
       tell(event);
       for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
     },
-    failed: (error) => report({ type: "database.away", verb: "turn", error: error instanceof Error ? error.message : String(error) }),
+    failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
   });
   const effects = createEffects({
     runner, turns, clock, report,

@@ -35,8 +35,9 @@ async function serve(settings: Settings): Promise<void> {
     if ((error as { code?: string }).code === "EADDRINUSE") throw new SettingsError(`Port ${settings.port} on ${settings.host} is taken. Choose another with PORT, or 0 for a free one.`);
     throw error;
   }
-  const address = app.addresses()[0];
-  const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${address?.port ?? settings.port}`;
+  const address = app.server.address();
+  const port = typeof address === "object" && address !== null ? address.port : settings.port;
+  const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`;
   say(`Buildlane listens on ${url} (API ${url}/api/builds, docs ${url}/docs)`);
   say(settings.databaseUrl === undefined ? embeddedBanner : "database: PostgreSQL");
 

@@ -1,6 +1,6 @@
 /** How zod checks what comes in and shapes what goes out; set in our own scope only, so a host keeps its own. */
 import { serializerCompiler as zodSerializer } from "@fastify/type-provider-zod";
-import type { FastifySchema, FastifySchemaCompiler } from "fastify";
+import type { FastifyReply, FastifySchema, FastifySchemaCompiler } from "fastify";
 import type { z } from "zod";
 import { validationFailed } from "../errors.js";
 import type { Issue } from "../errors.js";
@@ -26,10 +26,13 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> =
 export const serializerCompiler = zodSerializer;
 
 /** For a body that the queue checks itself: once is enough. Everything else is checked as ever. */
-export const uncheckedBody: FastifySchemaCompiler<z.ZodType> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route));
+export const uncheckedBody: FastifySchemaCompiler<unknown> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route as never));
 
 /** A route's schema with the errors that it answers beside those of every route; `openapi.ts` documents them. */
 export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { errors?: readonly string[] }): S => {
   const { errors = [], ...rest } = schema;
   return { ...rest, "x-errors": errors } as unknown as S;
 };
+
+/** A reply that went out as bytes or as a stream, returned by a route whose schema describes a text. */
+export const sent = (reply: FastifyReply): never => reply as never;

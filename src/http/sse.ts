@@ -10,7 +10,6 @@ import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
 import type { HistoryEvent } from "../job.js";
 import { messageOf } from "../report.js";
-import type { Stay } from "./stays.js";
 
 /** Proxies cut silent connections after 30 to 60 s. */
 const heartbeatMs = 15_000;
@@ -34,12 +33,11 @@ export function resumeAfter(lastEventId: string | undefined, after: number | und
   return { after: known ? Number(lastEventId) : undefined, unknown: !known };
 }
 
-export function sendEvents(request: FastifyRequest, reply: FastifyReply, items: AsyncIterable<StreamItem>, { clock, stay }: { clock: Clock; stay: Stay }): FastifyReply {
+export function sendEvents(request: FastifyRequest, reply: FastifyReply, items: AsyncIterable<StreamItem>, clock: Clock): FastifyReply {
   const drop = () => {
     request.log.debug({ event: "stream.dropped", requestId: request.id }, "slow reader dropped");
     reply.raw.destroy();
   };
-  // A generator ends at its next step; who waits for an event is woken by the stay's signal.
   const body = Readable.from(frames(items, clock, drop, (error) => request.log.debug({ event: "stream.failed", requestId: request.id, error: messageOf(error) }, "stream failed")), { highWaterMark: 1 });
   // HTTP/2 has no such header; in HTTP/1 a stream's connection serves nothing else, and closing need not wait for it.
   if (request.raw.httpVersionMajor === 1) reply.header("connection", "close");

@@ -16,9 +16,11 @@ export interface StoreChoice {
   nodeId: string;
   clock: Clock;
   onProgress?: ((line: string) => void) | undefined;
+  /** Tells of a failed upkeep of the embedded database. */
+  onUpkeepError?: ((error: unknown) => void) | undefined;
 }
 
-export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, onProgress }: StoreChoice): Promise<Store> {
+export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
   if (store === "memory") return createMemoryStore({ clock });
   if (store !== undefined) return store;
   if (databaseUrl !== undefined) {
@@ -31,7 +33,7 @@ export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, on
     }
     return createSqlStore(database, { nodeId, clock });
   }
-  const embedded = await openEmbedded(dataDir, { clock, ...(onProgress ? { onProgress } : {}) });
+  const embedded = await openEmbedded(dataDir, { clock, ...(onProgress ? { onProgress } : {}), ...(onUpkeepError ? { onUpkeepError } : {}) });
   try {
     const database = pgliteDatabase(embedded.client, () => embedded.close());
     await migrate(database);

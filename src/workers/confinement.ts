@@ -28,19 +28,21 @@ export interface Confinement {
 
 export interface ConfinementOptions {
   memoryMb: number;
+  outputBytesMax: number;
   /** Makes the canary's secret. */
   id: () => string;
   /** Only a test asks for another number, to see the self-test refuse. */
   openFilesMax?: number;
 }
 
-/** Node does not start in less, whatever esbuild is allowed. */
-const nodeMemoryMbMin = 384;
-const nodeHeapMbMax = 192;
+/** Node holds an output some four times, at up to two bytes a character, before it is handed on. */
+const nodeHeapMb = (outputBytesMax: number): number => Math.max(192, 64 + Math.ceil((8 * outputBytesMax) / 2 ** 20));
+/** What Node wants besides its heap, most of it before the first job. */
+const nodeBesidesHeapMb = 192;
 const shell = "/bin/sh";
 
 /** Throws when the temporary folder cannot be written. */
-export function confine({ memoryMb, id, openFilesMax = 5 }: ConfinementOptions): Confinement {
+export function confine({ memoryMb, outputBytesMax, id, openFilesMax = 5 }: ConfinementOptions): Confinement {
   const folder = mkdtempSync(path.join(tmpdir(), "buildlane-workers-"));
   const workingFolder = path.join(folder, "empty");
   mkdirSync(workingFolder);
@@ -53,10 +55,12 @@ export function confine({ memoryMb, id, openFilesMax = 5 }: ConfinementOptions):
     const script = `#!${shell}\nulimit -c 0 && ${memoryLimit(memoryMb)} && ulimit -n ${openFilesMax} && exec ${quoted(engine)} "$@"\n`;
     writeFileSync(wrapper, script, { mode: 0o700 });
   }
+  const heapMb = nodeHeapMb(outputBytesMax);
+  const node = nodeCommand(heapMb);
   return {
     folder, workingFolder, wrapper, canary,
     environment: { GOMAXPROCS: "1", ...(wrapper !== null && { ESBUILD_BINARY_PATH: wrapper }) },
-    command: wrapper === null ? nodeCommand() : limited(nodeCommand(), Math.max(memoryMb, nodeMemoryMbMin)),
+    command: wrapper === null ? node : limited(node, Math.max(memoryMb, heapMb + nodeBesidesHeapMb)),
     missing: engine === null ? ["open files", "memory", "core dumps"] : [],
     remove: () => rm(folder, { recursive: true, force: true, maxRetries: 3 }),
   };
@@ -71,11 +75,11 @@ const limited = ({ file, args }: { file: string; args: string[] }, memoryMb: num
 });
 
 /** The worker's program, beside this file: TypeScript in development, JavaScript when built. */
-function nodeCommand(): { file: string; args: string[] } {
+function nodeCommand(heapMb: number): { file: string; args: string[] } {
   const program = fileURLToPath(import.meta.url);
   const fromSource = program.endsWith(".ts");
   const loader = fromSource ? ["--import", pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href] : [];
-  return { file: process.execPath, args: [`--max-old-space-size=${nodeHeapMbMax}`, ...loader, path.join(path.dirname(program), fromSource ? "child.ts" : "child.js")] };
+  return { file: process.execPath, args: [`--max-old-space-size=${heapMb}`, ...loader, path.join(path.dirname(program), fromSource ? "child.ts" : "child.js")] };
 }
 
 /** esbuild's native program as its package installs it; null on a platform that has only the WebAssembly one. */

@@ -222,7 +222,7 @@ export function createWorkerPool(options: WorkerPoolOptions & { openFilesMax?: n
     async start() {
       if (state === "new") {
         state = "started";
-        confinement = confine({ memoryMb, id: () => clock.id(), ...(options.openFilesMax !== undefined && { openFilesMax: options.openFilesMax }) });
+        confinement = confine({ memoryMb, outputBytesMax, id: () => clock.id(), ...(options.openFilesMax !== undefined && { openFilesMax: options.openFilesMax }) });
         if (confinement.missing.length > 0) onEvent({ type: "worker.unconfined", missing: confinement.missing });
         fill();
       }

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { isFinal } from "../../job.js";
 import type { BuildQueue } from "../../queue-api.js";
-import { documented } from "../compilers.js";
+import { documented, sent } from "../compilers.js";
 import { says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
 import { chatParams, eventsHeaders, eventsQuery, jobParams } from "../requests.js";
@@ -19,15 +19,15 @@ export function eventRoutes(app: Api, context: RouteContext): void {
   const { queue, stays, streamsMax, clock } = context;
 
   /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
-  async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<FastifyReply> {
+  async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<never> {
     checkAccept(request);
     const stay = stays.enter(reply.raw);
     if (!stay) throw tooManyStreams(streamsMax);
     try {
       const items = await itemsFor(stay);
-      if (items) return sendEvents(request, reply, items, { clock, stay });
+      if (items) return sent(sendEvents(request, reply, items, clock));
       stay.leave();
-      return reply.code(204).send();
+      return sent(reply.code(204).send());
     } catch (error) {
       stay.leave();
       throw error;

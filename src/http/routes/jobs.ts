@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { BuildlaneError } from "../../errors.js";
 import type { Output } from "../../store/store.js";
-import { documented } from "../compilers.js";
+import { documented, sent } from "../compilers.js";
 import type { Api, RouteContext } from "../context.js";
 import { says } from "../components.js";
 import { etagOf, matches } from "../etag.js";
@@ -12,7 +12,7 @@ import { accepted, job, jobSummary, ok, okPage } from "../schemas.js";
 import { summary } from "../summary.js";
 import type { FastifyReply } from "fastify";
 
-const cancelAnswer = ok(z.object({ id: z.string(), status: says(z.enum(["cancelled", "requested", "already"]), "`requested`: it runs and is being stopped; `already`: it had been cancelled before.") }));
+const cancelled = z.object({ id: z.string(), status: says(z.enum(["cancelled", "requested", "already"]), "`requested`: it runs and is being stopped; `already`: it had been cancelled before.") });
 
 export function jobRoutes(app: Api, { queue }: RouteContext): void {
   app.route({
@@ -82,7 +82,7 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
       description: "A pending job is cancelled at once. A running one is asked to stop (202) and fails as `cancelled` when it has; `GET` the job to see it.",
       tags: ["jobs"],
       params: jobParams,
-      response: { 200: says(cancelAnswer, "It is cancelled."), 202: says(cancelAnswer, "It runs and is being stopped.") },
+      response: { 200: says(ok(cancelled), "It is cancelled."), 202: says(ok(cancelled), "It runs and is being stopped.") },
       errors: ["job_not_found", "already_final"],
     }),
     handler: async ({ params: { id } }, reply) => {
@@ -117,6 +117,6 @@ function built(id: string, { status, result }: Output): string {
 function sendContent(reply: FastifyReply, type: string, content: string, ifNoneMatch: string | undefined): never {
   const etag = etagOf(content);
   reply.header("etag", etag).header("cache-control", "private, no-cache").header("x-content-type-options", "nosniff").header("cross-origin-resource-policy", "same-origin");
-  if (matches(ifNoneMatch, etag)) return reply.code(304).send() as never;
-  return reply.type(type).send(Buffer.from(content)) as never;
+  if (matches(ifNoneMatch, etag)) return sent(reply.code(304).send());
+  return sent(reply.type(type).send(Buffer.from(content)));
 }
