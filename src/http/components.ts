@@ -26,3 +26,6 @@ export const named = <S extends z.ZodType>(id: string, schema: S, description: s
 export const time = (description: string) => says(z.string(), description, { format: "date-time" });
 export const timeOrNull = (description: string) => says(z.string().nullable(), description, { format: "date-time" });
 export const milliseconds = (description: string) => says(z.number().nullable(), `${description} Milliseconds.`);
+
+/** A response's headers, for the document. */
+export const withHeaders = (headers: Record<string, string>): Documented => ({ headers: Object.fromEntries(Object.entries(headers).map(([name, description]) => [name, { type: "string", description }])) });

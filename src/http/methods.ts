@@ -2,7 +2,7 @@
 import type { FastifyInstance, HTTPMethods } from "fastify";
 import { methodNotAllowed } from "./errors.js";
 
-const methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const satisfies HTTPMethods[];
+const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const satisfies HTTPMethods[];
 
 /** Watches the routes that are added to this scope; call what it returns after the last of them. */
 export function refuseOtherMethods(app: FastifyInstance): () => void {
@@ -18,7 +18,7 @@ export function refuseOtherMethods(app: FastifyInstance): () => void {
     for (const [url, allowed] of found) {
       const allow = [...allowed].sort().join(", ");
       app.route({
-        method: [...methods, ...(allowed.has("GET") ? [] : (["HEAD"] as const))].filter((method) => !allowed.has(method) && !(method === "HEAD" && allowed.has("GET"))),
+        method: methods.filter((method) => !allowed.has(method)),
         url,
         exposeHeadRoute: false,
         schema: { hide: true },

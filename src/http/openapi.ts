@@ -42,30 +42,31 @@ const errorSchemas = {
 function errorResponses(codes: ErrorCode[]): Record<string, unknown> {
   const byStatus = new Map<number, ErrorCode[]>();
   for (const code of new Set(codes)) byStatus.set(errorShapes[code].status, [...(byStatus.get(errorShapes[code].status) ?? []), code]);
-  const narrowed = (name: string, of: ErrorCode[]) => ({ allOf: [{ $ref: `#/components/schemas/${name}` }, { type: "object", properties: { code: { enum: of } } }] });
+  const narrowed = (of: ErrorCode[]) => ({ allOf: [{ $ref: "#/components/schemas/Error" }, { type: "object", properties: { code: { enum: of } } }] });
   return Object.fromEntries(
     [...byStatus].map(([status, of]) => [
       status,
-      { description: of.map((code) => `\`${code}\``).join(", "), content: { "application/json": { schema: narrowed("Error", of) }, [problemType]: { schema: narrowed("Problem", of) } } },
+      { description: of.map((code) => `\`${code}\``).join(", "), content: { "application/json": { schema: narrowed(of) }, [problemType]: { schema: { $ref: "#/components/schemas/Problem" } } } },
     ]),
   );
 }
 
-/** Adds every operation's errors, and drops the twins that zod makes of schemas which are never sent. */
+/** Adds every operation's errors, names the base as it is written, and keeps the components that are used. */
 function complete(document: Document): Document {
-  for (const path of Object.values(document.paths ?? {})) {
-    for (const operation of Object.values(path)) {
-      const { "x-errors": own = [], ...rest } = operation;
-      const codes = [...everywhere, ...(operation.requestBody ? withBody : []), ...own];
-      delete operation["x-errors"];
-      operation.responses = { ...rest.responses, ...errorResponses(codes) };
-    }
+  const paths = Object.fromEntries(Object.entries(document.paths ?? {}).map(([path, operations]) => [path.replace(/(.)\/$/, "$1"), operations]));
+  for (const operation of Object.values(paths).flatMap((path) => Object.values(path))) {
+    const codes = [...everywhere, ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
+    delete operation["x-errors"];
+    operation.responses = { ...operation.responses, ...errorResponses(codes) };
   }
-  const text = JSON.stringify(document.paths);
   const all: Record<string, unknown> = { ...document.components?.schemas, ...errorSchemas };
-  const used = reachable(text, all);
-  return { ...document, components: { ...document.components, schemas: Object.fromEntries(Object.entries(all).filter(([name]) => used.has(name) || name === "EventData")) } };
+  const used = reachable(JSON.stringify(paths), all);
+  const schemas = Object.fromEntries(Object.entries(all).filter(([name]) => used.has(name) || name === "EventData").map(([name, schema]) => [name.replace(/Input$/, ""), schema]));
+  return withoutTwins({ ...document, paths, components: { ...document.components, schemas } });
 }
+
+/** zod makes a schema for each direction; here both are the same, so one name is enough. */
+const withoutTwins = (document: Document): Document => JSON.parse(JSON.stringify(document).replaceAll(/("#\/components\/schemas\/\w+)Input"/g, '$1"')) as Document;
 
 /** The components that are referred to, directly or by others. */
 function reachable(text: string, all: Record<string, unknown>): Set<string> {
@@ -81,16 +82,23 @@ function reachable(text: string, all: Record<string, unknown>): Set<string> {
   return found;
 }
 
+/** Answers may get more fields one day, and clients must not mind; only what refuses unknown fields says so. */
+const openObjects = ({ zodSchema, jsonSchema }: { zodSchema: unknown; jsonSchema: { additionalProperties?: unknown } }): void => {
+  const { catchall } = (zodSchema as { _zod: { def: { catchall?: unknown } } })._zod.def;
+  if (catchall === undefined && jsonSchema.additionalProperties === false) delete jsonSchema.additionalProperties;
+};
+
 /** Before any route. */
 export async function collectDocument(app: FastifyInstance, version: string): Promise<void> {
-  const toComponents = createJsonSchemaTransformObject({ schemaRegistry: components as never });
+  const options = { schemaRegistry: components as never, zodToJsonConfig: { override: openObjects } };
+  const toComponents = createJsonSchemaTransformObject(options);
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.1",
       info: { title: "Buildlane", version, description: "A build queue for AI chat products: every chat is a lane, strictly first in, first out. Success is `{ ok: true, data }`; failure is an Error, with a stable `code`." },
       servers: [{ url: "/" }],
     },
-    transform: createJsonSchemaTransform({ schemaRegistry: components as never }),
+    transform: createJsonSchemaTransform(options),
     transformObject: (document) => complete(toComponents(document) as Document) as never,
   });
 }

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import type { ZodTypeProvider } from "@fastify/type-provider-zod";
-import Fastify from "fastify";
+import Fastify, { LogController } from "fastify";
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from "fastify";
 import type { Clock } from "../clock.js";
 import { BuildlaneError, draining } from "../errors.js";
@@ -42,14 +42,14 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
     loggerInstance: logger,
     // One child logger a request costs more than the request's own work; lines name the request id themselves.
     childLoggerFactory: (parent) => parent,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: settings.maxBodyBytes,
     requestTimeout: requestTimeoutMs,
     genReqId: requestIds(clock),
     routerOptions: { maxParamLength: paramCharsMax },
     // Fastify's own answer has another shape; the hook below gives ours.
     return503OnClosing: false,
-    frameworkErrors: (error, request, reply) => void handleAnyError(error, request as FastifyRequest, reply),
+    frameworkErrors: (error, request, reply) => void handleAnyError(error, request as FastifyRequest, reply.header("x-request-id", request.id)),
     clientErrorHandler: answerUnreadable,
   }).withTypeProvider<ZodTypeProvider>();
 

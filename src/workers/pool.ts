@@ -1,27 +1,24 @@
 /**
  * The worker pool: the real Runner. Between the job machine, which owns time limits and retries, and the workers, which
- * own nothing: it hands each attempt a worker, kills on abort or doubt, and keeps `slots` workers and one warm spare.
+ * own nothing: it hands each attempt a worker, kills on abort or doubt, and has the crew keep `slots` and one warm spare.
  *
  * An attempt's promise settles only when nothing of the attempt runs any more. So a slot that is given back is free.
  */
-import { availableParallelism } from "node:os";
-import type { Clock, Timer } from "../clock.js";
+import type { Clock } from "../clock.js";
 import type { Outcome, RunnableJob, Runner } from "../job.js";
 import { limits } from "../options.js";
 import { confine } from "./confinement.js";
-import type { Confinement } from "./confinement.js";
+import { keepCrew } from "./crew.js";
+import type { Crew, CrewEvent } from "./crew.js";
 import { deferred } from "./deferred.js";
 import { messagesTooLarge, outOfMemory, workerCrashed } from "./failures.js";
-import type { BuildLimits, SubmittedSource } from "./protocol.js";
+import type { SubmittedSource } from "./protocol.js";
 import { waitingLine } from "./waiting-line.js";
-import { startWorker } from "./worker.js";
 import type { Death, WorkerProcess } from "./worker.js";
 
-/** Facts for the log and the metrics; none of them holds a text from a worker. */
+/** Named facts for the log and the metrics; none of them holds a text from a worker. */
 export type WorkerEvent =
-  | { type: "worker.ready"; pid: number; startMs: number; rssBytes: number }
-  /** `jobs`: how many it had taken. `retryInMs`: set when starts fail in a row and the next waits. */
-  | { type: "worker.died"; pid: number | null; reason: Death["reason"]; exitCode: number | null; signal: string | null; jobs: number; retryInMs: number | null }
+  | CrewEvent
   /** This machine lacks walls that others have; builds run all the same. */
   | { type: "worker.unconfined"; missing: string[] };
 
@@ -60,137 +57,78 @@ const spares = 1;
 /** A large job leaves a process large; what a fresh one needs is far below. */
 const recycleAboveRssBytes = 150 * 1024 * 1024;
 const recycleAfterJobsDefault = 200;
-/** A machine where not one of the first starts works will not get better by trying on. */
-const startFailuresMax = 3;
-const restartMsMin = 100;
-const restartMsMax = 10_000;
 
 /** `openFilesMax` is for tests of the self-test only. */
 export function createWorkerPool(options: WorkerPoolOptions & { openFilesMax?: number | undefined }): WorkerPool {
-  const { slots, memoryMb, outputBytesMax, clock, onEvent = () => {}, recycleAfterJobs = recycleAfterJobsDefault } = options;
-  const buildLimits: BuildLimits = { ...limits, outputBytesMax };
-  const startingMax = Math.max(1, availableParallelism());
-  const workers = new Set<WorkerProcess>();
-  const starting = new Set<WorkerProcess>();
+  const { slots, memoryMb, clock, onEvent = () => {}, recycleAfterJobs = recycleAfterJobsDefault } = options;
   /** First in, first used again: all stay equally warm. */
   const idle: WorkerProcess[] = [];
   const line = waitingLine<WorkerProcess>();
   const serving = deferred<void>();
+  // Nobody may be waiting for it.
   serving.promise.catch(() => {});
-  let confinement: Confinement | null = null;
-  let state: "new" | "started" | "failed" | "stopped" = "new";
-  let failure: Error | null = null;
-  let everReady = false;
-  let failuresInARow = 0;
-  let restart: Timer | null = null;
+  let crew: Crew | null = null;
+  /** Why nothing runs; null while it does. */
+  let down: Error | null = notRunning();
   let busy = 0;
-  const counts = { started: 0, died: 0, recycled: 0, jobs: 0 };
+  let jobs = 0;
 
-  /** Starts what is missing, the first one alone: it serves sooner when it has the processors to itself. */
-  function fill(): void {
-    const parallel = everReady ? startingMax : 1;
-    while (state === "started" && restart === null && starting.size < parallel && alive() < slots + spares) start(confinement!);
-  }
-  /** A dying worker counts no more: its successor starts while it goes. */
-  const alive = (): number => [...workers].filter((worker) => !worker.dying).length;
-
-  function start(walls: Confinement): void {
-    const startedMs = clock.monotonic();
-    const worker = startWorker(walls, buildLimits, clock);
-    counts.started++;
-    workers.add(worker);
-    starting.add(worker);
-    void worker.ready.then((isReady) => {
-      starting.delete(worker);
-      if (isReady && !worker.dying) {
-        everReady = true;
-        failuresInARow = 0;
-        onEvent({ type: "worker.ready", pid: worker.pid!, startMs: clock.monotonic() - startedMs, rssBytes: worker.rssBytes });
+  function hire(): Crew {
+    const { memoryMb, outputBytesMax, openFilesMax } = options;
+    const confinement = confine({ memoryMb, outputBytesMax, id: () => clock.id(), ...(openFilesMax !== undefined && { openFilesMax }) });
+    if (confinement.missing.length > 0) onEvent({ type: "worker.unconfined", missing: confinement.missing });
+    return keepCrew({
+      size: slots + spares, confinement, limits: { ...limits, outputBytesMax }, clock, onEvent,
+      onReady(worker) {
         serving.resolve();
         offer(worker);
-      }
-      fill();
-    });
-    void worker.gone.then(async (death) => {
-      counts.died++;
-      if (death.reason === "recycled") counts.recycled++;
-      workers.delete(worker);
-      const at = idle.indexOf(worker);
-      if (at >= 0) idle.splice(at, 1);
-      const retryInMs = (await worker.ready) ? null : afterFailedStart(death);
-      onEvent({ type: "worker.died", ...death, jobs: worker.jobs, retryInMs });
-      fill();
+      },
+      onGone(worker) {
+        const at = idle.indexOf(worker);
+        if (at >= 0) idle.splice(at, 1);
+      },
+      onFailed: close,
     });
   }
 
-  /** Null when no other start is planned. */
-  function afterFailedStart(death: Death): number | null {
-    if (state !== "started" || death.reason === "aborted") return null;
-    failuresInARow++;
-    if (death.reason === "canary_read" || (!everReady && failuresInARow >= startFailuresMax)) {
-      fail(death);
-      return null;
-    }
-    if (restart !== null) return null;
-    const retryInMs = Math.min(restartMsMin * 2 ** (failuresInARow - 1), restartMsMax);
-    restart = clock.after(retryInMs, () => {
-      restart = null;
-      fill();
-    });
-    return retryInMs;
+  function close(why: Error): void {
+    down = why;
+    serving.reject(why);
+    line.rejectAll(why);
   }
 
-  function fail(death: Death): void {
-    state = "failed";
-    failure = new Error(
-      death.reason === "canary_read"
-        ? "Build workers cannot be confined on this machine: one could read a file outside of its build. No build is run."
-        : `Build workers do not start on this machine (${death.reason}). The folder for temporary files (TMPDIR) must allow programs to run.`,
-    );
-    serving.reject(failure);
-    line.rejectAll(failure);
-    void clear();
-  }
-
-  async function clear(): Promise<void> {
-    restart?.cancel();
-    await Promise.all([...workers].map((worker) => worker.kill("stopped")));
-    await confinement?.remove();
-  }
-
+  /** Whoever comes out of the line holds a slot from here on. */
   function offer(worker: WorkerProcess): void {
     if (busy < slots && line.give(worker)) busy++;
     else idle.push(worker);
   }
 
-  /** A worker for one attempt; it counts as busy from here on. */
   async function take(signal: AbortSignal): Promise<WorkerProcess> {
-    if (failure) throw failure;
-    if (state !== "started") throw notRunning();
+    if (down) throw down;
     signal.throwIfAborted();
-    if (busy < slots && line.length === 0) {
-      for (let worker = idle.shift(); worker; worker = idle.shift()) {
-        if (worker.dying) continue;
-        busy++;
-        return worker;
-      }
+    for (let worker = freeWorker(); worker; worker = freeWorker()) {
+      if (worker.dying) continue;
+      busy++;
+      return worker;
     }
     return line.wait(signal);
   }
+  const freeWorker = (): WorkerProcess | undefined => (busy < slots && line.length === 0 ? idle.shift() : undefined);
 
   function giveBack(worker: WorkerProcess): void {
     busy--;
     if (!worker.dying) idle.push(worker);
-    for (let next = idle[0]; next && busy < slots && line.length > 0; next = idle[0]) {
-      idle.shift();
+    while (busy < slots && line.length > 0) {
+      const next = idle.shift();
+      if (!next) break;
       if (!next.dying && line.give(next)) busy++;
     }
-    fill();
+    crew?.fill();
   }
 
   async function attempt(worker: WorkerProcess, job: RunnableJob, signal: AbortSignal): Promise<Outcome> {
     signal.throwIfAborted();
-    counts.jobs++;
+    jobs++;
     const abort = () => void worker.kill("aborted");
     signal.addEventListener("abort", abort, { once: true });
     const end = await worker.build(sourceOf(job), job.options);
@@ -200,7 +138,7 @@ export function createWorkerPool(options: WorkerPoolOptions & { openFilesMax?: n
       throw signal.reason;
     }
     if (end.kind === "died") {
-      if (state !== "started") throw failure ?? notRunning();
+      if (down) throw down;
       return outcomeOf(end.death, memoryMb);
     }
     const sound = end.outcome.kind === "built" || end.outcome.failure.code === "build_failed" || end.outcome.failure.code === "import_refused";
@@ -212,19 +150,16 @@ export function createWorkerPool(options: WorkerPoolOptions & { openFilesMax?: n
 
   let stopping: Promise<void> | null = null;
   async function stop(): Promise<void> {
-    state = "stopped";
-    serving.reject(notRunning());
-    line.rejectAll(notRunning());
-    await clear();
+    close(notRunning());
+    await crew?.stop();
   }
 
   return {
     async start() {
-      if (state === "new") {
-        state = "started";
-        confinement = confine({ memoryMb, outputBytesMax, id: () => clock.id(), ...(options.openFilesMax !== undefined && { openFilesMax: options.openFilesMax }) });
-        if (confinement.missing.length > 0) onEvent({ type: "worker.unconfined", missing: confinement.missing });
-        fill();
+      if (!crew && !stopping) {
+        crew = hire();
+        down = null;
+        crew.fill();
       }
       await serving.promise;
     },
@@ -242,14 +177,15 @@ export function createWorkerPool(options: WorkerPoolOptions & { openFilesMax?: n
       busy,
       waiting: line.length,
       idle: idle.length,
-      starting: starting.size,
-      workers: [...workers].map((worker) => ({
+      starting: crew?.starting.size ?? 0,
+      workers: [...(crew?.workers ?? [])].map((worker) => ({
         pid: worker.pid,
-        state: worker.dying ? "dying" : starting.has(worker) ? "starting" : idle.includes(worker) ? "idle" : "busy",
+        state: worker.dying ? "dying" : crew?.starting.has(worker) ? "starting" : idle.includes(worker) ? "idle" : "busy",
         jobs: worker.jobs,
         rssBytes: worker.rssBytes,
       })),
-      ...counts,
+      ...(crew?.counts ?? { started: 0, died: 0, recycled: 0 }),
+      jobs,
     }),
   };
 }

@@ -113,7 +113,8 @@ test("an output over the limit is not handed on", async () => {
 
 test("a worker is replaced after so many jobs, without anybody waiting for it", async () => {
   await using shared = await startPool({ recycleAfterJobs: 5 });
-  for (let at = 0; at < 12; at++) built(await shared.build(small));
+  // Two workers at a time, five jobs each: after twenty jobs two or more are used up, however they were shared out.
+  for (let at = 0; at < 20; at++) built(await shared.build(small));
   await vi.waitFor(() => expect(shared.pool.stats().recycled).toBeGreaterThanOrEqual(2));
 });
 

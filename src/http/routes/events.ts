@@ -47,7 +47,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       querystring: eventsQuery,
       headers: eventsHeaders,
       produces: ["text/event-stream"],
-      response: { 200: stream("The job's events.") },
+      response: { 200: stream("The job's events."), 204: says(z.undefined(), "The job is final, and its last event has been seen.") },
       errors: ["job_not_found", ...errors],
     }),
     handler: (request, reply) =>

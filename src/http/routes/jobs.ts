@@ -4,7 +4,7 @@ import { BuildlaneError } from "../../errors.js";
 import type { Output } from "../../store/store.js";
 import { documented, sent } from "../compilers.js";
 import type { Api, RouteContext } from "../context.js";
-import { says } from "../components.js";
+import { says, withHeaders } from "../components.js";
 import { etagOf, matches } from "../etag.js";
 import { refuseBody } from "../json-body.js";
 import { jobParams, listQuery, wanted } from "../requests.js";
@@ -13,6 +13,8 @@ import { summary } from "../summary.js";
 import type { FastifyReply } from "fastify";
 
 const cancelled = z.object({ id: z.string(), status: says(z.enum(["cancelled", "requested", "already"]), "`requested`: it runs and is being stopped; `already`: it had been cancelled before.") });
+
+const notModified = says(z.undefined(), "`If-None-Match` named what is there.");
 
 export function jobRoutes(app: Api, { queue }: RouteContext): void {
   app.route({
@@ -47,7 +49,7 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
       tags: ["jobs"],
       params: jobParams,
       produces: ["text/javascript"],
-      response: { 200: says(z.string(), "The bundle, with a strong `ETag`; `If-None-Match` gets 304.") },
+      response: { 200: says(z.string(), "The bundle.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
       errors: ["job_not_found", "no_output"],
     }),
     handler: async ({ params, headers }, reply) => sendContent(reply, "text/javascript; charset=utf-8", built(params.id, await queue.output(params.id)), headers["if-none-match"]),
@@ -61,7 +63,7 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
       summary: "The source map of the built JavaScript",
       tags: ["jobs"],
       params: jobParams,
-      response: { 200: says(z.string(), "The source map.") },
+      response: { 200: says(z.string(), "The source map.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
       errors: ["job_not_found", "not_found", "no_output"],
     }),
     handler: async ({ params, headers }, reply) => {

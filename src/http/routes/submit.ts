@@ -3,7 +3,7 @@ import type { AcceptedJob, BuildRequest, FinishedJob } from "../../job.js";
 import { isFinal } from "../../job.js";
 import { documented, uncheckedBody } from "../compilers.js";
 import type { Api, RouteContext } from "../context.js";
-import { says } from "../components.js";
+import { says, withHeaders } from "../components.js";
 import { finishedWithin, waitSeconds } from "../prefer.js";
 import { batchBody, batchHeaders, submitBody, submitHeaders } from "../requests.js";
 import { accepted, job, ok } from "../schemas.js";
@@ -14,9 +14,12 @@ const refusals = ["chat_queue_full", "queue_full", "rate_limited", "idempotency_
 /** When to ask for the job, seconds: most are done by then. */
 const askAgainSeconds = 1;
 
-const acceptedAnswer = says(ok(accepted), "Accepted and durable. `Location` is the job; `Retry-After` says when to ask for it.");
-const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.");
-const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.");
+const location = { Location: "The job." };
+const replayedHeader = { "Idempotent-Replayed": "`true` when the key had been used for this request before." };
+const applied = { "Preference-Applied": "`wait=N`: how long was waited at most, seconds." };
+const acceptedAnswer = says(ok(accepted), "Accepted and durable.", withHeaders({ ...location, "Retry-After": "When to ask for it, seconds.", ...replayedHeader, ...applied }));
+const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.", withHeaders({ ...location, ...replayedHeader, ...applied }));
+const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.", withHeaders(replayedHeader));
 
 export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): void {
   app.route({

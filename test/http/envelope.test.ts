@@ -1,0 +1,193 @@
+/** Every error leaves in one shape, whoever made it, and none tells what is nobody's business. */
+import { connect } from "node:net";
+import { expect, test } from "vitest";
+import { BuildlaneError, databaseUnavailable } from "../../src/errors.js";
+import { controlledQueue, listening, memoryLog, request, server, withFaults } from "./support.js";
+
+const url = "/api/builds";
+const envelope = (statusCode: number, code: string) => ({ ok: false, statusCode, code, message: expect.stringMatching(/.{10}/), retryable: expect.any(Boolean), requestId: expect.stringMatching(/^[\w.-]{1,128}$/) });
+const json = { "content-type": "application/json" };
+
+test.each([
+  ["GET", "/nowhere", {}, undefined, 404, "not_found"],
+  ["GET", `${url}/x/y/z`, {}, undefined, 404, "not_found"],
+  ["GET", `${url}/nope`, {}, undefined, 404, "job_not_found"],
+  ["POST", `${url}/nope/cancel`, {}, undefined, 404, "job_not_found"],
+  ["POST", `${url}/nope/retry`, {}, undefined, 404, "job_not_found"],
+  ["GET", `${url}/nope/output`, {}, undefined, 404, "job_not_found"],
+  ["GET", `${url}/nope/events`, {}, undefined, 404, "job_not_found"],
+  ["POST", `${url}/chat/nope/pause`, {}, undefined, 404, "not_found"],
+  ["POST", url, json, "{", 400, "invalid_json"],
+  ["POST", url, json, '{"__proto__":1}', 400, "invalid_json"],
+  ["POST", url, json, Buffer.from([0x22, 0xff, 0x22]), 400, "invalid_json"],
+  ["POST", url, json, "", 400, "validation_failed"],
+  ["POST", url, json, "[]", 400, "validation_failed"],
+  ["POST", url, { "content-type": "text/plain" }, "{}", 415, "unsupported_media_type"],
+  ["POST", url, { "content-type": "application/xml" }, "<a/>", 415, "unsupported_media_type"],
+  ["POST", url, json, JSON.stringify(request({ code: "x".repeat(70_000) })), 413, "payload_too_large"],
+  ["GET", `${url}/%zz`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/a%00b`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/${"x".repeat(101)}`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/chat/${"%20".repeat(34)}`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?limit=0`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?cursor=x`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdAfter=yesterday`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/chat/c/events`, { accept: "application/json" }, undefined, 406, "not_acceptable"],
+] as const)("%s %s with %j and %j answers %i %s", async (method, path, headers, payload, status, code) => {
+  await using control = await controlledQueue({ maxBodyBytes: 65_536 });
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method, url: path, headers, ...(payload === undefined ? {} : { payload }) });
+  expect(answer.json()).toMatchObject(envelope(status, code));
+  expect([answer.statusCode, answer.headers["content-type"]]).toEqual([status, "application/json; charset=utf-8"]);
+  const problem = await app.inject({ method, url: path, headers: { ...headers, accept: "application/problem+json" }, ...(payload === undefined ? {} : { payload }) });
+  const { code: sameCode, status: sameStatus, type, title, detail, instance, requestId } = problem.json();
+  expect([problem.headers["content-type"], sameCode, sameStatus]).toEqual([expect.stringMatching(/^application\/problem\+json/), code, status]);
+  expect([type, title.length > 3, detail, instance]).toEqual([`urn:buildlane:error:${code}`, true, answer.json().message, `urn:request:${requestId}`]);
+});
+
+test.each([
+  ["DELETE", url, "GET, HEAD, POST"],
+  ["PUT", `${url}/some-id`, "GET, HEAD"],
+  ["GET", `${url}/batch`, "POST"],
+  ["GET", `${url}/some-id/cancel`, "POST"],
+  ["HEAD", `${url}/some-id/cancel`, "POST"],
+  ["POST", `${url}/stats`, "GET, HEAD"],
+  ["HEAD", `${url}/some-id/events`, "GET"],
+  ["OPTIONS", url, "GET, HEAD, POST"],
+  ["DELETE", "/livez", "GET, HEAD"],
+] as const)("%s %s answers 405 and what is allowed", async (method, path, allow) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method, url: path, headers: { "content-type": "text/odd" }, ...(method === "DELETE" || method === "PUT" ? { payload: "{" } : {}) });
+  expect([answer.statusCode, answer.headers.allow]).toEqual([405, allow]);
+  if (method !== "HEAD") expect(answer.json()).toMatchObject(envelope(405, "method_not_allowed"));
+});
+
+test.each([
+  ["a missing field", { messageId: "m", code: "1" }, ["/chatId"]],
+  ["several at once", {}, ["/chatId", "/messageId", "/code"]],
+  ["an empty chat", request({ chatId: "" }), ["/chatId"]],
+  ["a number for code", request({ code: 5 }), ["/code"]],
+  ["an unknown field", request({ nope: 1 }), ["/nope"]],
+  ["a name that needs escapes", request({ "a/b~c": 1 }), ["/a~1b~0c"]],
+  ["an unknown option", request({ options: { plugins: [] } }), ["/options/plugins"]],
+  ["NUL in code", request({ code: "a\0b" }), ["/code"]],
+  ["NUL in an id", request({ messageId: "a\0b" }), ["/messageId"]],
+  ["a chat of more than 100 bytes in a URL", request({ chatId: "ä".repeat(17) }), ["/chatId"]],
+  ["a priority out of range", request({ priority: 11 }), ["/priority"]],
+  ["a climbing path", { chatId: "c", messageId: "m", files: { "../a.ts": "1" }, entry: "../a.ts" }, ["/files/..~1a.ts"]],
+])("%s is refused with its place", async (_, payload, paths) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method: "POST", url, payload });
+  expect(answer.json()).toMatchObject({ ...envelope(400, "validation_failed"), issues: paths.map((path) => ({ path })) });
+  const batch = await app.inject({ method: "POST", url: `${url}/batch`, payload: { jobs: [request(), payload] } });
+  expect(batch.json()).toMatchObject({ code: "validation_failed", issues: paths.map((path) => ({ path: `/jobs/1${path}` })) });
+});
+
+test("a lone surrogate is refused with its place", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method: "POST", url, headers: json, payload: '{"chatId":"c","messageId":"m","code":"\\ud800"}' });
+  expect([answer.statusCode, answer.json().issues[0].path]).toEqual([400, "/code"]);
+});
+
+test.each([
+  [`${url}/batch`, { jobs: [request()], nope: 1 }, "/nope"],
+  [`${url}/batch`, { jobs: {} }, "/jobs"],
+  [`${url}/batch`, { jobs: [] }, "/jobs"],
+  [`${url}/pause`, { now: true }, "/now"],
+  [`${url}/some-id/cancel`, { reason: "x" }, "/reason"],
+  [`${url}/dead-letters/redrive`, { ids: ["a"], nope: 1 }, "/nope"],
+  [`${url}/dead-letters/redrive`, { ids: ["a", 5] }, "/ids/1"],
+  [`${url}/dead-letters/discard`, { filter: { failureCode: "nope" } }, "/filter/failureCode"],
+])("%s refuses %j", async (path, payload, issue) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method: "POST", url: path, payload });
+  expect([answer.statusCode, answer.json().issues[0].path]).toEqual([400, issue]);
+});
+
+test("code over its limit is 413 although the body is not", async () => {
+  await using control = await controlledQueue({ maxCodeBytes: 1000 });
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method: "POST", url, payload: request({ code: "ä".repeat(501) }) });
+  expect(answer.json()).toMatchObject(envelope(413, "payload_too_large"));
+});
+
+test("a database that is away is 503 with the time to try again", async () => {
+  await using control = await controlledQueue();
+  const away = async () => Promise.reject(databaseUnavailable(new Error("connect ECONNREFUSED 10.1.2.3:5432"), 1500));
+  await using app = await server(withFaults(control.queue, { enqueue: away, stats: away, get: away, ready: async () => ({ ready: false, draining: false, database: false }) }));
+  for (const answer of [await app.inject({ method: "POST", url, payload: request() }), await app.inject(`${url}/stats`), await app.inject(`${url}/some-id`), await app.inject("/readyz"), await app.inject("/health")]) {
+    expect(answer.json()).toMatchObject({ ...envelope(503, "database_unavailable"), retryable: true });
+    expect(answer.body).not.toContain("10.1.2.3");
+    expect(Number(answer.headers["retry-after"])).toBeGreaterThanOrEqual(1);
+  }
+  expect((await app.inject({ method: "POST", url, payload: request() })).headers["retry-after"]).toBe("2");
+  expect((await app.inject("/livez")).statusCode).toBe(200);
+  expect((await app.inject("/metrics")).body).toContain("buildlane_database_up 0");
+});
+
+test("what breaks inside is 500 without its words, and is logged without the code", async () => {
+  await using control = await controlledQueue();
+  const { logger, lines } = memoryLog();
+  const breaks = async () => Promise.reject(new TypeError("cannot read secret of undefined\nparams: canary-code"));
+  await using app = await server(withFaults(control.queue, { enqueue: breaks }), { logger });
+  const answer = await app.inject({ method: "POST", url, headers: { "x-request-id": "req-1" }, payload: request({ code: "canary-code" }) });
+  expect(answer.json()).toMatchObject({ ...envelope(500, "internal_error"), requestId: "req-1" });
+  expect(answer.body).not.toMatch(/secret|TypeError|canary/);
+  const [line] = lines.map((one) => JSON.parse(one) as Record<string, unknown>);
+  expect(line).toMatchObject({ event: "request.failed", requestId: "req-1", method: "POST", error: "cannot read secret of undefined" });
+  expect(JSON.stringify(line?.["at"])).toContain("envelope.test.ts");
+  expect(lines.join("")).not.toMatch(/canary|\/work|"\(\/|node_modules\//);
+});
+
+test("an answer that does not fit its schema is 500", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(withFaults(control.queue, { get: async () => ({ id: 5 }) as never }));
+  expect((await app.inject(`${url}/some-id`)).json()).toMatchObject(envelope(500, "internal_error"));
+});
+
+test("an answer holds nothing that its schema does not declare", async () => {
+  await using control = await controlledQueue();
+  const { id } = await control.queue.enqueue(request() as never);
+  const job = await control.queue.waitFor(id);
+  await using app = await server(withFaults(control.queue, { get: async () => ({ ...job, secretInternal: 1 }) as never }));
+  const { data } = (await app.inject(`${url}/${id}`)).json();
+  expect(data).toEqual(JSON.parse(JSON.stringify(job)));
+});
+
+test("every refusal of the queue keeps its status and code", async () => {
+  await using control = await controlledQueue();
+  for (const [code, status] of [["rate_limited", 429], ["queue_full", 503], ["draining", 503], ["batch_too_large", 422]] as const) {
+    await using app = await server(withFaults(control.queue, { enqueue: async () => Promise.reject(new BuildlaneError(code, "Some facts about it.", { retryAfterMs: 10 })) }));
+    const answer = await app.inject({ method: "POST", url, payload: request() });
+    expect(answer.json()).toMatchObject(envelope(status, code));
+    expect(answer.headers["retry-after"]).toBe("1");
+  }
+});
+
+test("a harmless request id is kept and sent back, another is replaced", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const idFor = async (given: string) => (await app.inject({ url: "/livez", headers: { "x-request-id": given } })).headers["x-request-id"];
+  expect(await idFor("abc.D-1_2")).toBe("abc.D-1_2");
+  for (const bad of ["a b", "x".repeat(129), "<script>"]) expect(await idFor(bad)).toMatch(/^[\w.-]{1,128}$/);
+  const [one, two] = [await idFor(""), await idFor("")];
+  expect(one).not.toBe(two);
+  expect((await app.inject(`${url}/%zz`)).headers["x-request-id"]).toMatch(/^[\w.-]{1,128}$/);
+});
+
+test("what is not HTTP gets the envelope, too", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const { port } = new URL(await listening(app));
+  const answer = await new Promise<string>((resolve) => {
+    let text = "";
+    const socket = connect(Number(port), "127.0.0.1", () => socket.write("nonsense\r\n\r\n"));
+    socket.setEncoding("utf8").on("data", (part: string) => (text += part)).on("close", () => resolve(text));
+  });
+  expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  expect(JSON.parse(answer.split("\r\n\r\n")[1] as string)).toMatchObject({ ok: false, statusCode: 400, code: "validation_failed" });
+});
