@@ -8,6 +8,7 @@ import type { Grant } from "../machines/chat.machine.js";
 import { jobMachine } from "../machines/job.machine.js";
 import type { AttemptOutcome, JobEvent, Settlement } from "../machines/job.machine.js";
 import { supervisorMachine } from "../machines/supervisor.machine.js";
+import { cleanEnd } from "./clean.js";
 import type { Clock } from "./clock.js";
 import type { Runner } from "./job.js";
 import { messageOf } from "./report.js";
@@ -122,7 +123,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       if (entry?.claim === claim) entry.settling = true;
       let settled: Settled;
       try {
-        settled = await turns.settle(guardOf(claim), end);
+        settled = await turns.settle(guardOf(claim), cleanEnd(end));
       } catch (error) {
         report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         throw error;

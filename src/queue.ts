@@ -83,6 +83,8 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
       return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length + ending : 0;
     },
     tell(event) {
+      // A turn that was in flight when the last lane ended: what it claimed goes back.
+      if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
       tell(event);
       for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
     },

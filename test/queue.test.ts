@@ -1,0 +1,336 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { createBuildQueue } from "../src/index.js";
+import type { BuildQueue, BuildQueueOptions, HistoryEvent, Report, RunnableJob } from "../src/index.js";
+import { createSimulatedClock } from "../src/simulated-clock.js";
+
+const open: BuildQueue[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((queue) => queue.stop()));
+});
+
+interface Gate {
+  job: RunnableJob;
+  signal: AbortSignal;
+  attempt: number;
+  end(result: unknown): void;
+  fail(error: Error): void;
+}
+
+/** A queue in memory whose runs end when the test says so. */
+async function gated(options: BuildQueueOptions = {}) {
+  const gates: Gate[] = [];
+  let waiting: (() => void)[] = [];
+  const reports: Report[] = [];
+  const queue = await createBuildQueue({
+    store: "memory", concurrency: 2, drainMs: 100,
+    run: (job, { signal, attempt }) =>
+      new Promise((resolve, reject) => {
+        gates.push({ job, signal, attempt, end: resolve, fail: reject });
+        signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+        waiting.splice(0).forEach((tell) => tell());
+      }),
+    onReport: (report) => reports.push(report),
+    ...options,
+  });
+  open.push(queue);
+  /** The gate of the n-th run, when it is there. */
+  const started = async (index: number): Promise<Gate> => {
+    while (gates.length <= index) await new Promise<void>((resolve) => waiting.push(resolve));
+    return gates[index] as Gate;
+  };
+  const submit = (chatId: string, messageId = "m", extra: object = {}) => queue.enqueue({ chatId, messageId, code: "1", ...extra });
+  return { queue, gates, started, submit, reports };
+}
+
+async function eventsOf(queue: BuildQueue, chatId: string, count: number): Promise<HistoryEvent[]> {
+  const found: HistoryEvent[] = [];
+  for await (const event of queue.events({ chatId }, { after: 0, signal: AbortSignal.timeout(5000) })) {
+    if (event !== "reset") found.push(event);
+    if (found.length === count) break;
+  }
+  return found;
+}
+
+describe("the queue", () => {
+  it("runs a chat's jobs one after another in order of acceptance, while another chat's run beside them", async () => {
+    const { queue, gates, started, submit } = await gated();
+    const a1 = await submit("a", "1");
+    const a2 = await submit("a", "2");
+    const b1 = await submit("b", "1");
+    expect([a1.queuePosition, a2.chatSeq, b1.chatSeq]).toEqual([1, 2, 1]);
+    (await started(0)).end("A1");
+    (await started(1)).end("B1");
+    (await started(2)).end("A2");
+    expect((await Promise.all([a1, a2, b1].map(({ id }) => queue.waitFor(id)))).map((job) => job.result)).toEqual(["A1", "A2", "B1"]);
+    expect(gates.filter(({ job }) => job.chatId === "a").map(({ job }) => job.messageId)).toEqual(["1", "2"]);
+  });
+
+  it("never runs more than its slots, and uses all of them while work waits", async () => {
+    let running = 0;
+    let most = 0;
+    const { queue } = await gated({
+      concurrency: 4,
+      run: async () => {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setImmediate(resolve));
+        running--;
+        return "";
+      },
+    });
+    const jobs = await queue.enqueueMany(Array.from({ length: 100 }, (_, index) => ({ chatId: `c${index % 20}`, messageId: "m", code: "1" })));
+    await Promise.all(jobs.jobs.map(({ id }) => queue.waitFor(id)));
+    expect([most, running]).toEqual([4, 0]);
+  });
+
+  it("keeps the order of a batch, of one caller's unawaited calls, and of many callers together", async () => {
+    const seen: Record<string, number[]> = {};
+    const { queue } = await gated({ run: (job) => void (seen[job.chatId] ??= []).push(job.chatSeq), maxPendingPerChat: 1000 });
+    const batch = await queue.enqueueMany(Array.from({ length: 50 }, (_, index) => ({ chatId: `c${index % 3}`, messageId: String(index), code: "1" })));
+    const calls = await Promise.all(Array.from({ length: 50 }, (_, index) => queue.enqueue({ chatId: `c${index % 3}`, messageId: String(index), code: "1" })));
+    for (const chat of ["c0", "c1", "c2"]) {
+      const numbers = [...batch.jobs, ...calls].filter((job) => job.chatId === chat).map((job) => job.chatSeq);
+      expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+    }
+    await Promise.all([...batch.jobs, ...calls].map(({ id }) => queue.waitFor(id)));
+    for (const numbers of Object.values(seen)) expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+  });
+
+  it("keeps the chat's place through a retry, without a slot, and says when it goes on", async () => {
+    const { queue, gates, started, submit } = await gated({ concurrency: 1, retryBaseMs: 60, maxAttempts: 2 });
+    const first = await submit("a", "1");
+    const second = await submit("a", "2");
+    (await started(0)).fail(new Error("flaky"));
+    const other = await submit("b", "1");
+    (await started(1)).end("B");
+    await queue.waitFor(other.id);
+    (await started(2)).end("A1");
+    (await started(3)).end("A2");
+    await queue.waitFor(second.id);
+    expect(gates.map(({ job, attempt }) => `${job.chatId}${job.messageId}#${attempt}`)).toEqual(["a1#1", "b1#1", "a1#2", "a2#1"]);
+    const done = await queue.get(first.id);
+    expect(done).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "retrying", failureCode: "run_failed" }, { outcome: "completed" }] });
+  });
+
+  it("does not try again what says that it is not retryable", async () => {
+    const { queue, started, submit } = await gated();
+    const job = await submit("a");
+    (await started(0)).fail(Object.assign(new Error("never"), { retryable: false }));
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "failed", attempt: 1, error: "never", failure: { code: "run_failed" } });
+  });
+
+  it("stops a run at its time limit and tries once more", async () => {
+    const { queue, gates, submit } = await gated({ retryBaseMs: 1 });
+    const job = await submit("a", "1", { timeoutMs: 100 });
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "failed", failure: { code: "timed_out" }, attempt: 2 });
+    expect(gates.map((gate) => gate.signal.aborted)).toEqual([true, true]);
+  });
+
+  it("cancels a pending job at once and a running one by stopping it; its successor starts after that", async () => {
+    const { queue, started, submit, gates } = await gated({ concurrency: 1 });
+    const [running, pending, successor] = [await submit("a", "1"), await submit("a", "2"), await submit("a", "3")];
+    await started(0);
+    expect(await queue.cancel(pending.id)).toBe("cancelled");
+    expect(await queue.cancel(running.id)).toBe("requested");
+    (await started(1)).end("done");
+    const [one, two, three] = await Promise.all([running, pending, successor].map(({ id }) => queue.waitFor(id)));
+    expect([one?.failure?.code, two?.failure?.code, three?.status]).toEqual(["cancelled", "cancelled", "completed"]);
+    expect(gates[0]?.signal.aborted).toBe(true);
+    expect(Date.parse(three?.startedAt as string)).toBeGreaterThanOrEqual(Date.parse(one?.completedAt as string));
+    expect(await queue.cancel(running.id)).toBe("already");
+    await expect(queue.cancel(successor.id)).rejects.toMatchObject({ code: "already_final" });
+    await expect(queue.cancel("nope")).rejects.toMatchObject({ code: "job_not_found" });
+    expect(await queue.deadLetters.count({})).toBe(0);
+  });
+
+  it("puts a failed job at the tail of its chat again, with fresh attempts and its old number", async () => {
+    const { queue, started, submit } = await gated({ maxAttempts: 1 });
+    const job = await submit("a", "1");
+    (await started(0)).fail(new Error("no"));
+    await queue.waitFor(job.id);
+    expect(await queue.deadLetters.count({})).toBe(1);
+    await expect(queue.retry("nope")).rejects.toMatchObject({ code: "job_not_found" });
+    expect(await queue.retry(job.id)).toMatchObject({ chatSeq: 1, status: "pending" });
+    await expect(queue.retry(job.id)).rejects.toMatchObject({ code: "not_failed" });
+    (await started(1)).end("yes");
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed", attempt: 2, result: "yes" });
+    expect(await queue.deadLetters.count({})).toBe(0);
+  });
+
+  it("redrives and discards dead letters by filter", async () => {
+    let fails = true;
+    const { queue, submit } = await gated({
+      maxAttempts: 1,
+      run: () => {
+        if (fails) throw new Error("no");
+        return "yes";
+      },
+    });
+    const jobs = await Promise.all(["a", "b", "c"].map((chat) => submit(chat)));
+    await Promise.all(jobs.map(({ id }) => queue.waitFor(id)));
+    expect(await queue.deadLetters.discard({ chatId: "c" }, 10)).toBe(1);
+    fails = false;
+    expect(await queue.deadLetters.redrive({ failureCode: "run_failed" }, 10)).toBe(2);
+    expect((await Promise.all(jobs.slice(0, 2).map(({ id }) => queue.waitFor(id)))).map((job) => job.status)).toEqual(["completed", "completed"]);
+    expect((await queue.get((jobs[2] as { id: string }).id)).status).toBe("failed");
+  });
+
+  it("runs higher priorities earlier, and equal ones in order", async () => {
+    const { queue, gates, started, submit } = await gated({ concurrency: 1 });
+    const first = await submit("a", "first");
+    await started(0);
+    await submit("a", "low", { priority: -5 });
+    await submit("a", "one");
+    const high = await submit("a", "high", { priority: 5 });
+    const last = await submit("a", "two");
+    expect([high.queuePosition, last.queuePosition]).toEqual([2, 4]);
+    for (let index = 0; index < 5; index++) (await started(index)).end("");
+    await queue.waitFor(first.id);
+    expect(gates.map(({ job }) => job.messageId)).toEqual(["first", "high", "one", "two", "low"]);
+  });
+
+  it("claims nothing while it is paused, and goes on when it is resumed; a chat by itself too", async () => {
+    const { queue, gates, started, submit } = await gated();
+    await queue.pauseChat("nobody");
+    const warm = await submit("a", "0");
+    (await started(0)).end("");
+    await queue.waitFor(warm.id);
+    await queue.pauseChat("a");
+    const held = await submit("a", "1");
+    const free = await submit("b", "1");
+    (await started(1)).end("");
+    await queue.waitFor(free.id);
+    expect(await queue.get(held.id)).toMatchObject({ status: "pending", estimatedWaitTime: null });
+    await queue.resumeChat("a");
+    (await started(2)).end("");
+    await queue.waitFor(held.id);
+    await queue.pause();
+    const later = await submit("c", "1");
+    expect((await queue.stats()).queuePaused).toBe(true);
+    expect(gates).toHaveLength(3);
+    await queue.resume();
+    (await started(3)).end("");
+    await queue.waitFor(later.id);
+  });
+
+  it("holds a delayed job's place until its time", async () => {
+    const { queue, gates, started, submit } = await gated();
+    await submit("a", "1", { delayMs: 80 });
+    const second = await submit("a", "2");
+    (await started(0)).end("");
+    (await started(1)).end("");
+    await queue.waitFor(second.id);
+    expect(gates.map(({ job }) => job.messageId)).toEqual(["1", "2"]);
+  });
+
+  it("answers one idempotency key with one job, and refuses another request under it", async () => {
+    const { queue } = await gated();
+    const request = { chatId: "a", messageId: "m", code: "1" };
+    const [one, two] = await Promise.all([queue.enqueue(request, { idempotencyKey: "k" }), queue.enqueue(request, { idempotencyKey: "k" })]);
+    expect(two).toMatchObject({ id: one.id, replayed: true });
+    await expect(queue.enqueue({ ...request, code: "2" }, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "idempotency_conflict" });
+  });
+
+  it("refuses exactly what goes over a limit, with a time to come back", async () => {
+    const { queue, submit } = await gated({ maxPendingPerChat: 2, maxPending: 5, concurrency: 1 });
+    await queue.pause();
+    await submit("a");
+    await submit("a");
+    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: expect.any(Number) });
+    for (const chat of ["b", "c", "d"]) await submit(chat);
+    await expect(submit("e")).rejects.toMatchObject({ code: "queue_full", statusCode: 503, retryAfterMs: expect.any(Number) });
+    await expect(queue.enqueueMany(Array.from({ length: 3 }, () => ({ chatId: "z", messageId: "m", code: "1" })))).rejects.toMatchObject({ code: "batch_too_large", statusCode: 422 });
+    await queue.resume();
+  });
+
+  it("limits a chat's rate, and only that chat's", async () => {
+    const { queue, submit } = await gated({ rateLimit: "3/minute" });
+    await queue.pause();
+    for (let index = 0; index < 3; index++) await submit("a");
+    const refusal = await submit("a").catch((error: unknown) => error as { code: string; retryAfterMs: number });
+    expect(refusal).toMatchObject({ code: "rate_limited" });
+    expect((refusal as { retryAfterMs: number }).retryAfterMs).toBeGreaterThan(15_000);
+    expect((refusal as { retryAfterMs: number }).retryAfterMs).toBeLessThanOrEqual(20_000);
+    await submit("b");
+    await queue.resume();
+  });
+
+  it("tells a chat's events in order without gaps, from any number on", async () => {
+    const { queue, started } = await gated({ maxAttempts: 1 });
+    const { jobs } = await queue.enqueueMany(["1", "2"].map((messageId) => ({ chatId: "a", messageId, code: "1" })));
+    (await started(0)).end("");
+    (await started(1)).fail(new Error("no"));
+    await Promise.all(jobs.map(({ id }) => queue.waitFor(id)));
+    const events = await eventsOf(queue, "a", 6);
+    expect(events.map((event) => event.number)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(events.map((event) => event.type)).toEqual(["job.accepted", "job.accepted", "job.started", "job.completed", "job.started", "job.failed"]);
+    for (let cut = 0; cut < 6; cut++) {
+      for await (const event of queue.events({ chatId: "a" }, { after: cut, signal: AbortSignal.timeout(5000) })) {
+        expect(event).toMatchObject({ number: cut + 1 });
+        break;
+      }
+    }
+  });
+
+  it("gives running work back when it stops, at no cost, after the time to drain", async () => {
+    const { queue, started, submit, reports } = await gated({ drainMs: 30 });
+    await submit("a");
+    const gate = await started(0);
+    await queue.stop();
+    expect(gate.signal.aborted).toBe(true);
+    expect(reports.filter((report) => report.type === "attempt.ended")).toMatchObject([{ outcome: "released" }]);
+    await expect(submit("a")).rejects.toMatchObject({ code: "draining", statusCode: 503 });
+  });
+
+  it("drains what runs before it stops, and starts nothing more", async () => {
+    const { queue, gates, started, submit } = await gated({ concurrency: 1 });
+    await submit("a", "1");
+    await submit("a", "2");
+    const gate = await started(0);
+    const stopped = queue.drain();
+    gate.end("done");
+    await stopped;
+    expect(gates).toHaveLength(1);
+    expect((await queue.chat("a"))).toMatchObject({ completed: [{ messageId: "1" }], pending: [{ messageId: "2", attempt: 0 }] });
+  });
+
+  it("stops twice, and by `await using`", async () => {
+    {
+      await using queue = await createBuildQueue({ store: "memory", run: () => "" });
+      await queue.enqueue({ chatId: "a", messageId: "m", code: "1" });
+    }
+    const { queue } = await gated();
+    await Promise.all([queue.stop(), queue.stop()]);
+  });
+
+  it("cleans what a run returns, so that it can be stored", async () => {
+    const { queue, started, submit } = await gated();
+    const job = await submit("a");
+    (await started(0)).end("a\0b\ud800c");
+    expect((await queue.waitFor(job.id)).result).toBe("a\uFFFDb\uFFFDc");
+  });
+
+  it("refuses a result over the limit", async () => {
+    const { queue, started, submit } = await gated({ maxOutputBytes: 1024 });
+    const job = await submit("a");
+    (await started(0)).end("x".repeat(1025));
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "failed", failure: { code: "output_too_large" }, attempt: 1 });
+  });
+
+  it("removes old finished jobs with their events, and keeps numbers", async () => {
+    const clock = createSimulatedClock();
+    const { queue, submit } = await gated({ clock, retention: "1h,1000", run: () => "" });
+    const old = await submit("a", "old");
+    const until = async (done: () => Promise<boolean>) => {
+      while (!(await done())) await clock.next();
+    };
+    await until(async () => (await queue.get(old.id)).status === "completed");
+    await clock.advance(3_700_000);
+    await expect(queue.get(old.id)).rejects.toMatchObject({ code: "job_not_found" });
+    const next = await submit("a", "new");
+    expect(next.chatSeq).toBe(2);
+    const first = await queue.events({ chatId: "a" }, { after: 1, signal: AbortSignal.timeout(5000) })[Symbol.asyncIterator]().next();
+    expect(first.value).toBe("reset");
+    const stopped = queue.stop();
+    await until(async () => clock.pendingTimers === 0 || (await Promise.race([stopped.then(() => true), Promise.resolve(false)])));
+  });
+});
