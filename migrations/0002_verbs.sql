@@ -173,7 +173,7 @@ begin
   end if;
   if v_replays <> '{}' then
     select json_agg(x order by g, ord) into v_answer from (
-      select (x ->> 'g')::integer as g, 0 as ord, x from json_array_elements(v_answer) as x
+      select (x ->> 'g')::integer as g, ord, x from json_array_elements(v_answer) with ordinality as fresh (x, ord)
       union all
       select k.g, u.ord, json_build_object('g', k.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
         'createdAt', j.created_at, 'replayed', true,

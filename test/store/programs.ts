@@ -1,0 +1,186 @@
+/**
+ * Random programs over the store's verbs. A program is plain data with explicit times, so the same one can be played on
+ * any store: the transcripts must be the same, and the history must keep the promises.
+ */
+import fc from "fast-check";
+import { checkHistory } from "../../src/history/check.js";
+import type { Violation } from "../../src/history/check.js";
+import type { HistoryEvent } from "../../src/job.js";
+import type { AcceptLimits, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
+
+export const T0 = 1_800_000_000_000;
+export const chats = ["a", "b", "c"];
+const nodes = ["n1", "n2"];
+export const agingMs = 30_000;
+export const limits: AcceptLimits = { agingMs, pendingPerChatMax: 6, pendingMax: 14, rate: null };
+const leaseMs = 4000;
+
+export function newJob(id: string, chatId: string, extra: Partial<NewJob> = {}): NewJob {
+  return { id, chatId, messageId: `m-${id}`, code: "1", files: null, entry: null, options: {}, codeHash: `hash-${id}`, priority: 0, maxAttempts: 3, timeoutMs: 1000, delayMs: 0, ...extra };
+}
+
+export const guardOf = ({ job, fence, claimId }: Claim) => ({ jobId: job.id, chatId: job.chatId, attempt: job.attempt, fence, claimId });
+
+const failed = (code: "build_failed" | "worker_crashed" | "timed_out", retryable: boolean) => ({ failure: { code, message: code, retryable, diagnostics: [] }, error: code });
+export const ends = {
+  completed: { kind: "completed", result: "ok", sourceMap: null, warnings: [], externals: ["react"] },
+  failed: { kind: "failed", ...failed("build_failed", false) },
+  crashed: { kind: "retrying", ...failed("worker_crashed", true), delayMs: 700 },
+  timedOut: { kind: "retrying", ...failed("timed_out", true), delayMs: 300 },
+  released: { kind: "released" },
+} satisfies Record<string, Ending["end"]>;
+type EndName = keyof typeof ends;
+
+type Step = { afterMs: number } & (
+  | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number }[]; key: number | null }[] }
+  | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
+  | { verb: "pulse"; node: number }
+  | { verb: "rescue"; node: number }
+  | { verb: "cancel" | "redrive"; pick: number }
+  | { verb: "pauseChat"; chat: number; paused: boolean }
+  | { verb: "pauseQueue"; paused: boolean }
+);
+export type Program = Step[];
+
+const afterMs = fc.constantFrom(0, 1, 1, 5, 400, 1500, 5000);
+const node = fc.integer({ min: 0, max: nodes.length - 1 });
+const chat = fc.integer({ min: 0, max: chats.length - 1 });
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      afterMs,
+      verb: fc.constant("accept" as const),
+      groups: fc.array(
+        fc.record({
+          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash: fc.integer({ min: 0, max: 8 }) }), { minLength: 1, maxLength: 4 }),
+          key: fc.constantFrom(null, null, null, 1, 2),
+        }),
+        { minLength: 1, maxLength: 3 },
+      ),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      afterMs,
+      verb: fc.constant("turn" as const),
+      node,
+      endings: fc.array(
+        fc.record({
+          pick: fc.nat(20),
+          end: fc.constantFrom<EndName>("completed", "completed", "completed", "failed", "crashed", "timedOut", "released"),
+          stale: fc.constantFrom("no" as const, "no" as const, "no" as const, "no" as const, "fence" as const, "claim" as const, "attempt" as const, "node" as const),
+        }),
+        { maxLength: 3 },
+      ),
+      want: fc.integer({ min: 0, max: 3 }),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node }) },
+  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("rescue" as const), node }) },
+  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20) }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
+);
+export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45 });
+
+/** Plays the program; then a calm end, in which everything that was accepted must come to its end. */
+export async function play(store: Store, program: Program): Promise<{ transcript: unknown[]; violations: Violation[] }> {
+  const transcript: unknown[] = [];
+  const claims: { claim: Claim; node: string }[] = [];
+  const ids: string[] = [];
+  const promised = new Set<string>();
+  let now = T0;
+  let calls = 0;
+  const turn = async (nodeId: string, endings: Ending[], want: number) => {
+    const answer = await store.turn({ nodeId, claimId: `claim${calls++}`, endings, want, nodeLossesMax: 2 }, now);
+    claims.push(...answer.claims.map((claim) => ({ claim, node: nodeId })));
+    return answer;
+  };
+
+  async function run(one: Step): Promise<unknown> {
+    switch (one.verb) {
+      case "accept": {
+        const keys = new Set<number>();
+        const groups = one.groups
+          // A batch never has one key twice: the layer above sees to that.
+          .filter(({ key }) => key === null || (!keys.has(key) && keys.add(key)))
+          .map(({ jobs, key }) => ({
+            jobs: jobs.map(({ chat: index, priority, delayMs, hash }) => {
+              const id = `j${ids.length}`;
+              ids.push(id);
+              return newJob(id, chats[index] as string, { priority, delayMs, codeHash: `hash${hash}` });
+            }),
+            idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
+          }));
+        const answers = await store.accept(groups, limits, now);
+        for (const answer of answers) if (answer.kind === "accepted") answer.jobs.forEach(({ id }) => promised.add(id));
+        return answers;
+      }
+      case "turn": {
+        const picked = new Set<number>();
+        const endings = one.endings.flatMap(({ pick, end, stale }): Ending[] => {
+          const index = claims.length === 0 ? -1 : pick % claims.length;
+          if (index < 0 || picked.has(index)) return [];
+          picked.add(index);
+          const { claim, node: holder } = claims[index] as { claim: Claim; node: string };
+          if (stale === "no" && holder !== nodes[one.node]) return [];
+          const guard = guardOf(claim);
+          return [{
+            ...guard,
+            ...(stale === "fence" ? { fence: guard.fence + 1 } : {}),
+            ...(stale === "claim" ? { claimId: "nobody's" } : {}),
+            ...(stale === "attempt" ? { attempt: guard.attempt + 1 } : {}),
+            end: ends[end],
+          }];
+        });
+        return turn(nodes[one.node] as string, endings, one.want);
+      }
+      case "pulse":
+        return store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false }, now);
+      case "rescue":
+        return store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now);
+      case "cancel":
+        return store.cancel(ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
+      case "redrive":
+        return store.redrive(ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs }, now);
+      case "pauseChat":
+        return store.setChatPaused(chats[one.chat] as string, one.paused, now);
+      case "pauseQueue":
+        return store.setQueuePaused(one.paused, now);
+      default:
+        return one satisfies never;
+    }
+  }
+
+  for (const one of program) {
+    now += one.afterMs;
+    transcript.push([one.verb, normal(await run(one))]);
+  }
+
+  // The calm end: nothing paused, the old nodes dead, one healthy node works until nothing is left.
+  await store.setQueuePaused(false, now);
+  for (const chatId of chats) await store.setChatPaused(chatId, false, now);
+  now += 60_000;
+  for (let round = 0; round < 200; round++) {
+    await store.pulse({ nodeId: "calm", leaseMs: 1e9, slots: 3, draining: false }, now);
+    await store.rescue({ nodeId: "calm", nodeLossesMax: 2, limit: 10 }, now);
+    const { claims: taken } = await store.turn({ nodeId: "calm", claimId: `calm${round}`, endings: [], want: 3, nodeLossesMax: 2 }, now);
+    now += 1000;
+    await store.turn({ nodeId: "calm", claimId: `calm-end${round}`, endings: taken.map((claim) => ({ ...guardOf(claim), end: ends.completed })), want: 0, nodeLossesMax: 2 }, now);
+    if (taken.length === 0 && (await store.stats(now)).totalQueued === 0) break;
+  }
+
+  const events: HistoryEvent[] = [];
+  for (const chatId of chats) events.push(...(await store.events(chatId, { after: 0, limit: 10_000 })).events);
+  const jobs = (await store.list({ limit: 200, include: { code: false, result: false } })).jobs;
+  const { nodes: _nodes, ...stats } = await store.stats(now);
+  transcript.push(["events", normal(events)], ["jobs", normal([...jobs].sort((x, y) => (x.id < y.id ? -1 : 1)))], ["totals", [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats]]);
+  return { transcript, violations: checkHistory(events, jobs, { agingMs, atRest: true, promised }) };
+}
+
+/** As JSON: what every store must agree on, without the order of keys. */
+function normal(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value ?? null, (_, one: unknown) => (one && typeof one === "object" && !Array.isArray(one) ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1))) : one)));
+}
