@@ -14,6 +14,11 @@ create function buildlane_ms(p_ms double precision) returns interval language sq
   select p_ms * interval '1 millisecond'
 $$;
 
+-- As the API writes times.
+create function buildlane_iso(p_at timestamptz) returns text language sql immutable as $$
+  select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+
 create function buildlane_failure(p_code text, p_message text, p_quarantined boolean) returns jsonb language sql immutable as $$
   select jsonb_build_object('code', p_code, 'message', p_message, 'retryable', false, 'diagnostics', '[]'::jsonb)
       || case when p_quarantined then '{"quarantined": true}'::jsonb else '{}'::jsonb end
@@ -286,7 +291,7 @@ begin
       case e.kind
         when 'completed' then jsonb_build_object('resultBytes', e.result_bytes, 'processingMs', round(extract(epoch from e.at - e.started_at) * 1000))
         when 'failed' then jsonb_strip_nulls(jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'quarantined', e.failed_as -> 'quarantined'))
-        when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', e.run_at, 'delayMs', e.delay_ms)
+        when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', buildlane_iso(e.run_at), 'delayMs', e.delay_ms)
         when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
         else '{}'::jsonb end
     from lane e
@@ -467,8 +472,8 @@ begin
     'held', (select coalesce(json_agg(json_build_object('chatId', l.chat_id, 'jobId', j.id, 'attempt', j.attempt, 'fence', l.fence, 'claimId', l.claim_id, 'cancelRequested', j.cancel_requested_at is not null)), '[]'::json)
              from chat_lanes l join build_jobs j on j.chat_id = l.chat_id and j.status = 'running' where l.owner = p_node),
     'queuePaused', (select paused_at is not null from queue_state),
-    'nextReadyInMs', (select extract(epoch from min(ready_at) - v_at) * 1000 from chat_lanes where state = 'delayed'),
-    'readyLanes', (select count(*) from (select 1 from chat_lanes where state = 'ready' limit 1000) some_ready),
+    'nextReadyInMs', (select extract(epoch from min(ready_at) - v_at) * 1000 from chat_lanes where state = 'delayed' and ready_at > v_at),
+    'readyLanes', (select count(*) from (select 1 from chat_lanes where state = 'ready' union all select 1 from chat_lanes where state = 'delayed' and ready_at <= v_at limit 1000) some_ready),
     'nextLeaseEndInMs', (select min(extract(epoch from coalesce(n.lease_until, v_at) - v_at) * 1000)
                          from (select distinct owner from chat_lanes where owner is not null and owner <> p_node) o left join build_nodes n on n.id = o.owner),
     'pending', (select coalesce(sum(pending), 0) from build_counters));

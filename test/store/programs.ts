@@ -116,7 +116,9 @@ export async function play(store: Store, program: Program): Promise<{ transcript
           }));
         const answers = await store.accept(groups, limits, now);
         for (const answer of answers) if (answer.kind === "accepted") answer.jobs.forEach(({ id }) => promised.add(id));
-        return answers;
+        // Of groups in one call it is left open whether a position is that before or after a later group's priority.
+        const open = groups.length > 1 && one.groups.some(({ jobs }) => jobs.some(({ priority }) => priority !== 0));
+        return open ? answers.map((answer) => ("jobs" in answer ? { ...answer, jobs: answer.jobs.map(({ queuePosition: _position, ...job }) => job) } : answer)) : answers;
       }
       case "turn": {
         const picked = new Set<number>();

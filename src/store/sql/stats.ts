@@ -44,8 +44,8 @@ export const sqlStats = ({ orm }: Database): Pick<Store, "stats"> => ({
               'processing', percentile_cont(array[0.5, 0.9, 0.95, 0.99]) within group (order by processing_ms),
               'waiting', percentile_cont(array[0.5, 0.95, 0.99]) within group (order by waiting_ms)) from latest),
           'running', (select count(*) from chat_lanes where owner is not null),
-          'ready', (select count(*) from chat_lanes where state = 'ready'),
-          'delayed', (select count(*) from chat_lanes where state = 'delayed'),
+          'ready', (select count(*) from chat_lanes where state = 'ready') + (select count(*) from chat_lanes where state = 'delayed' and ready_at <= ${at}),
+          'delayed', (select count(*) from chat_lanes where state = 'delayed' and ready_at > ${at}),
           'paused', (select count(*) from chat_lanes where state = 'paused'),
           'oldestMs', (select extract(epoch from ${at} - min(j.created_at)) * 1000 from (
               select head_id from (select head_id from chat_lanes where state = 'ready' order by turn_at limit ${lineSample}) ready
