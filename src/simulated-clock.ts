@@ -24,8 +24,9 @@ export function seededRandom(seed: number): () => number {
 }
 
 interface Entry {
-  at: number;
-  order: number;
+  readonly at: number;
+  readonly order: number;
+  state: "set" | "cancelled" | "fired";
   callback(): void;
 }
 
@@ -33,7 +34,8 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
   const random = seededRandom(seed);
   /** A binary heap by time, then order. */
   const heap: Entry[] = [];
-  const cancelled = new Set<Entry>();
+  /** Cancelled ones stay in the heap until their time comes. */
+  let cancelled = 0;
   let now = startMs;
   let order = 0;
   let ids = 0;
@@ -66,11 +68,19 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     return top;
   }
   function peek(): Entry | undefined {
-    while (heap[0] && cancelled.delete(heap[0])) pop();
+    while (heap[0]?.state === "cancelled") {
+      pop();
+      cancelled--;
+    }
     return heap[0];
   }
+  function cancel(entry: Entry): void {
+    if (entry.state !== "set") return;
+    entry.state = "cancelled";
+    cancelled++;
+  }
   const make = (delayMs: number, callback: () => void): Entry => {
-    const entry = { at: now + Math.max(0, delayMs), order: order++, callback };
+    const entry: Entry = { at: now + Math.max(0, delayMs), order: order++, state: "set", callback };
     push(entry);
     return entry;
   };
@@ -82,6 +92,7 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     const entry = peek();
     if (!entry) return false;
     pop();
+    entry.state = "fired";
     now = Math.max(now, entry.at);
     entry.callback();
     await settle();
@@ -93,13 +104,13 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     monotonic: () => now - startMs,
     after(delayMs, callback) {
       const entry = make(delayMs, callback);
-      return { cancel: () => void (heap.includes(entry) && cancelled.add(entry)) };
+      return { cancel: () => cancel(entry) };
     },
     random,
     id: () => `id${(ids++).toString(36).padStart(6, "0")}`,
     timers: {
       setTimeout: (callback, delayMs) => make(delayMs, callback),
-      clearTimeout: (handle) => void (handle && heap.includes(handle as Entry) && cancelled.add(handle as Entry)),
+      clearTimeout: (handle) => void (handle && cancel(handle as Entry)),
     },
     async advance(ms) {
       const until = now + ms;
@@ -110,7 +121,7 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     },
     next,
     get pendingTimers() {
-      return heap.length - cancelled.size;
+      return heap.length - cancelled;
     },
   };
 }

@@ -7,7 +7,8 @@ import type { ChildProcess } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { build } from "./engine.js";
 import { exitCodes, protocolVersion } from "./protocol.js";
-import type { BuildLimits, FromWorker, ToWorker } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
+import type { FromWorker, ToWorker } from "./protocol.js";
 import { selfTest } from "./self-test.js";
 
 let folder: string | null = null;

@@ -5,7 +5,7 @@
 import { availableParallelism } from "node:os";
 import type { Clock, Timer } from "../clock.js";
 import type { Confinement } from "./confinement.js";
-import type { BuildLimits } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
 import { startWorker } from "./worker.js";
 import type { Death, WorkerProcess } from "./worker.js";
 

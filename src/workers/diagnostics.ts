@@ -4,7 +4,7 @@
  */
 import type { Diagnostic, FailureCode, Outcome } from "../job.js";
 import { frame } from "./frame.js";
-import type { BuildLimits } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
 
 /** What is used of esbuild's Message. Column and length count UTF-8 bytes from 0. */
 export interface EngineMessage {

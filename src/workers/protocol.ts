@@ -4,6 +4,7 @@
  * Order: prepare → ready or unfit; then build → done, one at a time, until the worker is killed.
  */
 import type { BuildOptions, Outcome } from "../job.js";
+import type { BuildLimits } from "./limits.js";
 import { readOutcome } from "./read-outcome.js";
 
 export const protocolVersion = 1;
@@ -12,14 +13,6 @@ export const protocolVersion = 1;
 export type SubmittedSource =
   | { kind: "code"; code: string }
   | { kind: "files"; files: [path: string, text: string][]; entry: string };
-
-export interface BuildLimits {
-  outputBytesMax: number;
-  diagnosticsMax: number;
-  diagnosticTextCharsMax: number;
-  diagnosticLineCharsMax: number;
-  errorCharsMax: number;
-}
 
 /** Files that only a leaking sandbox can read; `secret` is what they hold. */
 export interface Canary {

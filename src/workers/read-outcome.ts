@@ -4,7 +4,7 @@
  */
 import type { Diagnostic, Failure, Outcome } from "../job.js";
 import { outputTooLarge } from "./failures.js";
-import type { BuildLimits } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
 
 const externalsMax = 1000;
 const externalCharsMax = 250;

@@ -1,6 +1,7 @@
 /** What a worker does before it says that it is ready: one real build, and a try to read what must not be readable. */
 import { build, tryToLeak, warmUp } from "./engine.js";
-import type { BuildLimits, Canary, UnfitReason } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
+import type { Canary, UnfitReason } from "./protocol.js";
 
 /** Null when all is well. Without a canary (an unconfined machine) only the build is tried. */
 export async function selfTest(canary: Canary | null, limits: BuildLimits): Promise<UnfitReason | null> {

@@ -10,7 +10,8 @@ import type { BuildOptions, Outcome } from "../job.js";
 import type { Confinement } from "./confinement.js";
 import { deferred } from "./deferred.js";
 import { exitCodes, protocolVersion, readFromWorker } from "./protocol.js";
-import type { BuildLimits, SubmittedSource, ToWorker, UnfitReason } from "./protocol.js";
+import type { BuildLimits } from "./limits.js";
+import type { SubmittedSource, ToWorker, UnfitReason } from "./protocol.js";
 
 export type DeathReason =
   /** By the pool: the attempt was aborted, its outcome left doubts, the worker had worked enough, the pool stops. */

@@ -139,8 +139,10 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         });
         return turn(nodes[one.node] as string, endings, one.want);
       }
-      case "pulse":
-        return store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false }, now);
+      case "pulse": {
+        const { held, ...rest } = await store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false }, now);
+        return { ...rest, held: [...held].sort((a, b) => (a.chatId < b.chatId ? -1 : 1)) };
+      }
       case "rescue":
         return store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now);
       case "cancel":

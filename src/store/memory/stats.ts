@@ -1,6 +1,6 @@
 /** Figures of the whole queue; they cost the same however much was ever finished. */
 import type { StoreStats } from "../store.js";
-import { iso } from "./tables.js";
+import { iso, lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
 
 /** Finished jobs that spreads and averages are taken from. */
@@ -9,6 +9,7 @@ const sampleMax = 1000;
 const lineSample = 100;
 
 export function stats(tables: Tables, at: number): StoreStats {
+  lineUpDue(tables, at);
   const sample = latestRuns(tables);
   const completed = sample.filter((one) => one.completed).length;
   const processing = sample.map((one) => one.endedAt - one.startedAt).sort((a, b) => a - b);

@@ -149,6 +149,11 @@ export function lineUp(tables: Tables, lane: Lane, at: number): void {
   else if (lane.state === "paused") tables.paused.add(lane);
 }
 
+/** Lanes whose head's time has come stand in line like any other. */
+export function lineUpDue(tables: Tables, at: number): void {
+  for (let due = tables.delayed.first; due && due.readyAt <= at; due = tables.delayed.first) lineUp(tables, due, at);
+}
+
 export function enterPending(tables: Tables, lane: Lane, job: JobRow): void {
   job.status = "pending";
   lane.pending.add(job);

@@ -1,7 +1,7 @@
 /** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
 import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
 import type { Failure } from "../../job.js";
-import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, write } from "./tables.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, lineUpDue, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** How an attempt ends, as a node offers it or as its loss is found. */
@@ -9,7 +9,9 @@ type Offered = Omit<Ending, "end"> & { nodeId: string; end: Ending["end"] | { ki
 
 /** Crashes of the same code after which it is quarantined. */
 const crashesMax = 2;
-const isCrash = (failure: Failure): boolean => failure.code === "worker_crashed" || failure.code === "out_of_memory";
+/** The code's own doing: the machinery's failures are `blameless`. */
+const isCrash = (end: Offered["end"]): end is Extract<Offered["end"], { failure: Failure }> =>
+  "failure" in end && !end.blameless && (end.failure.code === "worker_crashed" || end.failure.code === "out_of_memory");
 
 export function turn(tables: Tables, { nodeId, claimId, endings, want }: TurnRequest, at: number): TurnAnswer {
   const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
@@ -50,7 +52,7 @@ function guarded(tables: Tables, { jobId, chatId, attempt, nodeId, fence, claimI
 /** Two crashed workers, or too many lost nodes, and the code itself is refused from now on. */
 function countCrash(tables: Tables, job: JobRow, { end }: Offered, at: number): void {
   const lost = end.kind === "rescued" && job.nodeLosses + 1 >= end.nodeLossesMax;
-  const crashed = "failure" in end && isCrash(end.failure);
+  const crashed = isCrash(end);
   if (job.cancelRequestedAt !== null || !(lost || crashed)) return;
   const cause = "failure" in end ? end.failure.code : "node_lost";
   const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, quarantinedAt: null };
@@ -69,7 +71,7 @@ function decide(tables: Tables, job: JobRow, { end }: Offered): Ending["end"] | 
   if (job.cancelRequestedAt !== null) return failedAs(failureOf("cancelled", "Cancelled while it ran."));
   if (end.kind === "rescued")
     return job.nodeLosses >= end.nodeLossesMax ? failedAs(failureOf("node_lost", `The nodes that ran it were lost, ${job.nodeLosses} times.`, true)) : { kind: "rescued" };
-  if (!("failure" in end) || !isCrash(end.failure) || !isQuarantined(tables, job)) return end;
+  if (!isCrash(end) || !isQuarantined(tables, job)) return end;
   return { kind: "failed", failure: { ...end.failure, quarantined: true, retryable: false }, error: end.error };
 }
 
@@ -118,7 +120,7 @@ function free(tables: Tables, lane: Lane, job: JobRow): void {
 
 /** Starts the heads of up to `want` lanes from the head of the line. */
 function claim(tables: Tables, { nodeId, claimId, want }: Pick<TurnRequest, "nodeId" | "claimId" | "want">, at: number): Claim[] {
-  for (let due = tables.delayed.first; due && due.readyAt <= at; due = tables.delayed.first) lineUp(tables, due, at);
+  lineUpDue(tables, at);
   const claims: Claim[] = [];
   while (claims.length < want) {
     const lane = tables.ready.first;

@@ -2,7 +2,7 @@
 import type { CancelAnswer, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
 import { isFinal } from "../../job.js";
 import { acceptedOf } from "./accept.js";
-import { enterPending, failPending, failureOf, isDeadLetter, laneOf, leaveFinished, lineUp, write } from "./tables.js";
+import { enterPending, failPending, failureOf, isDeadLetter, laneOf, leaveFinished, lineUp, lineUpDue, write } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
 /** Beyond this many, how many lanes are ready says nothing more. */
@@ -12,6 +12,7 @@ const deadNodeKeptMs = 60_000;
 export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining }: PulseRequest, at: number): PulseAnswer {
   const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, startedAt: at, leaseUntil: at };
   tables.nodes.set(nodeId, Object.assign(node, { slots, draining, leaseUntil: at + leaseMs }));
+  lineUpDue(tables, at);
   const others = [...tables.owned.keys()].filter((owner) => owner !== nodeId).map((owner) => (tables.nodes.get(owner)?.leaseUntil ?? at) - at);
   return {
     held: [...(tables.owned.get(nodeId) ?? [])].flatMap(({ chatId, running }) =>
