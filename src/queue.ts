@@ -1,31 +1,27 @@
 /**
- * The composition root: options → store → workers → actors. Work goes right (acceptance → store → supervisor → chat →
- * job → runner), outcomes go to the store (turns), readers read the store.
+ * The composition root: options → store → runner → node. Work goes right (acceptance → store → node: supervisor → chat
+ * → job → runner), outcomes go to the store (turns), readers read the store.
  */
-import { createActor } from "xstate";
-import type { SupervisorEvent } from "../machines/supervisor.machine.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { createEffects, fillMachines } from "./effects.js";
 import { alreadyFinal, jobNotFound, notFailed } from "./errors.js";
-import { createHeartbeat } from "./heartbeat.js";
 import { follow } from "./history/follow.js";
 import { createWakeups } from "./history/wakeups.js";
 import { isFinal } from "./job.js";
 import type { AcceptedJob, FinishedJob, Runner } from "./job.js";
+import { startNode } from "./node.js";
+import type { NodeParts } from "./node.js";
 import { queueSettings } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
 import type { BuildQueue, ChatJobs } from "./queue-api.js";
 import { createReaders } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
-import { keepRetention } from "./retention.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { openStore } from "./store/open.js";
 import type { Accepted, DeadLetterFilter, Store } from "./store/store.js";
-import { createTurns } from "./turns.js";
 import { createWorkerPool } from "./workers/pool.js";
 
 export interface BuildQueueOptions extends QueueSettingsInput {
@@ -40,16 +36,6 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   /** Time and chance; the system's unless a test says otherwise. */
   clock?: Clock;
 }
-
-/** Idle chat actors that are kept for their next grant. */
-const keptIdle = 200;
-/** How long a stopped attempt may take to be gone, and a lane to be given back, milliseconds. */
-const killGraceMs = 2000;
-const giveBackMs = 3000;
-const settleRetryMs = 250;
-/** A backing-off job is watched this long past its time, and at most so many of them. */
-const watchMs = 2000;
-const watchedMax = 500;
 
 /** Opens the store, starts workers and actors; resolves when the queue takes work. Rejects with SettingsError or BuildlaneError `database_unavailable`. */
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
@@ -68,66 +54,24 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
   const runner: Runner = options.run
     ? ownRunner(options.run, settings.maxOutputBytes)
     : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
+  try {
+    return await composeQueue({ nodeId, settings, store, runner, clock, report, counters });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
 
+/** The queue around an open store and a runner; the way in for a simulation, which brings its own. */
+export async function composeQueue({ counters, ...parts }: NodeParts & { counters: Record<string, number> }): Promise<BuildQueue> {
+  const { nodeId, settings, store, clock, report } = parts;
   let draining: Promise<void> | null = null;
   let stopping: Promise<void> | null = null;
   const readers = createReaders({ store, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
   const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
-
-  const tell = (event: SupervisorEvent) => supervisor.send(event);
-  const turns = createTurns({
-    store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
-    want(ending) {
-      const snapshot = supervisor.getSnapshot();
-      return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length + ending : 0;
-    },
-    tell(event) {
-      // A turn that was in flight when the last lane ended: what it claimed goes back.
-      if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
-      tell(event);
-      for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
-    },
-    failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
-  });
-  const effects = createEffects({
-    runner, turns, clock, report,
-    changed({ chatId, status, runAt }) {
-      store.hint({ kind: "chat", chatId });
-      if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
-    },
-    mayWatch() {
-      const { held, granted } = supervisor.getSnapshot().context;
-      return Object.keys(granted).length - Object.keys(held).length < keptIdle + watchedMax;
-    },
-  });
-  const supervisor = createActor(fillMachines(effects), {
-    id: "supervisor",
-    systemId: "supervisor",
-    clock: clock.timers as never,
-    input: {
-      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMax: settings.concurrency + keptIdle,
-      policy: { retryBaseMs: settings.retryBaseMs, retryMaxMs: settings.retryMaxMs, killGraceMs, settleRetryMs, watchMs },
-    },
-  });
-  supervisor.subscribe({ error: (error) => report({ type: "actor.crashed", actorId: "supervisor", error: String(error) }) });
-  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, report });
-  store.onHint((hint) => {
-    if (hint.kind === "ready") tell({ type: "lanes.ready" });
-    if (hint.kind === "paused" || (hint.kind === "cancel" && hint.nodeId === nodeId)) heartbeat.soon();
-  });
-
-  try {
-    await Promise.all([runner.start(), heartbeat.start()]);
-  } catch (error) {
-    await Promise.allSettled([runner.stop(), heartbeat.stop()]);
-    await store.close();
-    throw error;
-  }
-  supervisor.start();
+  const node = await startNode(parts);
   readers.refresh();
-  const retention = keepRetention({ store, clock, keep: settings.retention, report });
-  report({ type: "node.started", nodeId, store: store.kind, slots: settings.concurrency });
 
   const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, ...readers.estimateAt(job.queuePosition, delayMs) });
   const found = <T>(value: T | null, id: string): T => {
@@ -140,7 +84,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
     store.hint({ kind: "ready" });
     const delay = Math.max(0, ...delays);
-    if (delay > 0) heartbeat.wakeIn(delay + 1);
+    if (delay > 0) node.wakeIn(delay + 1);
   }
 
   async function redrive(id: string): Promise<AcceptedJob> {
@@ -163,20 +107,9 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
   }
 
   async function drain(): Promise<void> {
-    report({ type: "node.draining", held: effects.atWork.size });
+    report({ type: "node.draining", held: node.atWork.size });
     await acceptance.idle();
-    heartbeat.drain();
-    const stopped = new Promise<void>((resolve) => {
-      if (supervisor.getSnapshot().status !== "active") resolve();
-      else supervisor.subscribe({ complete: resolve, error: () => resolve() });
-    });
-    tell({ type: "node.drained" });
-    await stopped;
-    await bounded(turns.idle(), giveBackMs);
-    await Promise.all([heartbeat.stop(), retention.stop()]);
-    // What could not be given back is another node's at once; when the database is away, when the lease ends.
-    await bounded(store.endLeases({ nodeId }).catch(() => undefined), giveBackMs);
-    await runner.stop();
+    await node.drain();
   }
   async function stop(): Promise<void> {
     await (draining ??= drain());
@@ -184,14 +117,6 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     await store.close();
     report({ type: "node.stopped", nodeId });
   }
-  const bounded = (work: Promise<unknown>, ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const timer = clock.after(ms, resolve);
-      void work.finally(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
 
   const queue: BuildQueue = {
     settings,
@@ -242,7 +167,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
         case "final":
           throw alreadyFinal(id, answer.status);
         case "requested":
-          tell({ type: "job.cancelRequested", chatId: answer.chatId, jobId: id });
+          node.tell({ type: "job.cancelRequested", chatId: answer.chatId, jobId: id });
           store.hint({ kind: "cancel", nodeId: answer.nodeId });
           store.hint({ kind: "chat", chatId: answer.chatId });
           return "requested";

@@ -11,59 +11,43 @@ import { rescue, turn } from "./memory/turn.js";
 import { cancel, discard, endLeases, prune, pulse, redrive, setChatPaused } from "./memory/verbs.js";
 import type { Hint, Store } from "./store.js";
 
-/**
- * Stands for the way to a database: waited for before a verb does its work ("there") and before its answer is given
- * ("back"). Rejecting on the way there means that nothing happened; on the way back, that it did and nobody was told.
- */
-export type Latency = (verb: keyof Store, leg: "there" | "back") => Promise<void> | undefined;
-
-export function createMemoryStore({ clock, latency }: { clock: Clock; latency?: Latency | undefined }): Store {
+export function createMemoryStore({ clock }: { clock: Clock }): Store {
   const tables = createTables();
   const listeners = new Set<(hint: Hint) => void>();
 
-  async function step<T>(verb: keyof Store, work: () => T): Promise<T> {
-    if (!latency) return work();
-    await latency(verb, "there");
-    const answer = work();
-    await latency(verb, "back");
-    return answer;
-  }
+  const step = async <T>(work: () => T): Promise<T> => work();
   const tell = (hint: Hint) => listeners.forEach((listener) => listener(hint));
 
   return {
     kind: "memory",
-    accept: (groups, limits, now) => step("accept", () => accept(tables, groups, limits, now ?? clock.now())),
-    turn: (request, now) => step("turn", () => turn(tables, request, now ?? clock.now())),
-    pulse: (request, now) => step("pulse", () => pulse(tables, request, now ?? clock.now())),
-    rescue: (request, now) => step("rescue", () => rescue(tables, request, now ?? clock.now())),
-    endLeases: (which, now) => step("endLeases", () => endLeases(tables, which, now ?? clock.now())),
-    cancel: (jobId, now) => step("cancel", () => cancel(tables, jobId, now ?? clock.now())),
-    redrive: (jobId, limits, now) => step("redrive", () => redrive(tables, jobId, limits, now ?? clock.now())),
-    deadLetterIds: (filter, limit) => step("deadLetterIds", () => deadLetterIds(tables, filter, limit)),
-    countDeadLetters: (filter) => step("countDeadLetters", () => deadLetterIds(tables, filter).length),
-    discard: (jobIds, now) => step("discard", () => discard(tables, jobIds, now ?? clock.now())),
-    setQueuePaused: (paused) => step("setQueuePaused", () => void (tables.queuePaused = paused)),
-    setChatPaused: (chatId, paused, now) => step("setChatPaused", () => setChatPaused(tables, chatId, paused, now ?? clock.now())),
-    get: (jobId) => step("get", () => get(tables, jobId, clock.now())),
-    output: (jobId) => step("output", () => output(tables, jobId)),
-    chat: (chatId, limit, include) => step("chat", () => chat(tables, chatId, limit, include, clock.now())),
-    list: (query) => step("list", () => list(tables, query, clock.now())),
-    stats: (now) => step("stats", () => stats(tables, now ?? clock.now())),
-    events: (chatId, query) => step("events", () => events(tables, chatId, query)),
-    eventStart: (chatId) => step("eventStart", () => eventStart(tables, chatId)),
-    prune: (keep, now) => step("prune", () => prune(tables, keep, now ?? clock.now())),
-    hint(hint) {
-      // Later, as from a database: whoever sends a hint has finished its own step by then. A hint may be lost.
-      const way = latency?.("hint", "there");
-      if (way) way.then(() => tell(hint), () => undefined);
-      else queueMicrotask(() => tell(hint));
-    },
+    accept: (groups, limits, now) => step(() => accept(tables, groups, limits, now ?? clock.now())),
+    turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),
+    pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),
+    rescue: (request, now) => step(() => rescue(tables, request, now ?? clock.now())),
+    endLeases: (which, now) => step(() => endLeases(tables, which, now ?? clock.now())),
+    cancel: (jobId, now) => step(() => cancel(tables, jobId, now ?? clock.now())),
+    redrive: (jobId, limits, now) => step(() => redrive(tables, jobId, limits, now ?? clock.now())),
+    deadLetterIds: (filter, limit) => step(() => deadLetterIds(tables, filter, limit)),
+    countDeadLetters: (filter) => step(() => deadLetterIds(tables, filter).length),
+    discard: (jobIds, now) => step(() => discard(tables, jobIds, now ?? clock.now())),
+    setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),
+    setChatPaused: (chatId, paused, now) => step(() => setChatPaused(tables, chatId, paused, now ?? clock.now())),
+    get: (jobId) => step(() => get(tables, jobId, clock.now())),
+    output: (jobId) => step(() => output(tables, jobId)),
+    chat: (chatId, limit, include) => step(() => chat(tables, chatId, limit, include, clock.now())),
+    list: (query) => step(() => list(tables, query, clock.now())),
+    stats: (now) => step(() => stats(tables, now ?? clock.now())),
+    events: (chatId, query) => step(() => events(tables, chatId, query)),
+    eventStart: (chatId) => step(() => eventStart(tables, chatId)),
+    prune: (keep, now) => step(() => prune(tables, keep, now ?? clock.now())),
+    // Later, as from a database: whoever sends a hint has finished its own step by then.
+    hint: (hint) => queueMicrotask(() => tell(hint)),
     onHint(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    ping: () => step("ping", () => true),
+    ping: () => step(() => true),
     // Nothing to give back, and another node may still be using it.
-    close: () => step("close", () => undefined),
+    close: () => step(() => undefined),
   };
 }

@@ -1,0 +1,129 @@
+/** A node at work: the actors, the heartbeat, the turns and the retention around an open store and a runner. */
+import { createActor } from "xstate";
+import type { SupervisorEvent } from "../machines/supervisor.machine.js";
+import type { Clock } from "./clock.js";
+import { createEffects, fillMachines } from "./effects.js";
+import type { AtWork } from "./effects.js";
+import { createHeartbeat } from "./heartbeat.js";
+import type { Runner } from "./job.js";
+import type { QueueSettings } from "./options.js";
+import { messageOf } from "./report.js";
+import type { Reporter } from "./report.js";
+import { keepRetention } from "./retention.js";
+import type { Store } from "./store/store.js";
+import { createTurns } from "./turns.js";
+
+export interface NodeParts {
+  nodeId: string;
+  settings: QueueSettings;
+  store: Store;
+  runner: Runner;
+  clock: Clock;
+  report: Reporter;
+}
+
+export interface Node {
+  tell(event: SupervisorEvent): void;
+  /** Something will be ready in `delayMs`. */
+  wakeIn(delayMs: number): void;
+  /** What this node has in hand, by chat. */
+  readonly atWork: ReadonlyMap<string, AtWork>;
+  /** Claims nothing more, waits for running builds, gives back what is left, stops the runner. Call once. */
+  drain(): Promise<void>;
+}
+
+/** Idle chat actors that are kept for their next grant. */
+const keptIdle = 200;
+/** How long a stopped attempt may take to be gone, and a lane to be given back, milliseconds. */
+const killGraceMs = 2000;
+const giveBackMs = 3000;
+const settleRetryMs = 250;
+/** A backing-off job is watched this long past its time, and at most so many of them. */
+const watchMs = 2000;
+const watchedMax = 500;
+
+/** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
+export async function startNode({ nodeId, settings, store, runner, clock, report }: NodeParts): Promise<Node> {
+  const tell = (event: SupervisorEvent) => supervisor.send(event);
+  const turns = createTurns({
+    store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
+    want(ending) {
+      const snapshot = supervisor.getSnapshot();
+      return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length + ending : 0;
+    },
+    tell(event) {
+      // A turn that was in flight when the last lane ended: what it claimed goes back.
+      if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
+      tell(event);
+      for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
+    },
+    failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
+  });
+  const effects = createEffects({
+    runner, turns, clock, report,
+    changed({ chatId, status, runAt }) {
+      store.hint({ kind: "chat", chatId });
+      if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
+    },
+    mayWatch() {
+      const { held, granted } = supervisor.getSnapshot().context;
+      return Object.keys(granted).length - Object.keys(held).length < keptIdle + watchedMax;
+    },
+  });
+  const supervisor = createActor(fillMachines(effects), {
+    id: "supervisor",
+    systemId: "supervisor",
+    clock: clock.timers as never,
+    input: {
+      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMax: settings.concurrency + keptIdle,
+      policy: { retryBaseMs: settings.retryBaseMs, retryMaxMs: settings.retryMaxMs, killGraceMs, settleRetryMs, watchMs },
+    },
+  });
+  supervisor.subscribe({ error: (error) => report({ type: "actor.crashed", actorId: "supervisor", error: String(error) }) });
+  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, report });
+  const deaf = store.onHint((hint) => {
+    if (hint.kind === "ready") tell({ type: "lanes.ready" });
+    if (hint.kind === "paused" || (hint.kind === "cancel" && hint.nodeId === nodeId)) heartbeat.soon();
+  });
+
+  try {
+    await Promise.all([runner.start(), heartbeat.start()]);
+  } catch (error) {
+    deaf();
+    await Promise.allSettled([runner.stop(), heartbeat.stop()]);
+    throw error;
+  }
+  supervisor.start();
+  const retention = keepRetention({ store, clock, keep: settings.retention, report });
+  report({ type: "node.started", nodeId, store: store.kind, slots: settings.concurrency });
+
+  const bounded = (work: Promise<unknown>, ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = clock.after(ms, resolve);
+      void work.finally(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+
+  return {
+    tell,
+    wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
+    atWork: effects.atWork,
+    async drain() {
+      heartbeat.drain();
+      const stopped = new Promise<void>((resolve) => {
+        if (supervisor.getSnapshot().status !== "active") resolve();
+        else supervisor.subscribe({ complete: resolve, error: () => resolve() });
+      });
+      tell({ type: "node.drained" });
+      await stopped;
+      await bounded(turns.idle(), giveBackMs);
+      deaf();
+      await Promise.all([heartbeat.stop(), retention.stop()]);
+      // What could not be given back is another node's at once; when the database is away, when the lease ends.
+      await bounded(store.endLeases({ nodeId }).catch(() => undefined), giveBackMs);
+      await runner.stop();
+    },
+  };
+}
