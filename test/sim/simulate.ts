@@ -1,0 +1,114 @@
+/** One run from a seed: clients and faults, then calm until everything has come to rest, then every checker. */
+import { createHash } from "node:crypto";
+import { checkHistory } from "../../src/history/check.js";
+import type { Violation } from "../../src/history/check.js";
+import type { HistoryEvent } from "../../src/job.js";
+import type { StoredJob } from "../../src/store/store.js";
+import { createClients } from "./clients.js";
+import { createFaults } from "./faults.js";
+import type { Faults } from "./faults.js";
+import { agingMs, createWorld } from "./world.js";
+import type { World } from "./world.js";
+
+export interface SimulationOptions {
+  seed: number;
+  nodes: number;
+  chats: number;
+  jobs: number;
+  clients: number;
+  /** Mean time between two faults, milliseconds; infinity: none. */
+  faultEveryMs: number;
+}
+
+export interface SimulationResult {
+  violations: (Violation | string)[];
+  /** SHA-256 of everything that happened: the same seed and options give the same. */
+  trace: string;
+  jobs: number;
+  attempts: number;
+  faults: Faults["counts"];
+  /** Simulated milliseconds from the last fault until nothing was left to do. */
+  convergedMs: number;
+  simulatedMs: number;
+}
+
+/** Everything must be done so long after the last fault, in simulated time. */
+const calmMsMax = 600_000;
+
+export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs }: SimulationOptions): Promise<SimulationResult> {
+  const trace = createHash("sha256");
+  const world = createWorld(seed, (nodeId, report) => {
+    trace.update(`${nodeId} ${JSON.stringify(report)}\n`);
+  });
+  const { clock, store, watch } = world;
+  for (let count = 0; count < nodes; count++) world.startNode();
+  const people = createClients(world, { jobs, chats, clients });
+  const faults = createFaults(world, { nodes, chats, everyMs: faultEveryMs });
+  const violations: (Violation | string)[] = [];
+
+  let submitted = false;
+  void people.submitAll().then(() => (submitted = true));
+  if (Number.isFinite(faultEveryMs)) faults.start();
+  await until(world, () => submitted, 3_600_000);
+  await faults.end();
+  const calmAt = clock.now();
+  const rested = await restAfterFaults(world);
+  const convergedMs = clock.now() - calmAt;
+  if (!submitted) violations.push("The clients never got all their answers.");
+  if (!rested) violations.push(`Not everything was done ${calmMsMax / 1000} s after the last fault.`);
+  await stopAll(world, violations);
+
+  const { events, rows } = await readAll(store, chats);
+  for (const event of events) trace.update(JSON.stringify(event));
+  violations.push(...watch.violations, ...people.violations, ...checkHistory(events, rows, { agingMs, atRest: true, promised: people.promised.keys() }));
+  violations.push(...checkCancels(rows, people.cancelled));
+  if (rows.length !== people.promised.size) violations.push(`${rows.length} jobs exist, ${people.promised.size} were promised.`);
+  return {
+    violations, trace: trace.digest("hex"), jobs: rows.length, attempts: events.filter((event) => event.type === "job.started").length,
+    faults: faults.counts, convergedMs, simulatedMs: clock.monotonic(),
+  };
+}
+
+async function until({ clock }: World, done: () => boolean, msMax: number): Promise<boolean> {
+  const end = clock.now() + msMax;
+  while (!done() && clock.now() < end && (await clock.next()));
+  return done();
+}
+
+async function restAfterFaults(world: World): Promise<boolean> {
+  const { clock, store } = world;
+  const end = clock.now() + calmMsMax;
+  while (clock.now() < end) {
+    const { totalQueued, totalRunning } = await store.stats();
+    if (totalQueued + totalRunning === 0) return true;
+    await clock.advance(250);
+  }
+  return false;
+}
+
+/** A clean stop ends, gives everything back, and leaves no timer behind. */
+async function stopAll(world: World, violations: (Violation | string)[]): Promise<void> {
+  const stopped = Promise.all(world.nodes.filter((node) => node.process.state !== "dead" && node.queue).map((node) => node.queue?.stop()));
+  let done = false;
+  void stopped.then(() => (done = true));
+  if (!(await until(world, () => done, 60_000))) violations.push("A node's clean stop did not end within 60 s.");
+  await world.clock.advance(15_000);
+  if (world.clock.pendingTimers > 0) violations.push(`${world.clock.pendingTimers} timers were left when all nodes had stopped.`);
+}
+
+function checkCancels(rows: StoredJob[], cancelled: ReadonlySet<string>): string[] {
+  return rows.flatMap((job) => (cancelled.has(job.id) && job.failure?.code !== "cancelled" ? [`Job ${job.id} was cancelled and ended as ${job.failure?.code ?? job.status}.`] : []));
+}
+
+async function readAll(store: World["store"], chats: number): Promise<{ events: HistoryEvent[]; rows: StoredJob[] }> {
+  const events: HistoryEvent[] = [];
+  for (let chat = 0; chat < chats; chat++) events.push(...(await store.events(`chat${chat}`, { after: 0, limit: 1_000_000 })).events);
+  const rows: StoredJob[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await store.list({ limit: 200, include: { code: false, result: false }, ...(cursor ? { cursor } : {}) });
+    rows.push(...page.jobs);
+    cursor = page.nextCursor ?? undefined;
+  } while (cursor);
+  return { events, rows };
+}

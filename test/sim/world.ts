@@ -1,0 +1,89 @@
+/** The nodes of one simulation around one database, and everything that can happen to them. */
+import { createSimulatedClock } from "../../src/simulated-clock.js";
+import type { SimulatedClock } from "../../src/simulated-clock.js";
+import { queueSettings } from "../../src/options.js";
+import { composeQueue } from "../../src/queue.js";
+import type { BuildQueue } from "../../src/queue-api.js";
+import type { Report } from "../../src/report.js";
+import { createMemoryStore } from "../../src/store/memory.js";
+import type { Store } from "../../src/store/store.js";
+import { createRunner, createWatch } from "./builds.js";
+import type { Watch } from "./builds.js";
+import { createDoors } from "./door.js";
+import { createProcess } from "./process.js";
+import type { SimulatedProcess } from "./process.js";
+
+export interface SimulatedNode {
+  readonly id: string;
+  readonly process: SimulatedProcess;
+  /** Null until it has started. */
+  queue: BuildQueue | null;
+  /** Cut off from the database until then, in the world's time. */
+  cutUntil: number;
+  stopping: boolean;
+}
+
+/** How bad the weather is. All chances are per call or hint. */
+export interface Weather {
+  failThere: number;
+  answerLost: number;
+  slowCommit: number;
+  hintLost: number;
+}
+export const storm: Weather = { failThere: 0.004, answerLost: 0.004, slowCommit: 0.01, hintLost: 0.5 };
+export const calm: Weather = { failThere: 0, answerLost: 0, slowCommit: 0, hintLost: 0 };
+
+export const slots = 3;
+export const agingMs = 30_000;
+/** Nodes' wall clocks are wrong by up to this, either way, milliseconds. */
+const skewMaxMs = 5000;
+
+export interface World {
+  readonly clock: SimulatedClock;
+  readonly store: Store;
+  readonly nodes: SimulatedNode[];
+  readonly watch: Watch;
+  weather: Weather;
+  /** The database answers nobody until then. */
+  downUntil: number;
+  startNode(): SimulatedNode;
+  /** Nodes that may be spoken to. */
+  open(): SimulatedNode[];
+  onReport(nodeId: string, report: Report): void;
+}
+
+export function createWorld(seed: number, onReport: World["onReport"]): World {
+  const clock = createSimulatedClock({ seed });
+  const store = createMemoryStore({ clock });
+  const between = (from: number, to: number) => from + (to - from) * clock.random();
+  const world: World = { clock, store, nodes: [], watch: createWatch(), weather: calm, downUntil: 0, startNode, open, onReport };
+  const doors = createDoors(store, clock, {
+    way(_verb, leg, cut) {
+      const { failThere, answerLost, slowCommit } = world.weather;
+      if (cut || clock.now() < world.downUntil) return null;
+      if (clock.random() < (leg === "there" ? failThere : answerLost)) return null;
+      return leg === "back" && clock.random() < slowCommit ? between(50, 3000) : between(0.1, 2);
+    },
+    hintWay: () => (clock.random() < world.weather.hintLost ? null : between(0.1, 20)),
+  });
+
+  function startNode(): SimulatedNode {
+    const id = `node${world.nodes.length}`;
+    const process = createProcess(clock, between(-skewMaxMs, skewMaxMs));
+    const node: SimulatedNode = { id, process, queue: null, cutUntil: 0, stopping: false };
+    world.nodes.push(node);
+    const settings = queueSettings({ concurrency: slots, agingMs, retryBaseMs: 200, retryMaxMs: 3000, buildTimeoutMs: 1500, drainMs: 2000, maxPendingPerChat: 1000, maxPending: 100_000 });
+    const parts = {
+      nodeId: id, settings, store: doors.doorFor(process, () => clock.now() < node.cutUntil), runner: createRunner(process, id, slots, world.watch),
+      clock: process.clock, report: (report: Report) => world.onReport(id, report), counters: {},
+    };
+    // The database may be away: whoever starts services tries again.
+    const start = (): void => void composeQueue(parts).then((queue) => (node.queue = queue), () => process.clock.after(500, start));
+    start();
+    return node;
+  }
+  function open(): SimulatedNode[] {
+    return world.nodes.filter((node) => node.process.state === "up" && node.queue !== null && !node.stopping);
+  }
+  return world;
+}
