@@ -90,6 +90,8 @@ export const jobMachine = setup({
     }),
     decideFailed: assign({ end: ({ context }) => ({ kind: "failed" as const, ...failureOf(context) }) }),
     keepRunAt: assign((_, params: { runAt: string | null }) => ({ runAt: params.runAt })),
+    /** Filled in: this node has the lane no more; what the store still says it has goes back in line. */
+    letGo: (_, _params: { claim: Claim }) => {},
     sayBackingOff: sendParent({ type: "job.backingOff" }),
     takeClaim: assign((_, params: { claim: Claim; jitter: number }) => ({ ...params, outcome: null, stopping: null, end: null, runAt: null })),
   },
@@ -152,7 +154,7 @@ export const jobMachine = setup({
       },
       on: {
         "attempt.ended": { target: "judging", actions: { type: "keepOutcome", params: ({ event }) => ({ outcome: event.outcome }) }, description: "Nothing of the attempt runs any more." },
-        "job.leaseLost": { target: "lost", description: "Another node may have the lane: stop, and write nothing." },
+        "job.leaseLost": { target: "lost", actions: { type: "letGo", params: ({ context }) => ({ claim: context.claim }) }, description: "Another node may have the lane: stop, and write nothing." },
       },
     },
     judging: {

@@ -23,6 +23,7 @@ export interface MachineEffects {
   attempt(claim: Claim, attempted: (outcome: AttemptOutcome) => void): { abort(): void };
   /** Offers an attempt's end to the store; rejects when the database is away. */
   settle(claim: Claim, end: Ending["end"]): Promise<Settlement>;
+  letGo(claim: Claim): void;
   takeTurn(): void;
   returnClaims(grants: Grant[]): void;
   abandonHead(claim: Claim): void;
@@ -39,6 +40,7 @@ export function fillMachines(effects: MachineEffects) {
       }),
       settle: fromPromise<Settlement, { claim: Claim; end: Ending["end"] }>(({ input }) => effects.settle(input.claim, input.end)),
     },
+    actions: { letGo: (_, { claim }) => effects.letGo(claim) },
   });
   const chat = chatMachine.provide({ actors: { job }, actions: { abandonHead: (_, { claim }) => effects.abandonHead(claim) } });
   return supervisorMachine.provide({
@@ -109,7 +111,6 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         .then((outcome): AttemptOutcome => outcome, broken)
         .then((outcome) => {
           over = true;
-          // Nobody offers the end of what the machine has left (lease lost): it is at work no more.
           const entry = atWork.get(job.chatId);
           if (entry?.claim === claim) entry.settling = true;
           attempted(outcome);
@@ -142,6 +143,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       return { ...settled, watched: outcome === "retrying" && mayWatch() };
     },
 
+    letGo: forget,
     takeTurn: () => turns.take(),
     returnClaims: (grants) => grants.forEach(({ claim }) => giveBack(claim, "draining")),
 

@@ -12,6 +12,8 @@ import type { Turns } from "./turns.js";
 
 /** Longest time between two pulses; a lease outlives at least four. */
 const pulseMsMax = 750;
+/** The lease ends here this much before it may end elsewhere: time for builds to be gone. A part of the lease. */
+const leaseMargin = 0.05;
 /** Lanes that one rescue takes at most. */
 const rescueBatch = 200;
 
@@ -111,7 +113,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
   function hear(answer: PulseAnswer, sentAt: number, building: Map<string, AtWork>): void {
     good++;
     leaseEnd?.cancel();
-    leaseEnd = clock.after(sentAt + leaseMs - clock.monotonic(), loseLease);
+    leaseEnd = clock.after(sentAt + leaseMs * (1 - leaseMargin) - clock.monotonic(), loseLease);
     if (away) report({ type: "database.back" });
     away = false;
     if (leaseLost) {

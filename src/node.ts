@@ -10,6 +10,7 @@ import type { QueueSettings } from "./options.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
+import { withinSlots } from "./slots.js";
 import type { Store } from "./store/store.js";
 import { createTurns } from "./turns.js";
 
@@ -43,7 +44,8 @@ const watchMs = 2000;
 const watchedMax = 500;
 
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
-export async function startNode({ nodeId, settings, store, runner, clock, report }: NodeParts): Promise<Node> {
+export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
+  const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, clock });
   const tell = (event: SupervisorEvent) => supervisor.send(event);
   const turns = createTurns({
     store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,

@@ -1,5 +1,6 @@
 /**
  * npm run sim -- --seed 1 --seeds 100 --nodes 3 --chats 200 --jobs 2000 --clients 12 --fault-every 400
+ * --show TEXT prints each line of the trace that has it (a chat, a job, a node), as it happens; "" prints all.
  * Plays the seeds from `--seed` on, and stops at the first whose promises are broken. Each printed line replays alone.
  */
 import { parseArgs } from "node:util";
@@ -14,15 +15,18 @@ const { values } = parseArgs({
     jobs: { type: "string", default: "2000" },
     clients: { type: "string", default: "12" },
     "fault-every": { type: "string", default: "400" },
+    show: { type: "string" },
   },
 });
 const options = { nodes: Number(values.nodes), chats: Number(values.chats), jobs: Number(values.jobs), clients: Number(values.clients), faultEveryMs: Number(values["fault-every"]) };
+const show = values.show;
+const onLine = show === undefined ? undefined : (line: string) => void (line.includes(show) && console.log(line));
 const first = Number(values.seed);
 const totals = { jobs: 0, attempts: 0, faults: {} as Record<string, number> };
 console.log(`sim: ${JSON.stringify(options)}, seeds ${first} to ${first + Number(values.seeds) - 1}`);
 
 for (let seed = first; seed < first + Number(values.seeds); seed++) {
-  const result = await simulate({ ...options, seed });
+  const result = await simulate({ ...options, seed, onLine });
   totals.jobs += result.jobs;
   totals.attempts += result.attempts;
   for (const [kind, count] of Object.entries(result.faults)) totals.faults[kind] = (totals.faults[kind] ?? 0) + count;

@@ -15,7 +15,7 @@ export interface Faults {
 /** A killed node's successor starts after this. */
 const restartMs = 300;
 
-export function createFaults(world: World, { nodes, chats, everyMs }: { nodes: number; chats: number; everyMs: number }): Faults {
+export function createFaults(world: World, { nodes, chats, everyMs, onFault }: { nodes: number; chats: number; everyMs: number; onFault(kind: FaultKind, nodeId: string): void }): Faults {
   const { clock, store } = world;
   const counts = Object.fromEntries(faultKinds.map((kind) => [kind, 0])) as Record<FaultKind, number>;
   const pick = <T>(list: readonly T[]): T | undefined => list[Math.floor(clock.random() * list.length)];
@@ -31,6 +31,7 @@ export function createFaults(world: World, { nodes, chats, everyMs }: { nodes: n
     const node = pick(world.open());
     if (!node) return;
     counts[kind]++;
+    onFault(kind, node.id);
     switch (kind) {
       case "kill":
         node.process.kill();

@@ -18,6 +18,8 @@ export interface SimulationOptions {
   clients: number;
   /** Mean time between two faults, milliseconds; infinity: none. */
   faultEveryMs: number;
+  /** Told of everything as it happens. */
+  onLine?: ((line: string) => void) | undefined;
 }
 
 export interface SimulationResult {
@@ -35,15 +37,17 @@ export interface SimulationResult {
 /** Everything must be done so long after the last fault, in simulated time. */
 const calmMsMax = 600_000;
 
-export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs }: SimulationOptions): Promise<SimulationResult> {
+export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs, onLine }: SimulationOptions): Promise<SimulationResult> {
   const trace = createHash("sha256");
   const world = createWorld(seed, (nodeId, report) => {
-    trace.update(`${nodeId} ${JSON.stringify(report)}\n`);
+    const line = `${world.clock.monotonic().toFixed(1)} ${nodeId} ${JSON.stringify(report)}`;
+    trace.update(line);
+    onLine?.(line);
   });
   const { clock, store, watch } = world;
   for (let count = 0; count < nodes; count++) world.startNode();
   const people = createClients(world, { jobs, chats, clients });
-  const faults = createFaults(world, { nodes, chats, everyMs: faultEveryMs });
+  const faults = createFaults(world, { nodes, chats, everyMs: faultEveryMs, onFault: (kind, nodeId) => onLine?.(`${clock.monotonic().toFixed(1)} ${nodeId} ${kind}`) });
   const violations: (Violation | string)[] = [];
 
   let submitted = false;
