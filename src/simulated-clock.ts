@@ -9,6 +9,8 @@ export interface SimulatedClock extends Clock {
   advance(ms: number): Promise<void>;
   /** Goes to the next timer and fires it; false when there is none. */
   next(): Promise<boolean>;
+  /** Goes from timer to timer until `work` settles, and settles like it. Rejects when no timer is left that could help. */
+  until<T>(work: Promise<T>): Promise<T>;
   readonly pendingTimers: number;
 }
 
@@ -120,6 +122,18 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
       await settle();
     },
     next,
+    async until(work) {
+      let settled = false;
+      const noted = work.then(() => void (settled = true), () => void (settled = true));
+      for (await settle(); !settled; await settle()) {
+        if (!(await next())) {
+          await settle();
+          if (!settled) throw new Error("The simulated clock has no timer left, and what was waited for has not happened.");
+        }
+      }
+      await noted;
+      return work;
+    },
     get pendingTimers() {
       return heap.length - cancelled;
     },

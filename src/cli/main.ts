@@ -3,11 +3,13 @@
 import { Command, CommanderError } from "commander";
 import { SettingsError } from "../errors.js";
 import { messageOf } from "../report.js";
+import { version } from "../version.js";
 import { migrateCommand } from "./migrate.js";
 import { serveCommand } from "./serve.js";
 
 const program = new Command("buildlane")
   .description("A build queue for AI chat products: every chat is a lane, strictly first in, first out.")
+  .version(version)
   .exitOverride()
   .showHelpAfterError("(see --help)")
   .addCommand(serveCommand())

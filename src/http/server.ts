@@ -1,5 +1,4 @@
 /** The service's HTTP side: the routes under `/api/builds`, and what operators need beside them. Does not listen. */
-import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import type { ZodTypeProvider } from "@fastify/type-provider-zod";
 import Fastify, { LogController } from "fastify";
@@ -9,6 +8,7 @@ import { BuildlaneError, draining } from "../errors.js";
 import { limits } from "../options.js";
 import type { Settings } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
+import { version } from "../version.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import { errorBody, handleAnyError, notFound, sendError } from "./errors.js";
 import { healthRoutes } from "./health.js";
@@ -37,7 +37,6 @@ const paramCharsMax = 2000;
 /** The application, loaded and not listening. Closing it ends all streams; the queue is the caller's to stop. */
 export async function buildServer({ queue, settings, logger, clock }: ServerOptions): Promise<FastifyInstance> {
   const stays = createStays(limits.streamsMax, clock);
-  const version = packageVersion();
   const app = Fastify({
     loggerInstance: logger,
     // One child logger a request costs more than the request's own work; lines name the request id themselves.
@@ -117,5 +116,3 @@ function answerUnreadable(error: Error & { code?: string }, socket: Socket): voi
   const body = JSON.stringify({ ...errorBody(told, "none"), statusCode: status });
   socket.end(`HTTP/1.1 ${status} ${reason}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`);
 }
-
-const packageVersion = (): string => (createRequire(import.meta.url)("buildlane/package.json") as { version: string }).version;
