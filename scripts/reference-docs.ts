@@ -38,6 +38,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   too_many_streams: "As many event streams are open as the service keeps.",
   queue_full: "The whole queue is full.",
   database_unavailable: "The database cannot be reached; nothing was accepted.",
+  database_busy: "A transaction of the embedding application holds the embedded database's only connection; nothing was done.",
   draining: "This node is stopping.",
   internal_error: "A fault of the service; its log has the request id.",
 };

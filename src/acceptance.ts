@@ -81,8 +81,12 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
       const jobs = requests.map((request, index) => newJob(request, settings, clock, many ? `/jobs/${index}` : ""));
       refuseImpossible(jobs);
-      const idempotency = key === undefined ? null : { scope: "", key, requestHash: requestHash(requests) };
-      return accepted(await groups.add({ jobs, idempotency }), key);
+      const group = { jobs, idempotency: key === undefined ? null : { scope: "", key, requestHash: requestHash(requests) } };
+      const tx = options?.tx;
+      if (tx === undefined) return accepted(await groups.add(group), key);
+      // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.
+      if (!store.acceptWithin) throw new Error("The memory store has no transactions. Use PostgreSQL or PGlite to enqueue with tx.");
+      return accepted((await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true))[0] as AcceptAnswer, key);
     },
     idle: () => groups.idle(),
   };

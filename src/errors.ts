@@ -36,6 +36,7 @@ export const errorShapes = {
   too_many_streams: { status: 429, retryable: true },
   queue_full: { status: 503, retryable: true },
   database_unavailable: { status: 503, retryable: true },
+  database_busy: { status: 503, retryable: true },
   draining: { status: 503, retryable: true },
   internal_error: { status: 500, retryable: true },
 } as const satisfies Record<string, Shape>;
@@ -92,6 +93,9 @@ export const codeTooLarge = (bytes: number, limit: number): BuildlaneError =>
 
 export const databaseUnavailable = (cause: unknown, retryAfterMs = 1000): BuildlaneError =>
   new BuildlaneError("database_unavailable", "The database cannot be reached. Nothing was accepted; try again.", { retryAfterMs, cause });
+
+export const databaseBusy = (waitedMs: number): BuildlaneError =>
+  new BuildlaneError("database_busy", `A transaction has held the embedded database's only connection for more than ${waitedMs} ms. Nothing was done; try again when it has ended, or pass that transaction along as tx.`, { retryAfterMs: 1000 });
 
 export const draining = (): BuildlaneError =>
   new BuildlaneError("draining", "This node is stopping and accepts nothing more. Try again; another node or the next start will answer.", { retryAfterMs: 2000 });

@@ -45,6 +45,8 @@ interface Needs {
 
 export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
   const pulseMs = Math.min(pulseMsMax, leaseMs / 4);
+  /** Who else could take a lane from an embedded database waits for the same connection; a caller's transaction may hold that for long. */
+  const lapses = store.kind !== "pglite";
   let next: Timer | null = null;
   let leaseEnd: Timer | null = null;
   let wake: Timer | null = null;
@@ -113,7 +115,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
   function hear(answer: PulseAnswer, sentAt: number, building: Map<string, AtWork>): void {
     good++;
     leaseEnd?.cancel();
-    leaseEnd = clock.after(sentAt + leaseMs * (1 - leaseMargin) - clock.monotonic(), loseLease);
+    if (lapses) leaseEnd = clock.after(sentAt + leaseMs * (1 - leaseMargin) - clock.monotonic(), loseLease);
     if (away) report({ type: "database.back" });
     away = false;
     if (leaseLost) {

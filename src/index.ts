@@ -8,6 +8,7 @@ export type { BuildQueueOptions } from "./queue.js";
 export type { BuildQueue, ChatJobs, EnqueueOptions, QueueStats } from "./queue-api.js";
 export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
+export type { CallersDatabase, CallersTransaction } from "./store/store.js";
 export type { Run } from "./run.js";
 export type { Report } from "./report.js";
 export type {

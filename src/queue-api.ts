@@ -1,11 +1,18 @@
 /** The queue as its users see it: the module's callers, the routes and the command line. `queue.ts` fulfils it. */
 import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job } from "./job.js";
-import type { CancelAnswer, ChatView, DeadLetterFilter, ListQuery, Output, StoreStats } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatView, DeadLetterFilter, ListQuery, Output, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
 
 export interface EnqueueOptions {
   /** The same key and request answers with the same job for 24 hours; another request is refused. */
   idempotencyKey?: string | undefined;
+  /**
+   * The caller's own Drizzle transaction, on postgres.js or PGlite, of the database that the queue uses: the job exists
+   * if and only if it commits. Until then its chat's other submitters wait for it. A refusal aborts the transaction.
+   */
+  tx?: CallersTransaction | undefined;
+  /** Whether the commit sends one NOTIFY, so that a free node looks at once and not only at its next pulse (750 ms). Default true. */
+  notify?: boolean | undefined;
 }
 
 export interface QueueStats extends StoreStats {
@@ -22,7 +29,7 @@ export type CancelResult = Extract<CancelAnswer, { kind: "cancelled" | "requeste
 export interface BuildQueue extends AsyncDisposable {
   readonly settings: QueueSettings;
 
-  /** Durable when it resolves. Rejects with BuildlaneError: validation_failed, payload_too_large, chat_queue_full, queue_full, rate_limited, idempotency_conflict, database_unavailable, draining. */
+  /** Durable when it resolves. Rejects with BuildlaneError: validation_failed, payload_too_large, chat_queue_full, queue_full, rate_limited, idempotency_conflict, database_unavailable, database_busy, draining. */
   enqueue(request: BuildRequest, options?: EnqueueOptions): Promise<AcceptedJob & { replayed: boolean }>;
   /** All or nothing, in order; at most 1,000. Also batch_too_large. */
   enqueueMany(requests: BuildRequest[], options?: EnqueueOptions): Promise<{ jobs: AcceptedJob[]; replayed: boolean }>;

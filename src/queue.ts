@@ -5,7 +5,7 @@
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { alreadyFinal, jobNotFound, notFailed } from "./errors.js";
+import { SettingsError, alreadyFinal, jobNotFound, notFailed } from "./errors.js";
 import { follow } from "./history/follow.js";
 import { createWakeups } from "./history/wakeups.js";
 import { isFinal } from "./job.js";
@@ -21,12 +21,14 @@ import type { Report, Reporter } from "./report.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { openStore } from "./store/open.js";
-import type { Accepted, DeadLetterFilter, Store } from "./store/store.js";
+import type { Accepted, CallersDatabase, DeadLetterFilter, Store } from "./store/store.js";
 import { createWorkerPool } from "./workers/pool.js";
 
 export interface BuildQueueOptions extends QueueSettingsInput {
   /** `memory` keeps nothing; unset: `databaseUrl`, else the embedded database in `dataDir`. */
   store?: "memory" | Store;
+  /** The caller's own Drizzle database (postgres.js or PGlite) as the store: Buildlane adds its tables there. It stays the caller's to close. */
+  db?: CallersDatabase;
   /** Runs instead of esbuild. */
   run?: Run;
   /** Named facts about everything that happens; never code. */
@@ -39,6 +41,7 @@ export interface BuildQueueOptions extends QueueSettingsInput {
 
 /** Opens the store, starts workers and actors; resolves when the queue takes work. Rejects with SettingsError or BuildlaneError `database_unavailable`. */
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
+  if ([options.store, options.db, options.databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
   const settings = queueSettings(options);
   const clock = options.clock ?? systemClock;
   const nodeId = clock.id();
@@ -48,7 +51,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     options.onReport?.(one);
   };
   const store = await openStore({
-    store: options.store, databaseUrl: settings.databaseUrl, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
+    store: options.store, db: options.db, databaseUrl: settings.databaseUrl, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
     onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
   });
   const runner: Runner = options.run
@@ -126,13 +129,14 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     },
     async enqueue(request, enqueueOptions) {
       const { jobs, replayed } = await acceptance.accept([request], enqueueOptions, false);
-      if (!replayed) announce(jobs, [request.delayMs ?? 0]);
+      // Of jobs in a transaction there is nothing to tell until it commits.
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0]);
       return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
     },
     async enqueueMany(requests, enqueueOptions) {
       const { jobs, replayed } = await acceptance.accept(requests, enqueueOptions, true);
       const delays = requests.map((request) => request.delayMs ?? 0);
-      if (!replayed) announce(jobs, delays);
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays);
       return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
     },
     get: async (id) => readers.withEstimate(found(await store.get(id), id)),

@@ -1,16 +1,22 @@
 /** Chooses and opens the store: memory, the embedded database of a folder, or a PostgreSQL; migrated and ready. */
+import type { PGlite } from "@electric-sql/pglite";
+import type { Sql } from "postgres";
 import type { Clock } from "../clock.js";
+import { SettingsError } from "../errors.js";
 import { openEmbedded } from "./embedded.js";
 import { createMemoryStore } from "./memory.js";
 import { reaching } from "./sql/database.js";
+import type { Database } from "./sql/database.js";
 import { migrate } from "./sql/migrate.js";
 import { createSqlStore } from "./sql/index.js";
 import { pgliteDatabase } from "./sql/pglite.js";
-import { postgresDatabase } from "./sql/postgres.js";
-import type { Store } from "./store.js";
+import { overPostgres, postgresDatabase } from "./sql/postgres.js";
+import { startUpkeep } from "./embedded-upkeep.js";
+import type { CallersDatabase, Store } from "./store.js";
 
 export interface StoreChoice {
   store?: "memory" | Store | undefined;
+  db?: CallersDatabase | undefined;
   databaseUrl?: string | undefined;
   dataDir: string;
   nodeId: string;
@@ -20,9 +26,19 @@ export interface StoreChoice {
   onUpkeepError?: ((error: unknown) => void) | undefined;
 }
 
-export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
+export async function openStore({ store, db, databaseUrl, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
   if (store === "memory") return createMemoryStore({ clock });
   if (store !== undefined) return store;
+  if (db !== undefined) {
+    const database = callersDatabase(db, clock, onUpkeepError ?? (() => {}));
+    try {
+      await reaching(() => migrate(database));
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
+    return createSqlStore(database, { nodeId, clock });
+  }
   if (databaseUrl !== undefined) {
     const database = postgresDatabase(databaseUrl, { clock });
     try {
@@ -35,7 +51,7 @@ export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, on
   }
   const embedded = await openEmbedded(dataDir, { clock, ...(onProgress ? { onProgress } : {}), ...(onUpkeepError ? { onUpkeepError } : {}) });
   try {
-    const database = pgliteDatabase(embedded.client, () => embedded.close());
+    const database = pgliteDatabase(embedded.client, { clock, close: () => embedded.close() });
     await migrate(database);
     const opened = createSqlStore(database, { nodeId, clock });
     // The folder is ours alone, so whoever else holds lanes is dead: they can be taken at once.
@@ -45,6 +61,17 @@ export async function openStore({ store, databaseUrl, dataDir, nodeId, clock, on
     await embedded.close();
     throw error;
   }
+}
+
+/** Over the client of a caller's own Drizzle database, which stays the caller's to close. */
+function callersDatabase({ $client: client }: CallersDatabase, clock: Clock, onUpkeepError: (error: unknown) => void): Database {
+  if (typeof client === "function" && "unsafe" in client && "begin" in client) return overPostgres(client as unknown as Sql, { clock, close: async () => {} });
+  if (typeof client === "object" && client !== null && "dumpDataDir" in client) {
+    // Without it the write-ahead log of a PGlite grows for ever, and the queue writes a lot.
+    const upkeep = startUpkeep(client as PGlite, clock, onUpkeepError);
+    return pgliteDatabase(client as PGlite, { clock, close: () => upkeep.stop(), listens: true });
+  }
+  throw new SettingsError("Expected db to be a Drizzle database over postgres.js or PGlite.");
 }
 
 /** Applies missing migrations; their names. */

@@ -51,6 +51,15 @@ export interface AcceptLimits {
   rate: { burst: number; intervalMs: number } | null;
 }
 
+/** A caller's own Drizzle transaction, of whichever copy of Drizzle. */
+export interface CallersTransaction {
+  execute(query: never): PromiseLike<unknown>;
+}
+/** A caller's own Drizzle database, over postgres.js or PGlite. */
+export interface CallersDatabase {
+  readonly $client: unknown;
+}
+
 export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "queuePosition" | "createdAt">;
 
 export type AcceptAnswer =
@@ -247,9 +256,10 @@ export interface Store {
 
   /**
    * The same inside the caller's own Drizzle transaction: the jobs exist if and only if it commits. Rejects with
-   * BuildlaneError when a group is refused. Absent where the store has no transactions.
+   * BuildlaneError when a group is refused. With `notify` nodes hear of them at the commit, not only at their next
+   * pulse. Absent where the store has no transactions.
    */
-  acceptWithin?(tx: unknown, groups: AcceptGroup[], limits: AcceptLimits): Promise<AcceptAnswer[]>;
+  acceptWithin?(tx: CallersTransaction, groups: AcceptGroup[], limits: AcceptLimits, notify: boolean): Promise<AcceptAnswer[]>;
 
   /**
    * One turn of the slots. Records endings whose guard holds (job, attempt, node, fence, claim id, status `running`),

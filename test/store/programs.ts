@@ -37,6 +37,7 @@ type Step = { afterMs: number } & (
   | { verb: "pulse"; node: number }
   | { verb: "rescue"; node: number }
   | { verb: "cancel" | "redrive"; pick: number }
+  | { verb: "look"; chat: number }
   | { verb: "pauseChat"; chat: number; paused: boolean }
   | { verb: "pauseQueue"; paused: boolean }
 );
@@ -80,6 +81,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("rescue" as const), node }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20) }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), chat }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
 );
@@ -149,6 +151,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         return store.cancel(ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
       case "redrive":
         return store.redrive(ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs }, now);
+      case "look":
+        return store.chat(chats[one.chat] as string, 5, { code: false, result: false });
       case "pauseChat":
         return store.setChatPaused(chats[one.chat] as string, one.paused, now);
       case "pauseQueue":

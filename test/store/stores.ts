@@ -44,7 +44,7 @@ export const openMemory = async (): Promise<OpenStore> => {
 
 export const openPglite = async (): Promise<OpenStore> => {
   const embedded = await openInMemory({ clock: systemClock });
-  return overSql(pgliteDatabase(embedded.client as PGlite, () => embedded.close()), () => embedded.close());
+  return overSql(pgliteDatabase(embedded.client as PGlite, { clock: systemClock, close: () => embedded.close() }), () => embedded.close());
 };
 
 export const openPostgres = async (): Promise<OpenStore> => {

@@ -6,6 +6,9 @@ import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import { BuildlaneError, databaseUnavailable } from "../../errors.js";
 import type { Hint } from "../store.js";
 
+/** Where hints go by NOTIFY. */
+export const channel = "buildlane";
+
 export type Orm = PgDatabase<PgQueryResultHKT, Record<string, never>>;
 
 export interface Database {
@@ -57,7 +60,8 @@ export async function reaching<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (error instanceof BuildlaneError) throw error;
+    // Drizzle wraps whatever the client below it throws.
+    for (let at: unknown = error; at instanceof Error; at = at.cause) if (at instanceof BuildlaneError) throw at;
     throw isAway(error) ? databaseUnavailable(error) : error;
   }
 }

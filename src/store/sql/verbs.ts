@@ -8,11 +8,15 @@ import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../.
 import type { Source } from "../../job.js";
 import { ContendedError } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
-import { driverError, isContended, reaching } from "./database.js";
+import { channel, driverError, isContended, reaching } from "./database.js";
 import type { Database, Orm } from "./database.js";
 
 /** How long a call with several lanes waits for one of them, milliseconds. */
 const lockWaitMs = 50;
+
+/** Chats that a transaction's notice names; PostgreSQL refuses payloads of 8,000 bytes and more. */
+const hintedChatsMax = 20;
+const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
 const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
@@ -63,6 +67,12 @@ function acceptAnswers(groups: AcceptGroup[], rows: AcceptedRow[]): AcceptAnswer
   return answers;
 }
 
+/** Nobody's own hints, so that every node listens; a few bytes, and most transactions enqueue into one chat. */
+const committedPayload = (groups: AcceptGroup[]): string => {
+  const chats = [...new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)))].slice(0, hintedChatsMax);
+  return JSON.stringify({ from: "", hints: [{ kind: "ready" }, ...chats.map((chatId) => ({ kind: "chat", chatId }))] });
+};
+
 /** What a refusal means for one group offered alone. */
 function refusalOf(error: unknown): AcceptAnswer | null {
   const { code, detail } = driverError(error);
@@ -102,13 +112,14 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
   return {
     accept,
 
-    async acceptWithin(tx, groups, limits) {
+    async acceptWithin(tx, groups, limits, notify) {
       const args = acceptArgs(nodeId, `tx:${clock.id()}`, groups, limits, null, undefined);
       const types = ["text", "text", "text::json", "text::json", "float8", "int", "bigint", "int", "float8", "int", "float8"];
       const holes = args.map((arg, index) => sql`${arg}::${sql.raw(types[index] as string)}`);
       try {
         const answer = await (tx as Orm).execute(sql`select buildlane_accept(${sql.join(holes, sql`, `)}) as answer`);
         const rows = Array.isArray(answer) ? (answer as { answer: AcceptedRow[] }[]) : (answer as unknown as { rows: { answer: AcceptedRow[] }[] }).rows;
+        if (notify) await (tx as Orm).execute(sql`select pg_notify(${channel}, ${committedPayload(groups)})`);
         return acceptAnswers(groups, rows[0]?.answer ?? []);
       } catch (error) {
         const refusal = refusalOf(error);
@@ -117,6 +128,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         if (refusal?.kind === "rateLimited") throw rateLimited(refusal.chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
         if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, 1000);
         if (refusal) throw idempotencyConflict(groups[0]?.idempotency?.key ?? "");
+        if (driverError(error).code === undefinedFunction) throw new Error("The transaction is of a database that has no tables of Buildlane. Pass one of the database that the queue uses.", { cause: error });
         throw error;
       }
     },
