@@ -5,6 +5,9 @@
 -- Whoever changes a lane or any of its jobs holds the lane's row lock meanwhile; several lanes are locked in order of
 -- chat_id, so there are no deadlocks. That one rule gives order, gapless numbers and exact positions.
 --
+-- Chats of a tenant are lanes whose chat_id is the tenant, U+001F and the chat's own id; the tenant column is cut from it,
+-- so the two cannot differ. Whoever asks for a job or a list on behalf of a tenant asks `where tenant = …` as well.
+--
 -- A job is a row in build_jobs from acceptance to its final status. Inside a chat jobs run by (rank, place):
 -- rank = time of acceptance − priority × aging, fixed at acceptance; place counts up. The first pending job is the
 -- lane's head. A head that is delayed or backing off (run_at) keeps its place, so its lane waits.
@@ -32,11 +35,15 @@ create table build_nodes (
 
 create table chat_lanes (
   chat_id     text collate "C" primary key,
+  tenant      text collate "C" not null generated always as (case when position(chr(31) in chat_id) > 0 then split_part(chat_id, chr(31), 1) else '' end) stored,
   tail        bigint not null default 0 check (tail >= 0),
   place_tail  bigint not null default 0 check (place_tail >= tail),
   event_tail  bigint not null default 0 check (event_tail >= 0),
   event_floor bigint not null default 0 check (event_floor <= event_tail),
   pending     integer not null default 0 check (pending >= 0),
+  -- Jobs that ever became so: a tenant's totals are its lanes'.
+  completed   bigint not null default 0,
+  failed      bigint not null default 0,
   -- Whether a pending job may stand before one with a smaller place: some priority was given since the lane was idle.
   mixed       boolean not null default false,
   accepted_at timestamptz not null,
@@ -61,10 +68,12 @@ create table chat_lanes (
 create index chat_lanes_line on chat_lanes (turn_at, chat_id) where state = 'ready';
 create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
 create index chat_lanes_owned on chat_lanes (owner) where owner is not null;
+create index chat_lanes_tenant on chat_lanes (tenant) where tenant <> '';
 
 create table build_jobs (
   id                  text collate "C" primary key,
   chat_id             text collate "C" not null references chat_lanes (chat_id),
+  tenant              text collate "C" not null generated always as (case when position(chr(31) in chat_id) > 0 then split_part(chat_id, chr(31), 1) else '' end) stored,
   chat_seq            bigint not null check (chat_seq > 0),
   place               bigint not null check (place > 0),
   rank                timestamptz not null,
@@ -116,6 +125,9 @@ create index build_jobs_pending on build_jobs (chat_id, rank, place) where statu
 create index build_jobs_finished on build_jobs (completed_at) where status in ('completed', 'failed');
 create index build_jobs_chat_finished on build_jobs (chat_id, completed_at desc) where status in ('completed', 'failed');
 create index build_jobs_created on build_jobs (created_at, id);
+-- Where there are no tenants these two stay empty.
+create index build_jobs_tenant on build_jobs (tenant, created_at, id) where tenant <> '';
+create index build_jobs_tenant_finished on build_jobs (tenant, completed_at) where tenant <> '' and status in ('completed', 'failed');
 create index build_jobs_dead on build_jobs (completed_at) where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null;
 
 create table job_events (

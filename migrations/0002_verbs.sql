@@ -4,6 +4,7 @@
 -- The hot ones forbid scans and hash joins: a plan made while the tables were small would be kept for a session's life,
 -- and a partial index that matches by status alone would be read whole (hence `(status = …) is true` beside an id).
 -- p_lock_ms bounds the wait for any one lock, for calls that carry several lanes: one stuck lane must not stall the rest.
+-- Verbs on behalf of somebody take the tenant whose jobs they may see; null is everybody.
 -- Times come from clock_timestamp(), or from p_now (milliseconds since 1970) in tests.
 
 create function buildlane_now(p_now double precision) returns timestamptz language sql volatile as $$
@@ -280,6 +281,7 @@ begin
     update chat_lanes l set
       owner = null, claim_id = null, settled_at = n.at, event_tail = l.event_tail + 1,
       pending = l.pending + case when n.status = 'pending' then 1 else 0 end,
+      completed = l.completed + case when n.status = 'completed' then 1 else 0 end, failed = l.failed + case when n.status = 'failed' then 1 else 0 end,
       head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = l.mixed and n.head_id is not null,
       turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at) end,
       state = case when n.head_id is null then 'idle' when l.paused_at is not null then 'paused' when n.head_run_at > p_at then 'delayed' else 'ready' end
@@ -323,13 +325,13 @@ begin
   ), per_chat as (
     select chat_id, count(*) as n from failed group by chat_id
   ), lane as (
-    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n,
+    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n, failed = l.failed + p.n,
       -- Out of line for the moment, or the lane would be idle with jobs: line_up follows at once.
       head_id = null, head_rank = null, ready_at = null, turn_at = null, state = 'idle'
     from per_chat p where l.chat_id = p.chat_id and l.owner is null and l.pending - p.n = 0
     returning l.chat_id, l.event_tail, p.n
   ), busy as (
-    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n
+    update chat_lanes l set event_tail = l.event_tail + p.n, pending = l.pending - p.n, failed = l.failed + p.n
     from per_chat p where l.chat_id = p.chat_id and not (l.owner is null and l.pending - p.n = 0)
     returning l.chat_id, l.event_tail, p.n
   ), tails as (
@@ -479,16 +481,16 @@ begin
     'pending', (select coalesce(sum(pending), 0) from build_counters));
 end $$;
 
-create function buildlane_cancel(p_node text, p_id text, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_cancel(p_node text, p_tenant text, p_id text, p_now double precision default null) returns json language plpgsql as $$
 declare
   v_chat text;
   v_job build_jobs%rowtype;
   v_at timestamptz;
 begin
-  select chat_id into v_chat from build_jobs where id = p_id;
+  select chat_id into v_chat from build_jobs where id = p_id and (p_tenant is null or tenant = p_tenant);
   perform 1 from chat_lanes where chat_id = v_chat for update;
   v_at := buildlane_now(p_now);
-  select * into v_job from build_jobs where id = p_id;
+  select * into v_job from build_jobs where id = p_id and chat_id = v_chat;
   if v_job.id is null then
     return json_build_object('kind', 'unknown');
   elsif v_job.status = 'pending' then
@@ -508,17 +510,17 @@ begin
   return json_build_object('kind', 'final', 'status', v_job.status);
 end $$;
 
-create function buildlane_redrive(p_node text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_redrive(p_node text, p_tenant text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql as $$
 declare
   v_chat text;
   v_at timestamptz;
   v_job build_jobs%rowtype;
   v_lane chat_lanes%rowtype;
 begin
-  select chat_id into v_chat from build_jobs where id = p_id;
+  select chat_id into v_chat from build_jobs where id = p_id and (p_tenant is null or tenant = p_tenant);
   perform 1 from chat_lanes where chat_id = v_chat for update;
   v_at := buildlane_now(p_now);
-  select * into v_job from build_jobs where id = p_id;
+  select * into v_job from build_jobs where id = p_id and chat_id = v_chat;
   if v_job.id is null then
     return json_build_object('kind', 'unknown');
   elsif v_job.status <> 'failed' then

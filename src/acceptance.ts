@@ -7,10 +7,13 @@ import type { QueueSettings } from "./options.js";
 import type { EnqueueOptions } from "./queue-api.js";
 import { isStorable, newJob, requestHash } from "./request.js";
 import { coalesce } from "./store/coalesce.js";
+import { ofLane, tenantIn } from "./store/scope.js";
+import type { Scope } from "./store/scope.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Store } from "./store/store.js";
 
 export interface Acceptance {
-  accept(requests: BuildRequest[], options: EnqueueOptions | undefined, many: boolean): Promise<{ jobs: Accepted[]; replayed: boolean }>;
+  /** The jobs have their lanes' keys as `chatId`. */
+  accept(scope: Scope, requests: BuildRequest[], options: EnqueueOptions | undefined, many: boolean): Promise<{ jobs: Accepted[]; replayed: boolean }>;
   idle(): Promise<void>;
 }
 
@@ -59,11 +62,11 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
       case "replayed":
         return { jobs: answer.jobs, replayed: answer.kind === "replayed" };
       case "chatQueueFull":
-        throw chatQueueFull(answer.chatId, settings.maxPendingPerChat, turnMs());
+        throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, turnMs());
       case "queueFull":
         throw queueFull(settings.maxPending, turnMs());
       case "rateLimited":
-        throw rateLimited(answer.chatId, settings.rateLimit?.text ?? "", answer.retryAfterMs);
+        throw rateLimited(ofLane(answer.chatId).chatId, settings.rateLimit?.text ?? "", answer.retryAfterMs);
       case "idempotencyConflict":
         throw idempotencyConflict(key ?? "");
       default:
@@ -72,16 +75,16 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
   }
 
   return {
-    async accept(requests, options, many) {
+    async accept(scope, requests, options, many) {
       if (isDraining()) throw draining();
       if (!Array.isArray(requests) || requests.length === 0) throw validationFailed([{ path: "/jobs", message: "Expected at least one job." }]);
       if (requests.length > limits.batchJobsMax) throw batchTooLarge("jobs", limits.batchJobsMax);
       const key = options?.idempotencyKey;
       if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
-      const jobs = requests.map((request, index) => newJob(request, settings, clock, many ? `/jobs/${index}` : ""));
+      const jobs = requests.map((request, index) => newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""));
       refuseImpossible(jobs);
-      const group = { jobs, idempotency: key === undefined ? null : { scope: "", key, requestHash: requestHash(requests) } };
+      const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests) } };
       const tx = options?.tx;
       if (tx === undefined) return accepted(await groups.add(group), key);
       // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.

@@ -13,6 +13,7 @@ import type { Clock } from "./clock.js";
 import type { Runner } from "./job.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
+import { shownLane } from "./store/scope.js";
 import type { Claim, Ending, Settled } from "./store/store.js";
 import { guardOf } from "./turns.js";
 import type { Turns } from "./turns.js";
@@ -107,7 +108,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       };
       // A runner that throws at once is treated like one that rejects.
       void Promise.resolve()
-        .then(() => runner.run(job, { signal: controller.signal, attempt: job.attempt }))
+        .then(() => runner.run({ ...job, ...shownLane(job.chatId) }, { signal: controller.signal, attempt: job.attempt }))
         .then((outcome): AttemptOutcome => outcome, broken)
         .then((outcome) => {
           over = true;

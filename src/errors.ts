@@ -18,6 +18,8 @@ interface Shape {
 export const errorShapes = {
   validation_failed: { status: 400, retryable: false },
   invalid_json: { status: 400, retryable: false },
+  unauthorized: { status: 401, retryable: false },
+  forbidden: { status: 403, retryable: false },
   forbidden_host: { status: 403, retryable: false },
   cross_site_refused: { status: 403, retryable: false },
   not_found: { status: 404, retryable: false },
@@ -63,6 +65,11 @@ export class BuildlaneError extends Error {
 
 export const validationFailed = (issues: Issue[]): BuildlaneError =>
   new BuildlaneError("validation_failed", issues.map((issue) => `${issue.path || "/"}: ${issue.message}`).join("; "), { issues });
+
+export const unauthorized = (cause?: unknown): BuildlaneError =>
+  new BuildlaneError("unauthorized", "Send a valid API key as `Authorization: Bearer …`. This one is missing, unknown, expired or revoked.", { cause });
+
+export const forbidden = (needs: string, why = "your key does not have it"): BuildlaneError => new BuildlaneError("forbidden", `This needs the scope ${needs}: ${why}.`);
 
 export const jobNotFound = (id: string): BuildlaneError =>
   new BuildlaneError("job_not_found", `There is no job ${id}. It may have been removed by the retention of old jobs.`);

@@ -91,6 +91,8 @@ export type Outcome =
 export type RunnableJob = Source & {
   id: string;
   chatId: string;
+  /** Whose it is; absent for the default tenant. */
+  tenant?: string | undefined;
   messageId: string;
   chatSeq: number;
   attempt: number;
@@ -120,6 +122,8 @@ export interface Attempt {
 export interface JobBase {
   id: string;
   chatId: string;
+  /** Whose it is; absent for the default tenant. */
+  tenant?: string | undefined;
   messageId: string;
   /** Acceptance order in the chat: 1, 2, 3, … without gaps. */
   chatSeq: number;
@@ -216,6 +220,8 @@ export type EventType = (typeof eventTypes)[number];
 /** One row of the history. `number` counts a chat's events without gaps. */
 export interface HistoryEvent {
   chatId: string;
+  /** Whose chat it is; absent for the default tenant. */
+  tenant?: string | undefined;
   number: number;
   type: EventType;
   /** Null for events of the chat itself. */

@@ -2,6 +2,7 @@
 import { pino } from "pino";
 import type { Logger } from "pino";
 import type { Report, Reporter } from "./report.js";
+import { shownLane } from "./store/scope.js";
 
 /** How loud each report is; what is not named is debug. */
 const levels: Partial<Record<Report["type"], "info" | "warn" | "error">> = {
@@ -39,5 +40,5 @@ export function createLogger(level: string, destination?: { write(line: string):
 export const logReports = (logger: Logger): Reporter => (report) => {
   const { type, ...facts } = report;
   const level = report.type === "attempt.ended" ? (loud.has(report.outcome) || report.quarantined ? "info" : "debug") : (levels[report.type] ?? "debug");
-  logger[level]({ event: type, ...facts }, type);
+  logger[level]({ event: type, ...facts, ...("chatId" in facts ? shownLane(facts.chatId) : {}) }, type);
 };

@@ -26,9 +26,8 @@ export type ChatJobs = { [K in keyof ChatView]: Job[] };
 
 export type CancelResult = Extract<CancelAnswer, { kind: "cancelled" | "requested" | "already" }>["kind"];
 
-export interface BuildQueue extends AsyncDisposable {
-  readonly settings: QueueSettings;
-
+/** What may be done with jobs: those of one tenant, or everybody's. Whatever is outside is not there. */
+export interface QueueView {
   /** Durable when it resolves. Rejects with BuildlaneError: validation_failed, payload_too_large, chat_queue_full, queue_full, rate_limited, idempotency_conflict, database_unavailable, database_busy, draining. */
   enqueue(request: BuildRequest, options?: EnqueueOptions): Promise<AcceptedJob & { replayed: boolean }>;
   /** All or nothing, in order; at most 1,000. Also batch_too_large. */
@@ -54,8 +53,6 @@ export interface BuildQueue extends AsyncDisposable {
     discard(filter: DeadLetterFilter, limit: number): Promise<number>;
   };
 
-  pause(): Promise<void>;
-  resume(): Promise<void>;
   pauseChat(chatId: string): Promise<boolean>;
   resumeChat(chatId: string): Promise<boolean>;
 
@@ -63,9 +60,18 @@ export interface BuildQueue extends AsyncDisposable {
    * The chat's events after number `after`, then live ones as they come, until the signal aborts. `reset` when
    * numbers after `after` were removed already. Without `after`, starts as DESIGN says for jobs and chats.
    */
-  events(which: { chatId: string; jobId?: string | undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<HistoryEvent | "reset">;
-  /** The chat of a job. Rejects with job_not_found. */
-  chatOf(jobId: string): Promise<string>;
+  events(which: { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<HistoryEvent | "reset">;
+}
+
+/** The whole queue, trusted: it sees every tenant's jobs, submits to the default tenant, and is of one process. */
+export interface BuildQueue extends QueueView, AsyncDisposable {
+  readonly settings: QueueSettings;
+
+  /** One tenant's jobs and chats; what it submits is its own. Throws BuildlaneError validation_failed for a name that is none. */
+  forTenant(tenant: string): QueueView;
+
+  pause(): Promise<void>;
+  resume(): Promise<void>;
 
   /** Whether the node can accept: database reachable, not draining. */
   ready(): Promise<{ ready: boolean; draining: boolean; database: boolean }>;

@@ -5,7 +5,7 @@
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { SettingsError, alreadyFinal, jobNotFound, notFailed } from "./errors.js";
+import { SettingsError, alreadyFinal, jobNotFound, notFailed, validationFailed } from "./errors.js";
 import { follow } from "./history/follow.js";
 import { createWakeups } from "./history/wakeups.js";
 import { isFinal } from "./job.js";
@@ -14,13 +14,15 @@ import { startNode } from "./node.js";
 import type { NodeParts } from "./node.js";
 import { queueSettings } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
-import type { BuildQueue, ChatJobs } from "./queue-api.js";
+import type { BuildQueue, ChatJobs, QueueView } from "./queue-api.js";
 import { createReaders } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { openStore } from "./store/open.js";
+import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
+import type { Scope } from "./store/scope.js";
 import type { Accepted, CallersDatabase, DeadLetterFilter, Store } from "./store/store.js";
 import { createWorkerPool } from "./workers/pool.js";
 
@@ -76,7 +78,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const node = await startNode(parts);
   readers.refresh();
 
-  const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, ...readers.estimateAt(job.queuePosition, delayMs) });
+  const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, chatId: ofLane(job.chatId).chatId, ...readers.estimateAt(job.queuePosition, delayMs) });
   const found = <T>(value: T | null, id: string): T => {
     if (value === null) throw jobNotFound(id);
     return value;
@@ -90,8 +92,8 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     if (delay > 0) node.wakeIn(delay + 1);
   }
 
-  async function redrive(id: string): Promise<AcceptedJob> {
-    const answer = await store.redrive(id, { agingMs: settings.agingMs });
+  async function redrive(scope: Scope, id: string): Promise<AcceptedJob> {
+    const answer = await store.redrive(scope, id, { agingMs: settings.agingMs });
     if (answer.kind === "unknown") throw jobNotFound(id);
     if (answer.kind === "notFailed") throw notFailed(id, answer.status);
     announce([answer.job], [0]);
@@ -102,9 +104,9 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     await store.setQueuePaused(paused);
     store.hint({ kind: "paused" });
   }
-  async function pauseChat(chatId: string, paused: boolean): Promise<boolean> {
-    const known = await store.setChatPaused(chatId, paused);
-    if (known) store.hint({ kind: "chat", chatId });
+  async function pauseChat(scope: Scope, chatId: string, paused: boolean): Promise<boolean> {
+    const known = await store.setChatPaused(scope, chatId, paused);
+    if (known) store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
     if (known && !paused) store.hint({ kind: "ready" });
     return known;
   }
@@ -121,32 +123,27 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     report({ type: "node.stopped", nodeId });
   }
 
-  const queue: BuildQueue = {
-    settings,
-    counters,
-    get draining() {
-      return draining !== null;
-    },
+  const view = (scope: Scope): QueueView => ({
     async enqueue(request, enqueueOptions) {
-      const { jobs, replayed } = await acceptance.accept([request], enqueueOptions, false);
+      const { jobs, replayed } = await acceptance.accept(scope, [request], enqueueOptions, false);
       // Of jobs in a transaction there is nothing to tell until it commits.
       if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0]);
       return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
     },
     async enqueueMany(requests, enqueueOptions) {
-      const { jobs, replayed } = await acceptance.accept(requests, enqueueOptions, true);
+      const { jobs, replayed } = await acceptance.accept(scope, requests, enqueueOptions, true);
       const delays = requests.map((request) => request.delayMs ?? 0);
       if (!replayed && !enqueueOptions?.tx) announce(jobs, delays);
       return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
     },
-    get: async (id) => readers.withEstimate(found(await store.get(id), id)),
-    output: async (id) => found(await store.output(id), id),
+    get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
+    output: async (id) => found(await store.output(scope, id), id),
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
-      const watch = wakeups.watch(await queue.chatOf(id));
+      const watch = wakeups.watch(laneOfShown(found(await store.get(scope, id), id)));
       try {
         for (;;) {
           signal?.throwIfAborted();
-          const job = found(await store.get(id), id);
+          const job = found(await store.get(scope, id), id);
           if (isFinal(job.status)) return job as FinishedJob;
           await watch.next(signal);
         }
@@ -155,16 +152,16 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
       }
     },
     async chat(chatId, { limit = 50, include = { code: false, result: false } } = {}): Promise<ChatJobs> {
-      const view = await store.chat(chatId, limit, include);
+      const view = await store.chat(scope, chatId, limit, include);
       return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
     },
     async list(query) {
-      const { jobs, nextCursor } = await store.list(query);
+      const { jobs, nextCursor } = await store.list(scope, query);
       return { jobs: jobs.map(readers.withEstimate), nextCursor };
     },
-    stats: async () => ({ ...(await readers.stats()), slots: settings.concurrency, concurrency: settings.concurrency, draining: draining !== null }),
+    stats: async () => ({ ...(await readers.stats(scope)), slots: settings.concurrency, concurrency: settings.concurrency, draining: draining !== null }),
     async cancel(id) {
-      const answer = await store.cancel(id);
+      const answer = await store.cancel(scope, id);
       switch (answer.kind) {
         case "unknown":
           throw jobNotFound(id);
@@ -185,28 +182,44 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
           return answer satisfies never;
       }
     },
-    retry: redrive,
+    retry: (id) => redrive(scope, id),
     deadLetters: {
-      count: (filter) => store.countDeadLetters(filter),
+      count: (filter) => store.countDeadLetters(scope, filter),
       async redrive(filter: DeadLetterFilter, limit) {
         let redriven = 0;
-        for (const id of await store.deadLetterIds(filter, limit)) {
+        for (const id of await store.deadLetterIds(scope, filter, limit)) {
           // One that somebody else redrove or removed meanwhile is no error of this call.
-          const answer = await store.redrive(id, { agingMs: settings.agingMs });
+          const answer = await store.redrive(scope, id, { agingMs: settings.agingMs });
           if (answer.kind !== "redriven") continue;
           announce([answer.job], [0]);
           redriven++;
         }
         return redriven;
       },
-      discard: async (filter, limit) => store.discard(await store.deadLetterIds(filter, limit)),
+      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
+    },
+    pauseChat: (chatId) => pauseChat(scope, chatId, true),
+    resumeChat: (chatId) => pauseChat(scope, chatId, false),
+    async *events(which, eventOptions) {
+      if (which.jobId === undefined) return yield* follow(store, wakeups, scope, which, eventOptions);
+      const { chatId, tenant = defaultTenant } = found(await store.get(scope, which.jobId), which.jobId);
+      yield* follow(store, wakeups, { tenant }, { chatId, jobId: which.jobId }, eventOptions);
+    },
+  });
+
+  const queue: BuildQueue = {
+    ...view("everyone"),
+    settings,
+    counters,
+    get draining() {
+      return draining !== null;
+    },
+    forTenant(tenant) {
+      if (tenant !== defaultTenant && !isTenantName(tenant)) throw validationFailed([{ path: "/tenant", message: "Expected 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit." }]);
+      return view({ tenant });
     },
     pause: () => pauseQueue(true),
     resume: () => pauseQueue(false),
-    pauseChat: (chatId) => pauseChat(chatId, true),
-    resumeChat: (chatId) => pauseChat(chatId, false),
-    events: (which, eventOptions) => follow(store, wakeups, which, eventOptions),
-    chatOf: async (jobId) => found(await store.get(jobId), jobId).chatId,
     async ready() {
       const database = await store.ping();
       return { ready: draining === null && database, draining: draining !== null, database };

@@ -3,6 +3,7 @@ import type { Clock } from "./clock.js";
 import { estimate } from "./estimate.js";
 import type { Measured } from "./estimate.js";
 import type { Job } from "./job.js";
+import type { Scope } from "./store/scope.js";
 import type { Store, StoredJob, StoreStats } from "./store/store.js";
 
 /** Figures are at most this old: position is exact, estimates need not be. */
@@ -12,7 +13,7 @@ export interface Readers {
   withEstimate(job: StoredJob): Job;
   /** Estimate for a job that was just accepted at this position. */
   estimateAt(position: number, delayMs: number): { estimatedWaitTime: number | null; estimatedWaitTimeP90: number | null };
-  stats(): Promise<StoreStats>;
+  stats(scope: Scope): Promise<StoreStats>;
   /** Milliseconds that one turn of a slot takes, at least 100. */
   turnMs(): number;
   /** Refreshes the figures when they are old; never waited for. */
@@ -28,8 +29,9 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
     if (reading || clock.monotonic() - readAt < freshMs) return;
     reading = true;
     readAt = clock.monotonic();
+    // What waits anywhere makes everybody wait.
     store
-      .stats()
+      .stats("everyone")
       .then((stats) => (latest = stats))
       // Old figures are better than none; the next read tries again.
       .catch(() => undefined)
@@ -60,8 +62,9 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       return { ...plain, ...named(estimate({ inChat: job.queuePosition - 1, chatRunning: false, delayMs, paused }, measured())) };
     },
     estimateAt: (position, delayMs) => named(estimate({ inChat: Math.max(0, position - 1), chatRunning: false, delayMs, paused: latest?.queuePaused ?? false }, measured())),
-    async stats() {
-      const stats = await store.stats();
+    async stats(scope) {
+      const stats = await store.stats(scope);
+      if (scope !== "everyone") return stats;
       latest = stats;
       readAt = clock.monotonic();
       return stats;

@@ -10,10 +10,14 @@ import { loaders } from "./job.js";
 import type { BuildOptions, BuildRequest } from "./job.js";
 import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
+import { laneKey } from "./store/scope.js";
+import type { Scope } from "./store/scope.js";
 import type { NewJob } from "./store/store.js";
 
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
+
+export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text);
 
 /** Bytes of an id as it stands in a URL. */
 export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeURIComponent(text).length : Number.POSITIVE_INFINITY);
@@ -22,6 +26,8 @@ type Check = (path: string, value: unknown) => string | null;
 
 const id: Check = (_, value) =>
   typeof value === "string" && value.length > 0 && isStorable(value) && urlBytes(value) <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes when URL-encoded, without NUL and lone surrogates.`;
+/** A lane's key is cut at a control character (store/scope.ts), and nobody can type one. */
+const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
 const source: Check = (_, value) => (typeof value === "string" && isStorable(value) ? null : "Expected text without NUL and lone surrogates.");
 const integer = (min: number, max: number): Check => (_, value) =>
   value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}.`;
@@ -80,7 +86,7 @@ function requestIssues(request: BuildRequest): Issue[] {
   };
   return [
     ...Object.keys(request).filter((name) => !known.has(name)).map((name) => ({ path: `/${pointer(name)}`, message: "Unknown field." })),
-    ...field("/chatId", request.chatId, id),
+    ...field("/chatId", request.chatId, chat),
     ...field("/messageId", request.messageId, id),
     ...sourceIssues(request),
     ...optionIssues(request.options),
@@ -110,14 +116,14 @@ export const requestHash = (requests: BuildRequest[]): string =>
   sha256(JSON.stringify(requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0])));
 
 /** Throws BuildlaneError: validation_failed with every issue, payload_too_large. `at` is the path of the request in what was sent. */
-export function newJob(request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {
+export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {
   const issues = requestIssues(request);
   if (issues.length > 0) throw validationFailed(issues.map(({ path, message }) => ({ path: at + path, message })));
   const bytes = sourceBytes(request);
   if (bytes > settings.maxCodeBytes) throw codeTooLarge(bytes, settings.maxCodeBytes);
   return {
     id: clock.id(),
-    chatId: request.chatId,
+    chatId: laneKey(scope, request.chatId),
     messageId: request.messageId,
     code: request.code ?? null,
     files: request.files ?? null,

@@ -8,7 +8,7 @@ import { createSimulatedClock } from "../src/simulated-clock.js";
 const settings = queueSettings({ maxCodeBytes: 1000 });
 const clock = createSimulatedClock();
 const good: BuildRequest = { chatId: "c", messageId: "m", code: "1" };
-const make = (change: object) => newJob({ ...good, ...change } as BuildRequest, settings, clock);
+const make = (change: object) => newJob("everyone", { ...good, ...change } as BuildRequest, settings, clock);
 function refusal(change: object): BuildlaneError {
   try {
     make(change);

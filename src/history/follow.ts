@@ -3,6 +3,8 @@
  * history's own, so a reader may leave off anywhere and go on from its last one, on any node and after any restart.
  */
 import type { HistoryEvent } from "../job.js";
+import { laneKey } from "../store/scope.js";
+import type { Scope } from "../store/scope.js";
 import type { Store } from "../store/store.js";
 import type { Wakeups } from "./wakeups.js";
 
@@ -17,15 +19,16 @@ interface Which {
 export async function* follow(
   store: Store,
   wakeups: Wakeups,
+  scope: Scope,
   { chatId, jobId }: Which,
   { after, signal }: { after?: number | undefined; signal: AbortSignal },
 ): AsyncGenerator<HistoryEvent | "reset", void, undefined> {
-  const watch = wakeups.watch(chatId);
+  const watch = wakeups.watch(laneKey(scope, chatId));
   try {
-    let last = after ?? (jobId === undefined ? await store.eventStart(chatId) : 0);
+    let last = after ?? (jobId === undefined ? await store.eventStart(scope, chatId) : 0);
     let resumed = after !== undefined;
     while (!signal.aborted) {
-      const { events, floor } = await store.events(chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
+      const { events, floor } = await store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
       // After 0 all that is kept is wanted, so nothing is missed there.
       if (resumed && last > 0 && last < floor) yield "reset";
       resumed = true;

@@ -6,7 +6,7 @@ import type { Store } from "../store/store.js";
 const pollMs = 1000;
 
 export interface Wakeups {
-  /** Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts. */
+  /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts. */
   watch(chatId: string): { next(signal?: AbortSignal): Promise<void>; close(): void };
   close(): void;
 }

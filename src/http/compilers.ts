@@ -3,7 +3,8 @@ import { serializerCompiler as zodSerializer } from "@fastify/type-provider-zod"
 import type { FastifyReply, FastifySchema, FastifySchemaCompiler } from "fastify";
 import type { z } from "zod";
 import { validationFailed } from "../errors.js";
-import type { Issue } from "../errors.js";
+import type { ErrorCode, Issue } from "../errors.js";
+import type { Needs } from "./access.js";
 
 const escaped = (part: PropertyKey): string => String(part).replaceAll("~", "~0").replaceAll("/", "~1");
 const pointer = (path: PropertyKey[]): string => path.map((part) => `/${escaped(part)}`).join("");
@@ -28,10 +29,10 @@ export const serializerCompiler = zodSerializer;
 /** For a body that the queue checks itself: once is enough. Everything else is checked as ever. */
 export const uncheckedBody: FastifySchemaCompiler<unknown> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route as never));
 
-/** A route's schema with the errors that it answers beside those of every route; `openapi.ts` documents them. */
-export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { errors?: readonly string[] }): S => {
-  const { errors = [], ...rest } = schema;
-  return { ...rest, "x-errors": errors } as unknown as S;
+/** A route's schema with what it needs of its caller (access.ts) and the errors that it answers beside those of every route; `openapi.ts` documents both. */
+export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { needs: Needs; errors?: readonly ErrorCode[] }): S => {
+  const { errors = [], needs, ...rest } = schema;
+  return { ...rest, "x-errors": errors, "x-needs": needs } as unknown as S;
 };
 
 /** A reply that went out as bytes or as a stream, returned by a route whose schema describes a text. */

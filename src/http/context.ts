@@ -3,13 +3,14 @@ import type { ZodTypeProvider } from "@fastify/type-provider-zod";
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../clock.js";
-import type { BuildQueue } from "../queue-api.js";
+import type { QueueSettings } from "../options.js";
+import type { Access } from "./access.js";
 import type { Stays } from "./stays.js";
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
 
-export interface RouteContext {
-  queue: BuildQueue;
+export interface RouteContext extends Access {
+  settings: QueueSettings;
   clock: Clock;
   stays: Stays;
   streamsMax: number;

@@ -14,7 +14,7 @@ export function healthRoutes(app: Api, { queue, clock, version }: { queue: Build
   app.route({
     method: "GET",
     url: "/livez",
-    schema: documented({ operationId: "livez", summary: "Whether the process lives", description: "Asks nothing of anybody else; a database that is away is no reason to restart.", tags: ["health"], response: { 200: says(ok(z.object({ status: z.literal("live") })), "It lives.") } }),
+    schema: documented({ operationId: "livez", needs: "nothing", summary: "Whether the process lives", description: "Asks nothing of anybody else; a database that is away is no reason to restart.", tags: ["health"], response: { 200: says(ok(z.object({ status: z.literal("live") })), "It lives.") } }),
     handler: async () => ({ ok: true as const, data: { status: "live" as const } }),
   });
 
@@ -30,7 +30,7 @@ export function healthRoutes(app: Api, { queue, clock, version }: { queue: Build
   app.route({
     method: "GET",
     url: "/readyz",
-    schema: documented({ operationId: "readyz", summary: "Whether this node accepts work", description: "503 first while draining; the database is asked.", tags: ["health"], response: { 200: says(ok(z.object({ status: z.literal("ready") })), "It accepts work.") }, errors: ["draining", "database_unavailable"] }),
+    schema: documented({ operationId: "readyz", needs: "nothing", summary: "Whether this node accepts work", description: "503 first while draining; the database is asked.", tags: ["health"], response: { 200: says(ok(z.object({ status: z.literal("ready") })), "It accepts work.") }, errors: ["draining", "database_unavailable"] }),
     handler: async () => {
       await checkReady();
       return { ok: true as const, data: { status: "ready" as const } };
@@ -48,7 +48,7 @@ export function healthRoutes(app: Api, { queue, clock, version }: { queue: Build
   app.route({
     method: "GET",
     url: "/health",
-    schema: documented({ operationId: "health", summary: "Readiness with details", tags: ["health"], response: { 200: says(ok(health), "All is well.") }, errors: ["draining", "database_unavailable"] }),
+    schema: documented({ operationId: "health", needs: "nothing", summary: "Readiness with details", tags: ["health"], response: { 200: says(ok(health), "All is well.") }, errors: ["draining", "database_unavailable"] }),
     handler: async () => {
       const { database } = await checkReady();
       const { totalQueued, totalRunning, slots, queuePaused, nodes } = await queue.stats();

@@ -13,7 +13,7 @@ export function metricsRoutes(app: Api, { queue, stays }: { queue: BuildQueue; s
   app.route({
     method: "GET",
     url: "/metrics",
-    schema: documented({ operationId: "metrics", summary: "Figures for Prometheus", tags: ["health"], produces: ["text/plain"], response: { 200: says(z.string(), "Prometheus' text format.") } }),
+    schema: documented({ operationId: "metrics", needs: "nothing", summary: "Figures for Prometheus", tags: ["health"], produces: ["text/plain"], response: { 200: says(z.string(), "Prometheus' text format.") } }),
     handler: async (_request, reply) => {
       // A database that is away must not hide what the node itself can tell.
       read(await queue.stats().catch(() => null), queue);

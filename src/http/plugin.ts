@@ -8,6 +8,8 @@ import { systemClock } from "../clock.js";
 import type { Clock } from "../clock.js";
 import { limits } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
+import { checkAccess } from "./access.js";
+import type { Authorize } from "./access.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import type { RouteContext } from "./context.js";
 import { handleError, notFound, sendError } from "./errors.js";
@@ -28,6 +30,8 @@ export interface RoutesOptions {
   queue: BuildQueue;
   /** Where the routes are, such as `/api/builds`. Without one they are at the root, and the host's 404 stays the host's. */
   prefix?: string | undefined;
+  /** Who asks, and what they may do; without it whoever reaches the routes may do everything. */
+  authorize?: Authorize | undefined;
   /** Event streams, and submitters who wait, at most; 1,000 unless said. */
   streamsMax?: number | undefined;
   /** Time; the system's unless a test says otherwise. */
@@ -43,7 +47,7 @@ export interface ServerRoutesOptions extends RoutesOptions {
 
 /** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
 export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
-  const { queue, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
+  const { queue, authorize, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
   const app = host.withTypeProvider<ZodTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler as never);
@@ -58,7 +62,8 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   });
 
   const refuseOthers = refuseOtherMethods(host);
-  const context: RouteContext = { queue, clock, stays, streamsMax };
+  const access = checkAccess(host, queue, authorize);
+  const context: RouteContext = { ...access, settings: queue.settings, clock, stays, streamsMax };
   for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, deadLetterRoutes, controlRoutes, eventRoutes]) add(app, context);
   refuseOthers();
 }

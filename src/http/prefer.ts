@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import type { Clock } from "../clock.js";
 import type { FinishedJob } from "../job.js";
 import { limits } from "../options.js";
-import type { BuildQueue } from "../queue-api.js";
+import type { QueueView } from "../queue-api.js";
 import type { Stays } from "./stays.js";
 
 /** Seconds to wait, bounded; null when nothing was preferred that makes sense. */
@@ -13,7 +13,7 @@ export function waitSeconds(prefer: string | undefined): number | null {
 }
 
 /** The finished job, or null when it takes longer, or when too many wait already. Never rejects: the job is accepted by now. */
-export async function finishedWithin(id: string, seconds: number, { queue, clock, stays, response }: { queue: BuildQueue; clock: Clock; stays: Stays; response: ServerResponse }): Promise<FinishedJob | null> {
+export async function finishedWithin(id: string, seconds: number, { queue, clock, stays, response }: { queue: QueueView; clock: Clock; stays: Stays; response: ServerResponse }): Promise<FinishedJob | null> {
   const stay = stays.enter(response);
   if (!stay) return null;
   const timer = clock.after(seconds * 1000, stay.leave);

@@ -83,6 +83,7 @@ export const accepted = named(
 const jobFields = {
   id: text,
   chatId: text,
+  tenant: says(text.optional(), "Whose it is; absent for the default tenant."),
   messageId: text,
   chatSeq: says(count, "Acceptance order in the chat: 1, 2, 3, … without gaps."),
   status: z.enum(jobStatuses),
@@ -140,7 +141,7 @@ export const stats = named(
     draining: says(z.boolean(), "Whether the node that answers is stopping."),
     nodes: z.array(z.object({ id: text, slots: count, running: count, draining: z.boolean(), startedAt: time("When it started."), alive: z.boolean() })),
   }),
-  "Figures of the whole queue. Their cost does not grow with history.",
+  "Figures of the whole queue, or of one tenant. Their cost does not grow with history.",
 );
 
 export const eventData = named(
@@ -148,6 +149,7 @@ export const eventData = named(
   z.looseObject({
     jobId: textOrNull,
     chatId: text,
+    tenant: text.optional(),
     chatSeq: z.number().nullable(),
     status: z.enum(jobStatuses).nullable(),
     attempt: z.number().nullable(),

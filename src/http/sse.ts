@@ -94,8 +94,8 @@ async function* frames(items: AsyncIterable<StreamItem>, clock: Clock, drop: () 
 /** Event name = type, id = the chat's event number; what the event adds never replaces what every event has. */
 export function frameOf(item: StreamItem): string {
   if (item === "reset") return 'event: reset\ndata: {"reason":"events were removed; read the current state again"}\n\n';
-  const { number, type, data, jobId, chatId, chatSeq, status, attempt, at } = item;
-  const core = { jobId, chatId, chatSeq, status, attempt, at };
+  const { number, type, data, jobId, chatId, tenant, chatSeq, status, attempt, at } = item;
+  const core = { jobId, chatId, tenant, chatSeq, status, attempt, at };
   // JSON.stringify never puts a line end into its text.
   return `id: ${number}\nevent: ${type}\ndata: ${JSON.stringify({ ...core, ...data, ...core })}\n\n`;
 }

@@ -9,6 +9,7 @@ import { stats } from "./memory/stats.js";
 import { createTables } from "./memory/tables.js";
 import { rescue, turn } from "./memory/turn.js";
 import { cancel, discard, endLeases, prune, pulse, redrive, setChatPaused } from "./memory/verbs.js";
+import { laneKey } from "./scope.js";
 import type { Hint, Store } from "./store.js";
 
 export function createMemoryStore({ clock }: { clock: Clock }): Store {
@@ -25,20 +26,20 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),
     rescue: (request, now) => step(() => rescue(tables, request, now ?? clock.now())),
     endLeases: (which, now) => step(() => endLeases(tables, which, now ?? clock.now())),
-    cancel: (jobId, now) => step(() => cancel(tables, jobId, now ?? clock.now())),
-    redrive: (jobId, limits, now) => step(() => redrive(tables, jobId, limits, now ?? clock.now())),
-    deadLetterIds: (filter, limit) => step(() => deadLetterIds(tables, filter, limit)),
-    countDeadLetters: (filter) => step(() => deadLetterIds(tables, filter).length),
-    discard: (jobIds, now) => step(() => discard(tables, jobIds, now ?? clock.now())),
+    cancel: (scope, jobId, now) => step(() => cancel(tables, scope, jobId, now ?? clock.now())),
+    redrive: (scope, jobId, limits, now) => step(() => redrive(tables, scope, jobId, limits, now ?? clock.now())),
+    deadLetterIds: (scope, filter, limit) => step(() => deadLetterIds(tables, scope, filter, limit)),
+    countDeadLetters: (scope, filter) => step(() => deadLetterIds(tables, scope, filter).length),
+    discard: (scope, jobIds, now) => step(() => discard(tables, scope, jobIds, now ?? clock.now())),
     setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),
-    setChatPaused: (chatId, paused, now) => step(() => setChatPaused(tables, chatId, paused, now ?? clock.now())),
-    get: (jobId) => step(() => get(tables, jobId, clock.now())),
-    output: (jobId) => step(() => output(tables, jobId)),
-    chat: (chatId, limit, include) => step(() => chat(tables, chatId, limit, include, clock.now())),
-    list: (query) => step(() => list(tables, query, clock.now())),
-    stats: (now) => step(() => stats(tables, now ?? clock.now())),
-    events: (chatId, query) => step(() => events(tables, chatId, query)),
-    eventStart: (chatId) => step(() => eventStart(tables, chatId)),
+    setChatPaused: (scope, chatId, paused, now) => step(() => setChatPaused(tables, laneKey(scope, chatId), paused, now ?? clock.now())),
+    get: (scope, jobId) => step(() => get(tables, scope, jobId, clock.now())),
+    output: (scope, jobId) => step(() => output(tables, scope, jobId)),
+    chat: (scope, chatId, limit, include) => step(() => chat(tables, laneKey(scope, chatId), limit, include, clock.now())),
+    list: (scope, query) => step(() => list(tables, scope, query, clock.now())),
+    stats: (scope, now) => step(() => stats(tables, scope, now ?? clock.now())),
+    events: (scope, chatId, query) => step(() => events(tables, laneKey(scope, chatId), query)),
+    eventStart: (scope, chatId) => step(() => eventStart(tables, laneKey(scope, chatId))),
     prune: (keep, now) => step(() => prune(tables, keep, now ?? clock.now())),
     // Later, as from a database: whoever sends a hint has finished its own step by then.
     hint: (hint) => queueMicrotask(() => tell(hint)),

@@ -18,11 +18,14 @@ export const buildNodes = pgTable("build_nodes", {
 
 export const chatLanes = pgTable("chat_lanes", {
   chatId: text("chat_id").primaryKey(),
+  tenant: text("tenant").notNull(),
   tail: number("tail").notNull().default(0),
   placeTail: number("place_tail").notNull().default(0),
   eventTail: number("event_tail").notNull().default(0),
   eventFloor: number("event_floor").notNull().default(0),
   pending: integer("pending").notNull().default(0),
+  completed: number("completed").notNull().default(0),
+  failed: number("failed").notNull().default(0),
   mixed: boolean("mixed").notNull().default(false),
   acceptedAt: time("accepted_at").notNull(),
   settledAt: time("settled_at"),
@@ -41,6 +44,7 @@ export const chatLanes = pgTable("chat_lanes", {
 export const buildJobs = pgTable("build_jobs", {
   id: text("id").primaryKey(),
   chatId: text("chat_id").notNull(),
+  tenant: text("tenant").notNull(),
   chatSeq: number("chat_seq").notNull(),
   place: number("place").notNull(),
   rank: time("rank").notNull(),

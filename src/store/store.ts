@@ -3,6 +3,8 @@
  * PGlite, PostgreSQL) and pass one suite, `test/store/exercise-store.ts`.
  *
  * Rules that hold for every verb:
+ * - On the side of the work `chatId` is the lane's key (scope.ts). Verbs for people take a Scope first, and the plain chat
+ *   id; what is outside the scope is unknown to them, in SQL already, and what they show has the plain chat id.
  * - Whoever changes a lane or its jobs holds the lane's lock meanwhile; several lanes are locked in order of chat id.
  * - Every transition writes one event with the chat's next number, in the same atomic step.
  * - Times come from the database's clock unless `now` (milliseconds since 1970) is given, as tests do.
@@ -16,6 +18,7 @@
  * stand in one line by `turn_at`, the latest of the head's rank, its `run_at` and the end of the lane's latest
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
+import type { Scope } from "./scope.js";
 import type { AcceptedJob, BuildOptions, Failure, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic } from "../job.js";
 
 /** A job as it is offered for acceptance; validated, with every default filled in. */
@@ -277,31 +280,32 @@ export interface Store {
   /** Ends the node's lease at once (clean stop), or that of every other node (embedded directory, held alone). */
   endLeases(which: { nodeId: string } | { exceptNodeId: string }, now?: number): Promise<void>;
 
-  cancel(jobId: string, now?: number): Promise<CancelAnswer>;
+  cancel(scope: Scope, jobId: string, now?: number): Promise<CancelAnswer>;
 
   /** Puts a failed job at the tail of its chat again, with fresh attempts. */
-  redrive(jobId: string, limits: { agingMs: number }, now?: number): Promise<RedriveAnswer>;
+  redrive(scope: Scope, jobId: string, limits: { agingMs: number }, now?: number): Promise<RedriveAnswer>;
   /** Dead letters that match, at most `limit`; ids by age. */
-  deadLetterIds(filter: DeadLetterFilter, limit: number): Promise<string[]>;
-  countDeadLetters(filter: DeadLetterFilter): Promise<number>;
+  deadLetterIds(scope: Scope, filter: DeadLetterFilter, limit: number): Promise<string[]>;
+  countDeadLetters(scope: Scope, filter: DeadLetterFilter): Promise<number>;
   /** Drops jobs from the dead letters (they stay readable as failed jobs); how many. */
-  discard(jobIds: string[], now?: number): Promise<number>;
+  discard(scope: Scope, jobIds: string[], now?: number): Promise<number>;
 
   setQueuePaused(paused: boolean, now?: number): Promise<void>;
   /** False when there is no such chat. */
-  setChatPaused(chatId: string, paused: boolean, now?: number): Promise<boolean>;
+  setChatPaused(scope: Scope, chatId: string, paused: boolean, now?: number): Promise<boolean>;
 
-  get(jobId: string): Promise<StoredJob | null>;
-  output(jobId: string): Promise<Output | null>;
+  get(scope: Scope, jobId: string): Promise<StoredJob | null>;
+  output(scope: Scope, jobId: string): Promise<Output | null>;
   /** Pending and running jobs whole up to `limit` each; finished ones the newest `limit`. */
-  chat(chatId: string, limit: number, include: { code: boolean; result: boolean }): Promise<ChatView>;
-  list(query: ListQuery): Promise<{ jobs: StoredJob[]; nextCursor: string | null }>;
-  stats(now?: number): Promise<StoreStats>;
+  chat(scope: Scope, chatId: string, limit: number, include: { code: boolean; result: boolean }): Promise<ChatView>;
+  list(scope: Scope, query: ListQuery): Promise<{ jobs: StoredJob[]; nextCursor: string | null }>;
+  /** Of one tenant: its own jobs and chats, and no nodes unless it is the default tenant. */
+  stats(scope: Scope, now?: number): Promise<StoreStats>;
 
   /** The chat's events after `after`, oldest first; those of one job when given. `floor`: the highest removed number. */
-  events(chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number }>;
+  events(scope: Scope, chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number }>;
   /** The number before the first event of the chat's oldest unfinished job; the latest number when all are finished. */
-  eventStart(chatId: string): Promise<number>;
+  eventStart(scope: Scope, chatId: string): Promise<number>;
 
   /** Deletes finished jobs and their events beyond age or count, expired idempotency keys and rows of dead nodes; in small steps. */
   prune(keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, now?: number): Promise<{ jobs: number; more: boolean }>;

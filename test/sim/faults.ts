@@ -58,8 +58,8 @@ export function createFaults(world: World, { nodes, chats, everyMs, onFault }: {
         return;
       case "pauseChat": {
         const chatId = `chat${Math.floor(chats * clock.random())}`;
-        void store.setChatPaused(chatId, true);
-        clock.after(between(50, 3000), () => void store.setChatPaused(chatId, false));
+        void store.setChatPaused("everyone", chatId, true);
+        clock.after(between(50, 3000), () => void store.setChatPaused("everyone", chatId, false));
         return;
       }
       default:
@@ -89,7 +89,7 @@ export function createFaults(world: World, { nodes, chats, everyMs, onFault }: {
         node.process.thaw();
       }
       await store.setQueuePaused(false);
-      for (let chat = 0; chat < chats; chat++) await store.setChatPaused(`chat${chat}`, false);
+      for (let chat = 0; chat < chats; chat++) await store.setChatPaused("everyone", `chat${chat}`, false);
       ensureNodes();
     },
   };

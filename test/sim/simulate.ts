@@ -83,7 +83,7 @@ async function restAfterFaults(world: World): Promise<boolean> {
   const { clock, store } = world;
   const end = clock.now() + calmMsMax;
   while (clock.now() < end) {
-    const { totalQueued, totalRunning } = await store.stats();
+    const { totalQueued, totalRunning } = await store.stats("everyone");
     if (totalQueued + totalRunning === 0) return true;
     await clock.advance(250);
   }
@@ -106,11 +106,11 @@ function checkCancels(rows: StoredJob[], cancelled: ReadonlySet<string>): string
 
 async function readAll(store: World["store"], chats: number): Promise<{ events: HistoryEvent[]; rows: StoredJob[] }> {
   const events: HistoryEvent[] = [];
-  for (let chat = 0; chat < chats; chat++) events.push(...(await store.events(`chat${chat}`, { after: 0, limit: 1_000_000 })).events);
+  for (let chat = 0; chat < chats; chat++) events.push(...(await store.events("everyone", `chat${chat}`, { after: 0, limit: 1_000_000 })).events);
   const rows: StoredJob[] = [];
   let cursor: string | undefined;
   do {
-    const page = await store.list({ limit: 200, include: { code: false, result: false }, ...(cursor ? { cursor } : {}) });
+    const page = await store.list("everyone", { limit: 200, include: { code: false, result: false }, ...(cursor ? { cursor } : {}) });
     rows.push(...page.jobs);
     cursor = page.nextCursor ?? undefined;
   } while (cursor);

@@ -6,10 +6,14 @@ import fc from "fast-check";
 import { checkHistory } from "../../src/history/check.js";
 import type { Violation } from "../../src/history/check.js";
 import type { HistoryEvent } from "../../src/job.js";
+import { isWithin, laneKey, laneOfShown, ofLane } from "../../src/store/scope.js";
+import type { Scope } from "../../src/store/scope.js";
 import type { AcceptLimits, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
 
 export const T0 = 1_800_000_000_000;
-export const chats = ["a", "b", "c"];
+/** Lanes; the last is a tenant's chat that has the name of another. */
+export const chats = ["a", "b", laneKey({ tenant: "t" }, "a")];
+const scopes: Scope[] = ["everyone", { tenant: "" }, { tenant: "t" }, { tenant: "u" }];
 const nodes = ["n1", "n2"];
 export const agingMs = 30_000;
 export const limits: AcceptLimits = { agingMs, pendingPerChatMax: 6, pendingMax: 14, rate: null };
@@ -36,8 +40,8 @@ type Step = { afterMs: number } & (
   | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
   | { verb: "pulse"; node: number }
   | { verb: "rescue"; node: number }
-  | { verb: "cancel" | "redrive"; pick: number }
-  | { verb: "look"; chat: number }
+  | { verb: "cancel" | "redrive"; pick: number; scope: number }
+  | { verb: "look"; pick: number; scope: number }
   | { verb: "pauseChat"; chat: number; paused: boolean }
   | { verb: "pauseQueue"; paused: boolean }
 );
@@ -80,8 +84,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("rescue" as const), node }) },
-  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), chat }) },
+  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
 );
@@ -100,6 +104,20 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     claims.push(...answer.claims.map((claim) => ({ claim, node: nodeId })));
     return answer;
   };
+
+  /** All that a scope may see: it must be what the stores agree on, and nothing that is somebody else's. */
+  async function look(scope: Scope, id: string): Promise<unknown> {
+    const include = { code: false, result: false };
+    const { jobs } = await store.list(scope, { limit: 200, include });
+    const foreign = jobs.filter((job) => !isWithin(scope, laneOfShown(job)));
+    if (foreign.length > 0) throw new Error(`a list for ${JSON.stringify(scope)} shows ${JSON.stringify(foreign)}`);
+    const { nodes: _nodes, ...stats } = await store.stats(scope, now);
+    return [
+      await store.get(scope, id), await store.output(scope, id), await store.chat(scope, "a", 5, include), jobs.map((job) => job.id).sort(), await store.countDeadLetters(scope, {}),
+      [...(await store.deadLetterIds(scope, {}, 50))].sort(), await store.events(scope, "a", { after: 0, limit: 50 }), await store.eventStart(scope, "a"),
+      [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats, stats.waitingChats],
+    ];
+  }
 
   async function run(one: Step): Promise<unknown> {
     switch (one.verb) {
@@ -148,13 +166,15 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       case "rescue":
         return store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now);
       case "cancel":
-        return store.cancel(ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
+        return store.cancel(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
       case "redrive":
-        return store.redrive(ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs }, now);
+        return store.redrive(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs }, now);
       case "look":
-        return store.chat(chats[one.chat] as string, 5, { code: false, result: false });
-      case "pauseChat":
-        return store.setChatPaused(chats[one.chat] as string, one.paused, now);
+        return look(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope");
+      case "pauseChat": {
+        const { tenant, chatId } = ofLane(chats[one.chat] as string);
+        return store.setChatPaused({ tenant }, chatId, one.paused, now);
+      }
       case "pauseQueue":
         return store.setQueuePaused(one.paused, now);
       default:
@@ -169,7 +189,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
 
   // The calm end: nothing paused, the old nodes dead, one healthy node works until nothing is left.
   await store.setQueuePaused(false, now);
-  for (const chatId of chats) await store.setChatPaused(chatId, false, now);
+  for (const lane of chats) await store.setChatPaused({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, false, now);
   now += 60_000;
   for (let round = 0; round < 200; round++) {
     await store.pulse({ nodeId: "calm", leaseMs: 1e9, slots: 3, draining: false }, now);
@@ -177,13 +197,13 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     const { claims: taken } = await store.turn({ nodeId: "calm", claimId: `calm${round}`, endings: [], want: 3, nodeLossesMax: 2 }, now);
     now += 1000;
     await store.turn({ nodeId: "calm", claimId: `calm-end${round}`, endings: taken.map((claim) => ({ ...guardOf(claim), end: ends.completed })), want: 0, nodeLossesMax: 2 }, now);
-    if (taken.length === 0 && (await store.stats(now)).totalQueued === 0) break;
+    if (taken.length === 0 && (await store.stats("everyone", now)).totalQueued === 0) break;
   }
 
   const events: HistoryEvent[] = [];
-  for (const chatId of chats) events.push(...(await store.events(chatId, { after: 0, limit: 10_000 })).events);
-  const jobs = (await store.list({ limit: 200, include: { code: false, result: false } })).jobs;
-  const { nodes: _nodes, ...stats } = await store.stats(now);
+  for (const lane of chats) events.push(...(await store.events({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, { after: 0, limit: 10_000 })).events.map((event) => ({ ...event, chatId: laneOfShown(event) })));
+  const jobs = (await store.list("everyone", { limit: 200, include: { code: false, result: false } })).jobs.map((job) => ({ ...job, chatId: laneOfShown(job) }));
+  const { nodes: _nodes, ...stats } = await store.stats("everyone", now);
   transcript.push(["events", normal(events)], ["jobs", normal([...jobs].sort((x, y) => (x.id < y.id ? -1 : 1)))], ["totals", [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats]]);
   return { transcript, violations: checkHistory(events, jobs, { agingMs, atRest: true, promised }) };
 }

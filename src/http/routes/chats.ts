@@ -18,12 +18,13 @@ const chatJobs = z.object({
 });
 const chatPaused = z.object({ chatId: z.string(), paused: z.boolean() });
 
-export function chatRoutes(app: Api, { queue }: RouteContext): void {
+export function chatRoutes(app: Api, { jobs }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/chat/:chatId",
     schema: documented({
       operationId: "getChat",
+      needs: "read",
       summary: "A chat's jobs by status",
       description: "`limit` counts for each status. A chat that never had a job has four empty lists.",
       tags: ["chats"],
@@ -31,10 +32,11 @@ export function chatRoutes(app: Api, { queue }: RouteContext): void {
       querystring: chatQuery,
       response: { 200: says(ok(chatJobs), "The chat's jobs.") },
     }),
-    handler: async ({ params, query }) => {
+    handler: async (request) => {
+      const { params, query } = request;
       const include = wanted(query.include);
-      const { pending, running, completed, failed } = await queue.chat(params.chatId, { limit: query.limit, include });
-      const all = (jobs: typeof pending) => jobs.map((job) => summary(job, include));
+      const { pending, running, completed, failed } = await jobs(request).chat(params.chatId, { limit: query.limit, include });
+      const all = (found: typeof pending) => found.map((job) => summary(job, include));
       return { ok: true as const, data: { pending: all(pending), running: all(running), completed: all(completed), failed: all(failed) } };
     },
   });
@@ -44,8 +46,10 @@ export function chatRoutes(app: Api, { queue }: RouteContext): void {
       method: "POST",
       url: `/chat/:chatId/${verb}`,
       preValidation: refuseBody,
-      schema: documented({ operationId: `${verb}Chat`, summary: `${paused ? "Hold" : "Release"} a chat's jobs`, tags: ["chats"], params: chatParams, response: { 200: says(ok(chatPaused), done) }, errors: ["not_found"] }),
-      handler: async ({ params: { chatId } }) => {
+      schema: documented({ operationId: `${verb}Chat`, needs: "operate", summary: `${paused ? "Hold" : "Release"} a chat's jobs`, tags: ["chats"], params: chatParams, response: { 200: says(ok(chatPaused), done) }, errors: ["not_found"] }),
+      handler: async (request) => {
+        const { chatId } = request.params;
+        const queue = jobs(request);
         const known = await (paused ? queue.pauseChat(chatId) : queue.resumeChat(chatId));
         if (!known) throw new BuildlaneError("not_found", `There is no chat ${chatId}: no job was ever submitted to it.`);
         return { ok: true as const, data: { chatId, paused } };

@@ -6,14 +6,15 @@ import type { Api, RouteContext } from "../context.js";
 import { refuseBody } from "../json-body.js";
 import { ok } from "../schemas.js";
 
-export function controlRoutes(app: Api, { queue }: RouteContext): void {
+export function controlRoutes(app: Api, { whole }: RouteContext): void {
   for (const [verb, paused, done] of [["pause", true, "Nothing new starts on any node; what runs goes on, and jobs are still accepted."], ["resume", false, "Jobs start again."]] as const) {
     app.route({
       method: "POST",
       url: `/${verb}`,
       preValidation: refuseBody,
-      schema: documented({ operationId: `${verb}Queue`, summary: `${paused ? "Hold" : "Release"} the whole queue`, tags: ["control"], response: { 200: says(ok(z.object({ paused: z.boolean() })), done) } }),
-      handler: async () => {
+      schema: documented({ operationId: `${verb}Queue`, needs: "operate", summary: `${paused ? "Hold" : "Release"} the whole queue`, tags: ["control"], response: { 200: says(ok(z.object({ paused: z.boolean() })), done) } }),
+      handler: async (request) => {
+        const queue = whole(request);
         await (paused ? queue.pause() : queue.resume());
         return { ok: true as const, data: { paused } };
       },

@@ -9,20 +9,22 @@ import { summary } from "../summary.js";
 
 const counted = z.object({ count: says(z.number(), "How many match.") });
 
-export function deadLetterRoutes(app: Api, { queue }: RouteContext): void {
+export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/dead-letters",
     schema: documented({
       operationId: "listDeadLetters",
+      needs: "read",
       summary: "Dead letters, newest first",
       tags: ["dead letters"],
       querystring: deadLettersQuery,
       response: { 200: says(okPage(z.array(jobSummary)), "One page.") },
     }),
-    handler: async ({ query: { include, ...query } }) => {
-      const { jobs, nextCursor } = await queue.list({ ...query, deadLetters: true, include: wanted(include) });
-      return { ok: true as const, data: jobs.map((job) => summary(job, wanted(include))), meta: { nextCursor } };
+    handler: async (request) => {
+      const { include, ...query } = request.query;
+      const { jobs: found, nextCursor } = await jobs(request).list({ ...query, deadLetters: true, include: wanted(include) });
+      return { ok: true as const, data: found.map((job) => summary(job, wanted(include))), meta: { nextCursor } };
     },
   });
 
@@ -31,14 +33,17 @@ export function deadLetterRoutes(app: Api, { queue }: RouteContext): void {
     url: "/dead-letters/redrive",
     schema: documented({
       operationId: "redriveDeadLetters",
+      needs: "operate",
       summary: "Put dead letters at the tails of their chats again",
       tags: ["dead letters"],
       body: bulkBody,
       response: { 200: says(ok(z.union([z.object({ redriven: says(z.number(), "How many are pending again.") }), counted])), "How many were, or with `dryRun` would be, redriven.") },
     }),
-    handler: async ({ body: { ids, filter, limit, dryRun } }) => {
+    handler: async (request) => {
+      const { ids, filter, limit, dryRun } = request.body;
+      const { deadLetters } = jobs(request);
       const which = { ids, ...filter };
-      return { ok: true as const, data: dryRun ? { count: await queue.deadLetters.count(which) } : { redriven: await queue.deadLetters.redrive(which, limit) } };
+      return { ok: true as const, data: dryRun ? { count: await deadLetters.count(which) } : { redriven: await deadLetters.redrive(which, limit) } };
     },
   });
 
@@ -47,15 +52,18 @@ export function deadLetterRoutes(app: Api, { queue }: RouteContext): void {
     url: "/dead-letters/discard",
     schema: documented({
       operationId: "discardDeadLetters",
+      needs: "operate",
       summary: "Let dead letters go",
       description: "They stay readable as failed jobs, and are listed as dead letters no more.",
       tags: ["dead letters"],
       body: bulkBody,
       response: { 200: says(ok(z.union([z.object({ discarded: says(z.number(), "How many were let go.") }), counted])), "How many were, or with `dryRun` would be, discarded.") },
     }),
-    handler: async ({ body: { ids, filter, limit, dryRun } }) => {
+    handler: async (request) => {
+      const { ids, filter, limit, dryRun } = request.body;
+      const { deadLetters } = jobs(request);
       const which = { ids, ...filter };
-      return { ok: true as const, data: dryRun ? { count: await queue.deadLetters.count(which) } : { discarded: await queue.deadLetters.discard(which, limit) } };
+      return { ok: true as const, data: dryRun ? { count: await deadLetters.count(which) } : { discarded: await deadLetters.discard(which, limit) } };
     },
   });
 }

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { isFinal } from "../../job.js";
-import type { BuildQueue } from "../../queue-api.js";
+import type { QueueView } from "../../queue-api.js";
 import { documented, sent } from "../compilers.js";
 import { says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
@@ -16,7 +16,7 @@ const stream = (description: string) => says(z.string(), `${description} Each ev
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
-  const { queue, stays, streamsMax, clock } = context;
+  const { jobs, stays, streamsMax, clock } = context;
 
   /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
   async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<never> {
@@ -40,6 +40,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     exposeHeadRoute: false,
     schema: documented({
       operationId: "followJob",
+      needs: "read",
       summary: "A job's events",
       description: "From its first event on, or after `Last-Event-ID`. Ends after the job's final event; a browser that comes back then gets 204 and stops.",
       tags: ["events"],
@@ -53,9 +54,10 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     handler: (request, reply) =>
       open(request, reply, async ({ signal }) => {
         const { id } = request.params;
+        const queue = jobs(request);
         const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
-        const { chatId, status } = await queue.get(id);
-        const items = jobEvents(queue, { chatId, jobId: id }, after ?? 0, signal);
+        const { status } = await queue.get(id);
+        const items = jobEvents(queue, id, after ?? 0, signal);
         if (!isFinal(status)) return unknown ? resetThen(items) : items;
         // Everything has happened: what is left is finite, and may be nothing.
         const left: StreamItem[] = [];
@@ -71,6 +73,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     exposeHeadRoute: false,
     schema: documented({
       operationId: "followChat",
+      needs: "read",
       summary: "A chat's events",
       description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now.",
       tags: ["events"],
@@ -84,7 +87,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     handler: (request, reply) =>
       open(request, reply, async ({ signal }) => {
         const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
-        const items = queue.events({ chatId: request.params.chatId }, { after, signal });
+        const items = jobs(request).events({ chatId: request.params.chatId }, { after, signal });
         return unknown ? resetThen(items) : items;
       }),
   });
@@ -94,11 +97,11 @@ export function eventRoutes(app: Api, context: RouteContext): void {
  * A job's events after a number, up to the one that made it final. They are read from its first on, for they are few,
  * and only so is the end found by who has seen it already. A failed job may have been redriven: then it goes on.
  */
-async function* jobEvents(queue: BuildQueue, which: { chatId: string; jobId: string }, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
-  for await (const item of queue.events(which, { after: 0, signal })) {
+async function* jobEvents(queue: QueueView, jobId: string, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
+  for await (const item of queue.events({ jobId }, { after: 0, signal })) {
     if (item === "reset" || item.number > after) yield item;
     if (item === "reset" || item.status === null || !isFinal(item.status)) continue;
-    const { status, completedAt } = await queue.get(which.jobId);
+    const { status, completedAt } = await queue.get(jobId);
     if (isFinal(status) && completedAt !== null && item.at >= completedAt) return;
   }
 }

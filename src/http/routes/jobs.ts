@@ -16,28 +16,30 @@ const cancelled = z.object({ id: z.string(), status: says(z.enum(["cancelled", "
 
 const notModified = says(z.undefined(), "`If-None-Match` named what is there.");
 
-export function jobRoutes(app: Api, { queue }: RouteContext): void {
+export function jobRoutes(app: Api, { jobs }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/",
     schema: documented({
       operationId: "listJobs",
+      needs: "read",
       summary: "List and filter jobs, newest first",
       tags: ["jobs"],
       querystring: listQuery,
       response: { 200: says(okPage(z.array(jobSummary)), "One page.") },
     }),
-    handler: async ({ query: { include, ...query } }) => {
-      const { jobs, nextCursor } = await queue.list({ ...query, include: wanted(include) });
-      return { ok: true as const, data: jobs.map((one) => summary(one, wanted(include))), meta: { nextCursor } };
+    handler: async (request) => {
+      const { include, ...query } = request.query;
+      const { jobs: found, nextCursor } = await jobs(request).list({ ...query, include: wanted(include) });
+      return { ok: true as const, data: found.map((one) => summary(one, wanted(include))), meta: { nextCursor } };
     },
   });
 
   app.route({
     method: "GET",
     url: "/:id",
-    schema: documented({ operationId: "getJob", summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
-    handler: async ({ params }) => ({ ok: true as const, data: await queue.get(params.id) }),
+    schema: documented({ operationId: "getJob", needs: "read", summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
+    handler: async (request) => ({ ok: true as const, data: await jobs(request).get(request.params.id) }),
   });
 
   app.route({
@@ -45,6 +47,7 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
     url: "/:id/output",
     schema: documented({
       operationId: "getOutput",
+      needs: "read",
       summary: "The built JavaScript itself",
       tags: ["jobs"],
       params: jobParams,
@@ -52,7 +55,10 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
       response: { 200: says(z.string(), "The bundle.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
       errors: ["job_not_found", "no_output"],
     }),
-    handler: async ({ params, headers }, reply) => sendContent(reply, "text/javascript; charset=utf-8", built(params.id, await queue.output(params.id)), headers["if-none-match"]),
+    handler: async (request, reply) => {
+      const { id } = request.params;
+      return sendContent(reply, "text/javascript; charset=utf-8", built(id, await jobs(request).output(id)), request.headers["if-none-match"]);
+    },
   });
 
   app.route({
@@ -60,14 +66,16 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
     url: "/:id/output.map",
     schema: documented({
       operationId: "getSourceMap",
+      needs: "read",
       summary: "The source map of the built JavaScript",
       tags: ["jobs"],
       params: jobParams,
       response: { 200: says(z.string(), "The source map.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
       errors: ["job_not_found", "not_found", "no_output"],
     }),
-    handler: async ({ params, headers }, reply) => {
-      const output = await queue.output(params.id);
+    handler: async (request, reply) => {
+      const { params, headers } = request;
+      const output = await jobs(request).output(params.id);
       built(params.id, output);
       if (output.sourceMap === null) throw new BuildlaneError("not_found", `Job ${params.id} was built without a source map. Submit it with options.sourcemap.`);
       return sendContent(reply, "application/json; charset=utf-8", output.sourceMap, headers["if-none-match"]);
@@ -80,6 +88,7 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
     preValidation: refuseBody,
     schema: documented({
       operationId: "cancelJob",
+      needs: "submit",
       summary: "Cancel a job",
       description: "A pending job is cancelled at once. A running one is asked to stop (202) and fails as `cancelled` when it has; `GET` the job to see it.",
       tags: ["jobs"],
@@ -87,8 +96,9 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
       response: { 200: says(ok(cancelled), "It is cancelled."), 202: says(ok(cancelled), "It runs and is being stopped.") },
       errors: ["job_not_found", "already_final"],
     }),
-    handler: async ({ params: { id } }, reply) => {
-      const status = await queue.cancel(id);
+    handler: async (request, reply) => {
+      const { id } = request.params;
+      const status = await jobs(request).cancel(id);
       return reply.code(status === "requested" ? 202 : 200).send({ ok: true, data: { id, status } });
     },
   });
@@ -99,13 +109,17 @@ export function jobRoutes(app: Api, { queue }: RouteContext): void {
     preValidation: refuseBody,
     schema: documented({
       operationId: "retryJob",
+      needs: "submit",
       summary: "Put a failed job at the tail of its chat again",
       tags: ["jobs"],
       params: jobParams,
       response: { 202: says(ok(accepted), "It is pending again, with fresh attempts.") },
       errors: ["job_not_found", "not_failed"],
     }),
-    handler: async ({ params: { id } }, reply) => reply.code(202).header("location", `${app.prefix}/${id}`).send({ ok: true, data: await queue.retry(id) }),
+    handler: async (request, reply) => {
+      const { id } = request.params;
+      return reply.code(202).header("location", `${app.prefix}/${id}`).send({ ok: true, data: await jobs(request).retry(id) });
+    },
   });
 }
 

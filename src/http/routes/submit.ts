@@ -21,13 +21,14 @@ const acceptedAnswer = says(ok(accepted), "Accepted and durable.", withHeaders({
 const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.", withHeaders({ ...location, ...replayedHeader, ...applied }));
 const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.", withHeaders(replayedHeader));
 
-export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): void {
+export function submitRoutes(app: Api, { jobs, clock, stays }: RouteContext): void {
   app.route({
     method: "POST",
     url: "/",
     validatorCompiler: uncheckedBody,
     schema: documented({
       operationId: "submitJob",
+      needs: "submit",
       summary: "Submit code to be built",
       description: "Accepts a job into its chat's lane. Jobs of a chat are built one at a time, in the order of acceptance. A replayed `Idempotency-Key` answers with the same job and `Idempotent-Replayed: true`: 202 while it is unfinished, 200 when it is final.",
       tags: ["submit"],
@@ -37,6 +38,7 @@ export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): v
       errors: refusals,
     }),
     handler: async (request, reply) => {
+      const queue = jobs(request);
       const idempotencyKey = request.headers["idempotency-key"];
       const { replayed, ...taken } = await queue.enqueue(request.body as BuildRequest, idempotencyKey === undefined ? undefined : { idempotencyKey });
       reply.header("location", `${app.prefix}/${taken.id}`);
@@ -59,6 +61,7 @@ export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): v
     validatorCompiler: uncheckedBody,
     schema: documented({
       operationId: "submitBatch",
+      needs: "submit",
       summary: "Submit many, all or nothing",
       description: "Up to 1,000 requests, accepted together and in their order. A replayed `Idempotency-Key` answers with the same jobs: 200 when all of them are final, else 202.",
       tags: ["submit"],
@@ -69,11 +72,11 @@ export function submitRoutes(app: Api, { queue, clock, stays }: RouteContext): v
     }),
     handler: async (request, reply) => {
       const idempotencyKey = request.headers["idempotency-key"];
-      const { jobs, replayed } = await queue.enqueueMany(jobsOf(request.body), idempotencyKey === undefined ? undefined : { idempotencyKey });
+      const { jobs: taken, replayed } = await jobs(request).enqueueMany(jobsOf(request.body), idempotencyKey === undefined ? undefined : { idempotencyKey });
       if (replayed) reply.header("idempotent-replayed", "true");
-      const done = replayed && jobs.every(({ status }) => isFinal(status));
+      const done = replayed && taken.every(({ status }) => isFinal(status));
       if (!done) reply.header("retry-after", askAgainSeconds);
-      return reply.code(done ? 200 : 202).send({ ok: true, data: { jobs } });
+      return reply.code(done ? 200 : 202).send({ ok: true, data: { jobs: taken } });
     },
   });
 }

@@ -1,9 +1,11 @@
 /** The memory store's reads: rows as the vocabulary sees them. Everything handed out is a copy. */
+import { laneKey, shownLane } from "../scope.js";
+import type { Scope } from "../scope.js";
 import type { ChatView, DeadLetterFilter, ListQuery, Output, StoredJob } from "../store.js";
 import type { HistoryEvent } from "../../job.js";
 import { validationFailed } from "../../errors.js";
 import { attemptsOf } from "../../history/attempts.js";
-import { copy, isDeadLetter, iso, laneOf, positionOf } from "./tables.js";
+import { copy, isDeadLetter, iso, isShownTo, jobWithin, laneOf, positionOf } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
 interface Include {
@@ -14,7 +16,7 @@ const everything: Include = { code: true, result: true };
 
 function toJob(tables: Tables, row: JobRow, include: Include, at: number): StoredJob {
   const base = {
-    id: row.id, chatId: row.chatId, messageId: row.messageId, chatSeq: row.chatSeq, priority: row.priority, attempt: row.attempt, maxAttempts: row.maxAttempts,
+    id: row.id, ...shownLane(row.chatId), messageId: row.messageId, chatSeq: row.chatSeq, priority: row.priority, attempt: row.attempt, maxAttempts: row.maxAttempts,
     createdAt: iso(row.createdAt), code: include.code ? row.code : null, files: include.code ? copy(row.files) : null, entry: row.entry, options: copy(row.options),
     warnings: copy(row.built?.warnings ?? []), externals: copy(row.built?.externals ?? []), attempts: attemptsOf(row.events), supersededBy: null,
   };
@@ -40,13 +42,13 @@ function toJob(tables: Tables, row: JobRow, include: Include, at: number): Store
   }
 }
 
-export function get(tables: Tables, jobId: string, at: number): StoredJob | null {
-  const row = tables.jobs.get(jobId);
+export function get(tables: Tables, scope: Scope, jobId: string, at: number): StoredJob | null {
+  const row = jobWithin(tables, scope, jobId);
   return row ? toJob(tables, row, everything, at) : null;
 }
 
-export function output(tables: Tables, jobId: string): Output | null {
-  const row = tables.jobs.get(jobId);
+export function output(tables: Tables, scope: Scope, jobId: string): Output | null {
+  const row = jobWithin(tables, scope, jobId);
   return row ? { status: row.status, result: row.built?.result ?? null, sourceMap: row.built?.sourceMap ?? null } : null;
 }
 
@@ -77,12 +79,13 @@ function decodeCursor(cursor: string): Pick<JobRow, "createdAt" | "id"> {
   throw validationFailed([{ path: "/cursor", message: "Expected a cursor from the page before." }]);
 }
 
-export function list(tables: Tables, query: ListQuery, at: number): { jobs: StoredJob[]; nextCursor: string | null } {
+export function list(tables: Tables, scope: Scope, query: ListQuery, at: number): { jobs: StoredJob[]; nextCursor: string | null } {
   const after = query.createdAfter === undefined ? Number.NEGATIVE_INFINITY : Date.parse(query.createdAfter);
   const before = query.createdBefore === undefined ? Number.POSITIVE_INFINITY : Date.parse(query.createdBefore);
   const matches = (row: JobRow): boolean =>
+    isShownTo(scope, row) &&
     (query.status?.includes(row.status) ?? true) &&
-    (query.chatId === undefined || row.chatId === query.chatId) &&
+    (query.chatId === undefined || row.chatId === laneKey(scope, query.chatId)) &&
     (query.failureCode === undefined || row.failed?.failure.code === query.failureCode) &&
     row.createdAt <= before &&
     (!query.deadLetters || isDeadLetter(row));
@@ -98,10 +101,10 @@ export function list(tables: Tables, query: ListQuery, at: number): { jobs: Stor
   return { jobs: page.map((row) => toJob(tables, row, query.include, at)), nextCursor: found.length > query.limit && last ? encodeCursor(last) : null };
 }
 
-export function deadLetterIds(tables: Tables, { ids, chatId, failureCode }: DeadLetterFilter, limit = Number.POSITIVE_INFINITY): string[] {
+export function deadLetterIds(tables: Tables, scope: Scope, { ids, chatId, failureCode }: DeadLetterFilter, limit = Number.POSITIVE_INFINITY): string[] {
   const wanted = ids && new Set(ids);
   return [...tables.deadLetters]
-    .filter((row) => (wanted?.has(row.id) ?? true) && (chatId === undefined || row.chatId === chatId) && (failureCode === undefined || row.failed?.failure.code === failureCode))
+    .filter((row) => isShownTo(scope, row) && (wanted?.has(row.id) ?? true) && (chatId === undefined || row.chatId === laneKey(scope, chatId)) && (failureCode === undefined || row.failed?.failure.code === failureCode))
     .sort((a, b) => (a.completedAt ?? 0) - (b.completedAt ?? 0) || (a.id < b.id ? -1 : 1))
     .slice(0, limit)
     .map((row) => row.id);
@@ -124,7 +127,7 @@ export function events(tables: Tables, chatId: string, { after, limit, jobId }: 
   const job = jobId === undefined ? undefined : tables.jobs.get(jobId);
   const from = jobId === undefined ? (lane?.events ?? []) : job?.chatId === chatId ? job.events : [];
   const first = firstAfter(from, after);
-  return { events: from.slice(first, first + limit).map(copy), floor: lane?.eventFloor ?? 0 };
+  return { events: from.slice(first, first + limit).map((event) => ({ ...copy(event), ...shownLane(event.chatId) })), floor: lane?.eventFloor ?? 0 };
 }
 
 export function eventStart(tables: Tables, chatId: string): number {

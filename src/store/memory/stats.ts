@@ -1,6 +1,8 @@
-/** Figures of the whole queue; they cost the same however much was ever finished. */
+/** Figures of the whole queue, or of one tenant; they cost the same however much was ever finished. */
+import { defaultTenant, isWithin } from "../scope.js";
+import type { Scope } from "../scope.js";
 import type { StoreStats } from "../store.js";
-import { iso, lineUpDue } from "./tables.js";
+import { iso, isShownTo, lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
 
 /** Finished jobs that spreads and averages are taken from. */
@@ -8,13 +10,15 @@ const sampleMax = 1000;
 /** Lanes at the head of each line among which the longest wait is looked for. */
 const lineSample = 100;
 
-export function stats(tables: Tables, at: number): StoreStats {
+export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
   lineUpDue(tables, at);
-  const sample = latestRuns(tables);
+  const sample = latestRuns(tables, scope);
   const completed = sample.filter((one) => one.completed).length;
   const processing = sample.map((one) => one.endedAt - one.startedAt).sort((a, b) => a - b);
   const waiting = sample.map((one) => one.startedAt - one.createdAt).sort((a, b) => a - b);
-  const { totals, ready, delayed, paused } = tables;
+  const mine = <T extends Lane>(lanes: Iterable<T>): T[] => (scope === "everyone" ? [...lanes] : [...lanes].filter((lane) => isWithin(scope, lane.chatId)));
+  const [ready, delayed, paused] = [mine(tables.ready), mine(tables.delayed), mine(tables.paused)];
+  const totals = scope === "everyone" ? tables.totals : totalsOf(mine(tables.lanes.values()));
   return {
     totalQueued: totals.pending,
     totalRunning: totals.running,
@@ -26,22 +30,27 @@ export function stats(tables: Tables, at: number): StoreStats {
     waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
     finishedLastMinute: sample.filter((one) => one.endedAt > at - 60_000).length,
     oldestWaitMs: oldestWait([...ready.slice(0, lineSample), ...delayed.slice(0, lineSample)], at),
-    activeChats: totals.running + ready.size + delayed.size + paused.size,
-    waitingChats: ready.size,
-    deadLetters: tables.deadLetters.size,
+    activeChats: totals.running + ready.length + delayed.length + paused.length,
+    waitingChats: ready.length,
+    deadLetters: [...tables.deadLetters].filter((job) => isShownTo(scope, job)).length,
     queuePaused: tables.queuePaused,
-    nodes: [...tables.nodes.values()]
+    nodes: (scope === "everyone" || scope.tenant === defaultTenant ? [...tables.nodes.values()] : [])
       .sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
       .map(({ id, slots, draining, startedAt, leaseUntil }) => ({ id, slots, draining, startedAt: iso(startedAt), alive: leaseUntil > at, running: tables.owned.get(id)?.size ?? 0 })),
   };
 }
 
+const totalsOf = (lanes: Lane[]): Pick<Tables["totals"], "pending" | "running" | "completed" | "failed"> => ({
+  pending: lanes.reduce((sum, lane) => sum + lane.pending.size, 0), running: lanes.filter((lane) => lane.running).length,
+  completed: lanes.reduce((sum, lane) => sum + lane.completed, 0), failed: lanes.reduce((sum, lane) => sum + lane.failed, 0),
+});
+
 /** The newest finished jobs that ran. */
-function latestRuns({ finished }: Tables): { completed: boolean; createdAt: number; startedAt: number; endedAt: number }[] {
+function latestRuns({ finished }: Tables, scope: Scope): { completed: boolean; createdAt: number; startedAt: number; endedAt: number }[] {
   const sample = [];
   for (let index = finished.size - 1; index >= 0 && sample.length < sampleMax; index--) {
     const job = finished.at(index);
-    if (job && job.startedAt !== null && job.completedAt !== null) sample.push({ completed: job.status === "completed", createdAt: job.createdAt, startedAt: job.startedAt, endedAt: job.completedAt });
+    if (job && isShownTo(scope, job) && job.startedAt !== null && job.completedAt !== null) sample.push({ completed: job.status === "completed", createdAt: job.createdAt, startedAt: job.startedAt, endedAt: job.completedAt });
   }
   return sample;
 }

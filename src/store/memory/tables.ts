@@ -3,6 +3,8 @@
  * a job. The same rows as migrations/0001_tables.sql, where the data is told; times are milliseconds since 1970.
  */
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus } from "../../job.js";
+import { isWithin } from "../scope.js";
+import type { Scope } from "../scope.js";
 import { Sorted } from "./sorted.js";
 
 export interface JobRow {
@@ -45,6 +47,9 @@ export interface Lane {
   placeTail: number;
   eventTail: number;
   eventFloor: number;
+  /** Jobs that ever became so. */
+  completed: number;
+  failed: number;
   fence: number;
   acceptedAt: number;
   settledAt: number | null;
@@ -116,8 +121,16 @@ export function laneOf(tables: Tables, chatId: string): Lane {
   return lane;
 }
 
+export const isShownTo = (scope: Scope, job: JobRow): boolean => isWithin(scope, job.chatId);
+
+/** The job, unless it is outside the scope. */
+export function jobWithin(tables: Tables, scope: Scope, jobId: string): JobRow | undefined {
+  const job = tables.jobs.get(jobId);
+  return job && isShownTo(scope, job) ? job : undefined;
+}
+
 export const createLane = (chatId: string, at: number): Lane => ({
-  chatId, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
+  chatId, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, completed: 0, failed: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
   state: "idle", turnAt: 0, readyAt: 0, running: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
 });
 
@@ -174,6 +187,7 @@ export function enterFinished(tables: Tables, lane: Lane, job: JobRow, status: "
   lane.finished.add(job);
   tables.finished.add(job);
   tables.totals[status]++;
+  lane[status]++;
   if (isDeadLetter(job)) tables.deadLetters.add(job);
 }
 export function leaveFinished(tables: Tables, lane: Lane, job: JobRow): void {

@@ -1,8 +1,9 @@
 /** The lesser verbs: leases, what people ask for (cancel, redrive, discard, pause), and the retention. */
+import type { Scope } from "../scope.js";
 import type { CancelAnswer, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
 import { isFinal } from "../../job.js";
 import { acceptedOf } from "./accept.js";
-import { enterPending, failPending, failureOf, isDeadLetter, laneOf, leaveFinished, lineUp, lineUpDue, write } from "./tables.js";
+import { enterPending, failPending, failureOf, isDeadLetter, jobWithin, laneOf, leaveFinished, lineUp, lineUpDue, write } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
 /** Beyond this many, how many lanes are ready says nothing more. */
@@ -33,8 +34,8 @@ export function endLeases(tables: Tables, which: { nodeId: string } | { exceptNo
   }
 }
 
-export function cancel(tables: Tables, jobId: string, at: number): CancelAnswer {
-  const job = tables.jobs.get(jobId);
+export function cancel(tables: Tables, scope: Scope, jobId: string, at: number): CancelAnswer {
+  const job = jobWithin(tables, scope, jobId);
   if (!job) return { kind: "unknown" };
   if (isFinal(job.status)) return job.failed?.failure.code === "cancelled" ? { kind: "already" } : { kind: "final", status: job.status };
   if (job.status === "pending" || !job.held) {
@@ -48,8 +49,8 @@ export function cancel(tables: Tables, jobId: string, at: number): CancelAnswer 
   return { kind: "requested", chatId: job.chatId, nodeId: job.held.nodeId };
 }
 
-export function redrive(tables: Tables, jobId: string, { agingMs }: { agingMs: number }, at: number): RedriveAnswer {
-  const job = tables.jobs.get(jobId);
+export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs }: { agingMs: number }, at: number): RedriveAnswer {
+  const job = jobWithin(tables, scope, jobId);
   if (!job) return { kind: "unknown" };
   if (job.status !== "failed") return { kind: "notFailed", status: job.status };
   const lane = laneOf(tables, job.chatId);
@@ -65,8 +66,8 @@ export function redrive(tables: Tables, jobId: string, { agingMs }: { agingMs: n
   return { kind: "redriven", job: acceptedOf(tables, job) };
 }
 
-export function discard(tables: Tables, jobIds: string[], at: number): number {
-  const letters = [...new Set(jobIds)].flatMap((id) => tables.jobs.get(id) ?? []).filter(isDeadLetter);
+export function discard(tables: Tables, scope: Scope, jobIds: string[], at: number): number {
+  const letters = [...new Set(jobIds)].flatMap((id) => jobWithin(tables, scope, id) ?? []).filter(isDeadLetter);
   for (const job of letters) {
     job.discardedAt = at;
     tables.deadLetters.delete(job);

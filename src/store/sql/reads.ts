@@ -5,6 +5,8 @@ import type { Clock } from "../../clock.js";
 import { validationFailed } from "../../errors.js";
 import type { HistoryEvent } from "../../job.js";
 import { buildJobs, chatLanes, jobEvents } from "../schema.js";
+import { laneKey } from "../scope.js";
+import type { Scope } from "../scope.js";
 import type { DeadLetterFilter, ListQuery, Store, StoredJob } from "../store.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";
@@ -31,13 +33,19 @@ function jobColumns(include: Include) {
   };
 }
 
-const deadLetters = (filter: DeadLetterFilter): SQL | undefined =>
+/** Only what the scope may see. The second condition lets the planner take the index of tenants' jobs. */
+const within = (scope: Scope): SQL | undefined =>
+  scope === "everyone" ? undefined : and(eq(buildJobs.tenant, scope.tenant), scope.tenant === "" ? undefined : sql`${buildJobs.tenant} <> ''`);
+const ofJob = (scope: Scope, jobId: string): SQL | undefined => and(eq(buildJobs.id, jobId), within(scope));
+
+const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
   and(
+    within(scope),
     eq(buildJobs.status, "failed"),
     notInArray(buildJobs.failureCode, [...notLetters]),
     isNull(buildJobs.discardedAt),
     filter.ids && inArray(buildJobs.id, filter.ids),
-    filter.chatId === undefined ? undefined : eq(buildJobs.chatId, filter.chatId),
+    filter.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, filter.chatId)),
     filter.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${filter.failureCode}`,
   );
 
@@ -75,21 +83,21 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
   const without = ({ cursorAt: _cursor, ...job }: StoredJob & { cursorAt: string }): StoredJob => job as StoredJob;
 
   return {
-    get: (jobId) =>
+    get: (scope, jobId) =>
       reaching(async () => {
-        const [job] = await jobs(eq(buildJobs.id, jobId), [], 1, { code: true, result: true });
+        const [job] = await jobs(ofJob(scope, jobId), [], 1, { code: true, result: true });
         return job ? without(job) : null;
       }),
 
-    output: (jobId) =>
+    output: (scope, jobId) =>
       reaching(async () => {
-        const [row] = await orm.select({ status: buildJobs.status, result: buildJobs.result, sourceMap: buildJobs.sourceMap }).from(buildJobs).where(eq(buildJobs.id, jobId));
+        const [row] = await orm.select({ status: buildJobs.status, result: buildJobs.result, sourceMap: buildJobs.sourceMap }).from(buildJobs).where(ofJob(scope, jobId));
         return row ?? null;
       }),
 
-    chat: (chatId, limit, include) =>
+    chat: (scope, chatId, limit, include) =>
       reaching(async () => {
-        const of = (status: StoredJob["status"]) => and(eq(buildJobs.chatId, chatId), eq(buildJobs.status, status));
+        const of = (status: StoredJob["status"]) => and(eq(buildJobs.chatId, laneKey(scope, chatId)), eq(buildJobs.status, status));
         const newest = [desc(buildJobs.completedAt), desc(buildJobs.chatSeq)];
         const [pending, running, completed, failed] = await Promise.all([
           jobs(of("pending"), [asc(buildJobs.rank), asc(buildJobs.place)], limit, include),
@@ -100,16 +108,17 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
         return { pending: pending.map(without), running: running.map(without), completed: completed.map(without), failed: failed.map(without) };
       }),
 
-    list: (query: ListQuery) =>
+    list: (scope, query: ListQuery) =>
       reaching(async () => {
         const from = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
         const where = and(
+          within(scope),
           query.status && inArray(buildJobs.status, query.status),
-          query.chatId === undefined ? undefined : eq(buildJobs.chatId, query.chatId),
+          query.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, query.chatId)),
           query.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${query.failureCode}`,
           query.createdAfter === undefined ? undefined : gte(buildJobs.createdAt, new Date(query.createdAfter)),
           query.createdBefore === undefined ? undefined : lte(buildJobs.createdAt, new Date(query.createdBefore)),
-          query.deadLetters ? deadLetters({}) : undefined,
+          query.deadLetters ? deadLetters(scope, {}) : undefined,
           from && sql`(${buildJobs.createdAt}, ${buildJobs.id}) < (${from[0]}::timestamptz, ${from[1]})`,
         );
         const found = await jobs(where, [desc(buildJobs.createdAt), desc(buildJobs.id)], query.limit + 1, query.include);
@@ -118,47 +127,49 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
         return { jobs: page.map(without), nextCursor: found.length > query.limit && last ? encodeCursor(last.cursorAt, last.id) : null };
       }),
 
-    events: (chatId, { after, limit, jobId }) =>
+    events: (scope, chatId, { after, limit, jobId }) =>
       reaching(async () => {
-        const [lane] = await orm.select({ floor: chatLanes.eventFloor }).from(chatLanes).where(eq(chatLanes.chatId, chatId));
+        const lane = laneKey(scope, chatId);
+        const [kept] = await orm.select({ floor: chatLanes.eventFloor }).from(chatLanes).where(eq(chatLanes.chatId, lane));
         const rows = await orm
           .select()
           .from(jobEvents)
-          .where(and(eq(jobEvents.chatId, chatId), gt(jobEvents.number, after), jobId === undefined ? undefined : eq(jobEvents.jobId, jobId)))
+          .where(and(eq(jobEvents.chatId, lane), gt(jobEvents.number, after), jobId === undefined ? undefined : eq(jobEvents.jobId, jobId)))
           .orderBy(asc(jobEvents.number))
           .limit(limit);
-        return { events: rows.map(toEvent), floor: lane?.floor ?? 0 };
+        return { events: rows.map(toEvent), floor: kept?.floor ?? 0 };
       }),
 
-    eventStart: (chatId) =>
+    eventStart: (scope, chatId) =>
       reaching(async () => {
+        const key = laneKey(scope, chatId);
         const [oldest] = await orm
           .select({ id: buildJobs.id })
           .from(buildJobs)
-          .where(and(eq(buildJobs.chatId, chatId), notInArray(buildJobs.status, [...finished])))
+          .where(and(eq(buildJobs.chatId, key), notInArray(buildJobs.status, [...finished])))
           .orderBy(asc(buildJobs.chatSeq))
           .limit(1);
         if (oldest) {
           const [first] = await orm.select({ number: jobEvents.number }).from(jobEvents).where(eq(jobEvents.jobId, oldest.id)).orderBy(asc(jobEvents.number)).limit(1);
           return (first?.number ?? 1) - 1;
         }
-        const [lane] = await orm.select({ tail: chatLanes.eventTail }).from(chatLanes).where(eq(chatLanes.chatId, chatId));
+        const [lane] = await orm.select({ tail: chatLanes.eventTail }).from(chatLanes).where(eq(chatLanes.chatId, key));
         return lane?.tail ?? 0;
       }),
 
-    deadLetterIds: (filter, limit) =>
+    deadLetterIds: (scope, filter, limit) =>
       reaching(async () => {
-        const rows = await orm.select({ id: buildJobs.id }).from(buildJobs).where(deadLetters(filter)).orderBy(asc(buildJobs.completedAt), asc(buildJobs.id)).limit(limit);
+        const rows = await orm.select({ id: buildJobs.id }).from(buildJobs).where(deadLetters(scope, filter)).orderBy(asc(buildJobs.completedAt), asc(buildJobs.id)).limit(limit);
         return rows.map((row) => row.id);
       }),
 
-    countDeadLetters: (filter) => reaching(() => orm.$count(buildJobs, deadLetters(filter))),
+    countDeadLetters: (scope, filter) => reaching(() => orm.$count(buildJobs, deadLetters(scope, filter))),
 
     // The one write without the lane's lock: it changes neither order nor status, and the guard is on the row itself.
-    discard: (jobIds, now) =>
+    discard: (scope, jobIds, now) =>
       reaching(async () => {
         if (jobIds.length === 0) return 0;
-        const rows = await orm.update(buildJobs).set({ discardedAt: sql`buildlane_now(${now ?? null}::float8)` }).where(deadLetters({ ids: jobIds })).returning({ id: buildJobs.id });
+        const rows = await orm.update(buildJobs).set({ discardedAt: sql`buildlane_now(${now ?? null}::float8)` }).where(deadLetters(scope, { ids: jobIds })).returning({ id: buildJobs.id });
         return rows.length;
       }),
 

@@ -1,6 +1,7 @@
 /** Database rows as the vocabulary sees them: a job by its status, an event of the history. */
 import type { HistoryEvent, JobStatus } from "../../job.js";
 import { attemptsOf } from "../../history/attempts.js";
+import { shownLane } from "../scope.js";
 import type { StoredJob } from "../store.js";
 import type { buildJobs, jobEvents } from "../schema.js";
 
@@ -16,7 +17,7 @@ type JobRow = Omit<typeof buildJobs.$inferSelect, "code" | "files" | "result" | 
 export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): StoredJob {
   const base = {
     id: row.id,
-    chatId: row.chatId,
+    ...shownLane(row.chatId),
     messageId: row.messageId,
     chatSeq: row.chatSeq,
     priority: row.priority,
@@ -55,4 +56,4 @@ function unknownStatus(status: never): never {
   throw new Error(`unknown status ${String(status satisfies JobStatus)}`);
 }
 
-export const toEvent = (row: typeof jobEvents.$inferSelect): HistoryEvent => ({ ...row, at: row.at.toISOString() });
+export const toEvent = (row: typeof jobEvents.$inferSelect): HistoryEvent => ({ ...row, ...shownLane(row.chatId), at: row.at.toISOString() });

@@ -1,9 +1,10 @@
 /**
- * Figures of the whole queue. Totals come from running counters, spreads from the latest finished jobs, the rest from
- * partial indexes of live lanes: the cost does not grow with history.
+ * Figures of the whole queue, or of one tenant. Totals come from running counters, spreads from the latest finished jobs, the rest from
+ * partial indexes of live lanes: the cost does not grow with history. A tenant's totals are the sums of its lanes'.
  */
 import { sql } from "drizzle-orm";
 import type { Store, StoreStats } from "../store.js";
+import { tenantArg } from "../scope.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";
 
@@ -29,29 +30,34 @@ interface Row {
 }
 
 export const sqlStats = ({ orm }: Database): Pick<Store, "stats"> => ({
-  stats: (now) =>
+  stats: (scope, now) =>
     reaching(async (): Promise<StoreStats> => {
       const at = sql`buildlane_now(${now ?? null}::float8)`;
+      const tenant = tenantArg(scope);
+      const mine = tenant === null ? sql`true` : tenant === "" ? sql`tenant = ''` : sql`tenant = ${tenant} and tenant <> ''`;
+      const ofTenants = sql`select coalesce(sum(pending), 0) as pending, coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed from chat_lanes where ${tenant ? mine : sql`tenant <> ''`}`;
+      const ofAll = sql`select coalesce(sum(pending), 0) as pending, coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed from build_counters`;
+      const summed = tenant === null ? ofAll : tenant ? ofTenants : sql`select a.pending - t.pending as pending, a.completed - t.completed as completed, a.failed - t.failed as failed from (${ofAll}) a, (${ofTenants}) t`;
       const answer = await orm.execute(sql`
         with latest as (
           select status, completed_at, extract(epoch from completed_at - started_at) * 1000 as processing_ms, extract(epoch from started_at - created_at) * 1000 as waiting_ms
-          from build_jobs where status in ('completed', 'failed') and started_at is not null order by completed_at desc limit ${sampleMax}
+          from build_jobs where status in ('completed', 'failed') and started_at is not null and ${mine} order by completed_at desc limit ${sampleMax}
         )
         select json_build_object(
-          'totals', (select json_build_object('pending', coalesce(sum(pending), 0), 'completed', coalesce(sum(completed), 0), 'failed', coalesce(sum(failed), 0)) from build_counters),
+          'totals', (select json_build_object('pending', pending, 'completed', completed, 'failed', failed) from (${summed}) sums),
           'sample', (select json_build_object('count', count(*), 'completed', count(*) filter (where status = 'completed'),
               'lastMinute', count(*) filter (where completed_at > ${at} - interval '1 minute'), 'average', avg(processing_ms),
               'processing', percentile_cont(array[0.5, 0.9, 0.95, 0.99]) within group (order by processing_ms),
               'waiting', percentile_cont(array[0.5, 0.95, 0.99]) within group (order by waiting_ms)) from latest),
-          'running', (select count(*) from chat_lanes where owner is not null),
-          'ready', (select count(*) from chat_lanes where state = 'ready') + (select count(*) from chat_lanes where state = 'delayed' and ready_at <= ${at}),
-          'delayed', (select count(*) from chat_lanes where state = 'delayed' and ready_at > ${at}),
-          'paused', (select count(*) from chat_lanes where state = 'paused'),
+          'running', (select count(*) from chat_lanes where owner is not null and ${mine}),
+          'ready', (select count(*) from chat_lanes where state = 'ready' and ${mine}) + (select count(*) from chat_lanes where state = 'delayed' and ready_at <= ${at} and ${mine}),
+          'delayed', (select count(*) from chat_lanes where state = 'delayed' and ready_at > ${at} and ${mine}),
+          'paused', (select count(*) from chat_lanes where state = 'paused' and ${mine}),
           'oldestMs', (select extract(epoch from ${at} - min(j.created_at)) * 1000 from (
-              select head_id from (select head_id from chat_lanes where state = 'ready' order by turn_at limit ${lineSample}) ready
-              union all select head_id from (select head_id from chat_lanes where state = 'delayed' order by ready_at limit ${lineSample}) due) h
+              select head_id from (select head_id from chat_lanes where state = 'ready' and ${mine} order by turn_at limit ${lineSample}) ready
+              union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ${mine} order by ready_at limit ${lineSample}) due) h
             join build_jobs j on j.id = h.head_id),
-          'deadLetters', (select count(*) from build_jobs where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null),
+          'deadLetters', (select count(*) from build_jobs where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and ${mine}),
           'queuePaused', (select paused_at is not null from queue_state),
           'nodes', (select coalesce(json_agg(json_build_object('id', n.id, 'slots', n.slots, 'draining', n.draining, 'startedAt', n.started_at, 'alive', n.lease_until > ${at},
               'running', (select count(*) from chat_lanes l where l.owner = n.id)) order by n.started_at, n.id), '[]'::json) from build_nodes n)
@@ -75,7 +81,8 @@ export const sqlStats = ({ orm }: Database): Pick<Store, "stats"> => ({
         waitingChats: row.ready,
         deadLetters: row.deadLetters,
         queuePaused: row.queuePaused,
-        nodes: row.nodes.map((node) => ({ ...node, startedAt: new Date(node.startedAt).toISOString() })),
+        // A tenant is not told what machines there are.
+        nodes: (tenant ? [] : row.nodes).map((node) => ({ ...node, startedAt: new Date(node.startedAt).toISOString() })),
       };
     }),
 });

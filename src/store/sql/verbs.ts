@@ -6,6 +6,7 @@ import { sql } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
 import type { Source } from "../../job.js";
+import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
 import { channel, driverError, isContended, reaching } from "./database.js";
@@ -22,8 +23,8 @@ const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::jso
 const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
-const cancelSql = "select buildlane_cancel($1, $2, $3) as answer";
-const redriveSql = "select buildlane_redrive($1, $2, $3, $4) as answer";
+const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
+const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5) as answer";
 const pauseChatSql = "select buildlane_pause_chat($1, $2, $3) as answer";
 const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
 const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
@@ -124,8 +125,8 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       } catch (error) {
         const refusal = refusalOf(error);
         // The caller's transaction is aborted by now, so a refusal can only be an error.
-        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(refusal.chatId, limits.pendingPerChatMax, 1000);
-        if (refusal?.kind === "rateLimited") throw rateLimited(refusal.chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
+        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(ofLane(refusal.chatId).chatId, limits.pendingPerChatMax, 1000);
+        if (refusal?.kind === "rateLimited") throw rateLimited(ofLane(refusal.chatId).chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
         if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, 1000);
         if (refusal) throw idempotencyConflict(groups[0]?.idempotency?.key ?? "");
         if (driverError(error).code === undefinedFunction) throw new Error("The transaction is of a database that has no tables of Buildlane. Pass one of the database that the queue uses.", { cause: error });
@@ -173,17 +174,17 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       await call<number>(endLeaseSql, [own ? which.nodeId : which.exceptNodeId, now ?? null, own]);
     },
 
-    cancel: (jobId, now) => call<CancelAnswer>(cancelSql, [nodeId, jobId, now ?? null]),
+    cancel: (scope, jobId, now) => call<CancelAnswer>(cancelSql, [nodeId, tenantArg(scope), jobId, now ?? null]),
 
-    async redrive(jobId, { agingMs }, now) {
-      const answer = await call<RedriveAnswer>(redriveSql, [nodeId, jobId, agingMs, now ?? null]);
+    async redrive(scope, jobId, { agingMs }, now) {
+      const answer = await call<RedriveAnswer>(redriveSql, [nodeId, tenantArg(scope), jobId, agingMs, now ?? null]);
       return answer.kind === "redriven" ? { kind: "redriven", job: { ...answer.job, createdAt: iso(answer.job.createdAt) } } : answer;
     },
 
     async setQueuePaused(paused, now) {
       await call<boolean>(pauseQueueSql, [paused, now ?? null]);
     },
-    setChatPaused: (chatId, paused, now) => call<boolean>(pauseChatSql, [chatId, paused, now ?? null]),
+    setChatPaused: (scope, chatId, paused, now) => call<boolean>(pauseChatSql, [laneKey(scope, chatId), paused, now ?? null]),
 
     prune: (keep, now) => call<{ jobs: number; more: boolean }>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, now ?? null]),
   };
