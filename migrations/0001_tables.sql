@@ -67,6 +67,7 @@ create table chat_lanes (
 
 create index chat_lanes_line on chat_lanes (turn_at, chat_id) where state = 'ready';
 create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
+create index chat_lanes_paused on chat_lanes (chat_id) where paused_at is not null;
 create index chat_lanes_owned on chat_lanes (owner) where owner is not null;
 create index chat_lanes_tenant on chat_lanes (tenant) where tenant <> '';
 
@@ -143,6 +144,8 @@ create table job_events (
   primary key (chat_id, number)
 );
 create index job_events_of_job on job_events (job_id, number);
+-- For readers of all chats at once; grows at its right end only.
+create index job_events_at on job_events (at);
 
 create table idempotency_keys (
   scope        text not null,

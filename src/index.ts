@@ -10,7 +10,9 @@ export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
 export type { CallersDatabase, CallersTransaction } from "./store/store.js";
 export type { Run } from "./run.js";
+export type { Why, WhyReason } from "./why.js";
+export type { LaneJob, LanesQuery, LaneView } from "./store/store.js";
 export type { Report } from "./report.js";
 export type {
-  AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, RunningJob,
+  AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, HistoryEvent, Job, JobStatus, LiveItem, PassingEvent, PendingJob, RunnableJob, RunningJob,
 } from "./job.js";

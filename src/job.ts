@@ -233,4 +233,24 @@ export interface HistoryEvent {
   data: Record<string, unknown>;
 }
 
+export const passingTypes = ["job.moved", "queue.paused", "queue.resumed"] as const;
+
+/** What is told live and kept nowhere: it has no number, and is not told again. */
+export interface PassingEvent {
+  /** Null for events of the whole queue. */
+  chatId: string | null;
+  tenant?: string | undefined;
+  number: null;
+  type: (typeof passingTypes)[number];
+  jobId: string | null;
+  chatSeq: number | null;
+  status: JobStatus | null;
+  attempt: number | null;
+  at: string;
+  data: Record<string, unknown>;
+}
+
+/** `reset`: events were left out; read the current state again. */
+export type LiveItem = HistoryEvent | PassingEvent | "reset";
+
 export const isFinal = (status: JobStatus): status is "completed" | "failed" => status === "completed" || status === "failed";

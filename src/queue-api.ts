@@ -1,7 +1,8 @@
 /** The queue as its users see it: the module's callers, the routes and the command line. `queue.ts` fulfils it. */
-import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job } from "./job.js";
-import type { CallersTransaction, CancelAnswer, ChatView, DeadLetterFilter, ListQuery, Output, StoreStats } from "./store/store.js";
+import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job, LiveItem } from "./job.js";
+import type { CallersTransaction, CancelAnswer, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
+import type { Why } from "./why.js";
 
 export interface EnqueueOptions {
   /** The same key and request answers with the same job for 24 hours; another request is refused. */
@@ -61,6 +62,16 @@ export interface QueueView {
    * numbers after `after` were removed already. Without `after`, starts as DESIGN says for jobs and chats.
    */
   events(which: { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<HistoryEvent | "reset">;
+  /**
+   * The same with what is told live only: `job.moved` when a pending job's position or estimate changes. For `"all"`,
+   * every chat's events: `reset` first, then live ones, with `queue.paused` and `queue.resumed`; nothing is replayed, and
+   * a reader that lags behind gets `reset` and the end.
+   */
+  stream(which: "all" | { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<LiveItem>;
+  /** Why a job is not running. Rejects with job_not_found. */
+  why(id: string): Promise<Why>;
+  /** The lanes as a picture: those that need a person first. */
+  lanes(query: LanesQuery): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
 }
 
 /** The whole queue, trusted: it sees every tenant's jobs, submits to the default tenant, and is of one process. */

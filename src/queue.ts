@@ -6,10 +6,12 @@ import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { SettingsError, alreadyFinal, jobNotFound, notFailed, validationFailed } from "./errors.js";
+import { createFeed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
+import { watchMoves } from "./history/moves.js";
 import { createWakeups } from "./history/wakeups.js";
 import { isFinal } from "./job.js";
-import type { AcceptedJob, FinishedJob, Runner } from "./job.js";
+import type { AcceptedJob, FinishedJob, PassingEvent, Runner } from "./job.js";
 import { startNode } from "./node.js";
 import type { NodeParts } from "./node.js";
 import { queueSettings } from "./options.js";
@@ -23,7 +25,8 @@ import type { Run } from "./run.js";
 import { openStore } from "./store/open.js";
 import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
-import type { Accepted, CallersDatabase, DeadLetterFilter, Store } from "./store/store.js";
+import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Store } from "./store/store.js";
+import { explain } from "./why.js";
 import { createWorkerPool } from "./workers/pool.js";
 
 export interface BuildQueueOptions extends QueueSettingsInput {
@@ -74,6 +77,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   let stopping: Promise<void> | null = null;
   const readers = createReaders({ store, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
+  const feed = createFeed(store, clock);
   const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const node = await startNode(parts);
   readers.refresh();
@@ -119,8 +123,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   async function stop(): Promise<void> {
     await (draining ??= drain());
     wakeups.close();
+    feed.close();
     await store.close();
     report({ type: "node.stopped", nodeId });
+  }
+
+  async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }): Promise<{ of: Scope; chatId: string }> {
+    if (jobId === undefined) return { of: scope, chatId: chatId ?? "" };
+    const job = found(await store.get(scope, jobId), jobId);
+    return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
   }
 
   const view = (scope: Scope): QueueView => ({
@@ -201,10 +212,17 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     pauseChat: (chatId) => pauseChat(scope, chatId, true),
     resumeChat: (chatId) => pauseChat(scope, chatId, false),
     async *events(which, eventOptions) {
-      if (which.jobId === undefined) return yield* follow(store, wakeups, scope, which, eventOptions);
-      const { chatId, tenant = defaultTenant } = found(await store.get(scope, which.jobId), which.jobId);
-      yield* follow(store, wakeups, { tenant }, { chatId, jobId: which.jobId }, eventOptions);
+      const { of, chatId } = await laneFor(scope, which);
+      yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, eventOptions);
     },
+    async *stream(which, { after, signal }) {
+      if (which === "all") return yield* feed.read(scope, signal);
+      const { of, chatId } = await laneFor(scope, which);
+      const estimate = ({ queuePosition, nextAttemptAt }: Place, paused: boolean) => readers.estimateAt(queuePosition, nextAttemptAt === null ? 0 : Math.max(0, Date.parse(nextAttemptAt) - clock.now()), paused);
+      yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimate }, of, { chatId, jobId: which.jobId }) });
+    },
+    why: async (id) => explain(found(await store.why(scope, id), id)),
+    lanes: (query) => store.lanes(scope, query),
   });
 
   const queue: BuildQueue = {

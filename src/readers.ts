@@ -12,7 +12,7 @@ const freshMs = 1000;
 export interface Readers {
   withEstimate(job: StoredJob): Job;
   /** Estimate for a job that was just accepted at this position. */
-  estimateAt(position: number, delayMs: number): { estimatedWaitTime: number | null; estimatedWaitTimeP90: number | null };
+  estimateAt(position: number, delayMs: number, chatPaused?: boolean): { estimatedWaitTime: number | null; estimatedWaitTimeP90: number | null };
   stats(scope: Scope): Promise<StoreStats>;
   /** Milliseconds that one turn of a slot takes, at least 100. */
   turnMs(): number;
@@ -61,7 +61,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       // Whether the chat's first is running is not asked for: it counts like one before.
       return { ...plain, ...named(estimate({ inChat: job.queuePosition - 1, chatRunning: false, delayMs, paused }, measured())) };
     },
-    estimateAt: (position, delayMs) => named(estimate({ inChat: Math.max(0, position - 1), chatRunning: false, delayMs, paused: latest?.queuePaused ?? false }, measured())),
+    estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), chatRunning: false, delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
     async stats(scope) {
       const stats = await store.stats(scope);
       if (scope !== "everyone") return stats;

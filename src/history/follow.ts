@@ -2,7 +2,7 @@
  * A chat's or a job's events as an endless stream: what is stored after a number, then what comes. The numbers are the
  * history's own, so a reader may leave off anywhere and go on from its last one, on any node and after any restart.
  */
-import type { HistoryEvent } from "../job.js";
+import type { HistoryEvent, PassingEvent } from "../job.js";
 import { laneKey } from "../store/scope.js";
 import type { Scope } from "../store/scope.js";
 import type { Store } from "../store/store.js";
@@ -16,17 +16,19 @@ interface Which {
 }
 
 /** Yields `reset` when events after `after` were removed by the retention, and goes on with what is left. */
-export async function* follow(
+export async function* follow<M extends PassingEvent = never>(
   store: Store,
   wakeups: Wakeups,
   scope: Scope,
   { chatId, jobId }: Which,
-  { after, signal }: { after?: number | undefined; signal: AbortSignal },
-): AsyncGenerator<HistoryEvent | "reset", void, undefined> {
+  { after, signal, look }: { after?: number | undefined; signal: AbortSignal; /** What has moved, asked when all events were told. */ look?: (news: boolean) => Promise<M[]> },
+): AsyncGenerator<HistoryEvent | M | "reset", void, undefined> {
   const watch = wakeups.watch(laneKey(scope, chatId));
   try {
     let last = after ?? (jobId === undefined ? await store.eventStart(scope, chatId) : 0);
     let resumed = after !== undefined;
+    // How it stands at the beginning: what moves after that is told.
+    await look?.(true);
     while (!signal.aborted) {
       const { events, floor } = await store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
       // After 0 all that is kept is wanted, so nothing is missed there.
@@ -37,7 +39,9 @@ export async function* follow(
         last = event.number;
         yield event;
       }
-      if (events.length < pageMax) await watch.next(signal);
+      if (events.length === pageMax) continue;
+      if (look) yield* await look(events.length > 0);
+      await watch.next(signal);
     }
   } finally {
     watch.close();

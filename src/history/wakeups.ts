@@ -33,6 +33,7 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
               const timer = clock.after(pollMs, resolve);
               const done = () => {
                 timer.cancel();
+                signal?.removeEventListener("abort", done);
                 resolve();
               };
               resume = done;

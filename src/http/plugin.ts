@@ -20,6 +20,7 @@ import { controlRoutes } from "./routes/control.js";
 import { deadLetterRoutes } from "./routes/dead-letters.js";
 import { eventRoutes } from "./routes/events.js";
 import { jobRoutes } from "./routes/jobs.js";
+import { laneRoutes } from "./routes/lanes.js";
 import { statsRoutes } from "./routes/stats.js";
 import { submitRoutes } from "./routes/submit.js";
 import { createStays } from "./stays.js";
@@ -64,6 +65,6 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   const refuseOthers = refuseOtherMethods(host);
   const access = checkAccess(host, queue, authorize);
   const context: RouteContext = { ...access, settings: queue.settings, clock, stays, streamsMax };
-  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, deadLetterRoutes, controlRoutes, eventRoutes]) add(app, context);
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, deadLetterRoutes, controlRoutes, eventRoutes]) add(app, context);
   refuseOthers();
 }

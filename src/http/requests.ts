@@ -69,6 +69,20 @@ export const listQuery = deadLettersQuery.extend({
   createdBefore: when("Only jobs accepted at or before this time, ISO 8601."),
 });
 
+export const lanesQuery = z.object({
+  chatIds: says(z.string().max(20_000).transform((given) => given.split(",").map(decoded)).pipe(z.array(idText()).max(limits.listLimitMax)).optional(), "Just these chats, comma-separated, each URL-encoded once more."),
+  limit,
+  cursor,
+});
+/** A part that cannot be decoded is what it says. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 const bulkMax = limits.batchJobsMax;
 export const bulkBody = named(
   "DeadLetterSelection",

@@ -1,6 +1,8 @@
 /** What is answered: jobs, lists and figures as components of the API's document. Serializing by these drops whatever they do not declare. */
 import { z } from "zod";
-import { eventTypes, failureCodes, jobStatuses, loaders } from "../job.js";
+import { eventTypes, failureCodes, jobStatuses, loaders, passingTypes } from "../job.js";
+import { laneFinishedMax, lanePendingMax } from "../store/store.js";
+import { whyReasons } from "../why.js";
 import { milliseconds, named, says, time, timeOrNull } from "./components.js";
 
 const text = z.string();
@@ -148,14 +150,68 @@ export const eventData = named(
   "EventData",
   z.looseObject({
     jobId: textOrNull,
-    chatId: text,
+    chatId: textOrNull,
     tenant: text.optional(),
     chatSeq: z.number().nullable(),
     status: z.enum(jobStatuses).nullable(),
     attempt: z.number().nullable(),
     at: time("When it happened."),
   }),
-  `What an event's \`data\` is, as JSON, with what the event adds. Its name is one of ${eventTypes.map((type) => `\`${type}\``).join(", ")}, or \`reset\`.`,
+  `What an event's \`data\` is, as JSON, with what the event adds. Its name is one of ${[...eventTypes, ...passingTypes].map((type) => `\`${type}\``).join(", ")}, or \`reset\`.`,
+);
+
+export const why = named(
+  "Why",
+  z.object({
+    id: text,
+    chatId: text,
+    tenant: text.optional(),
+    status: z.enum(jobStatuses),
+    reason: says(z.enum(whyReasons), "What keeps it from running; the most important reason when there are several."),
+    reasons: says(z.array(z.enum(whyReasons)), "All of them, most important first."),
+    message: says(text, "One sentence for a person."),
+    unblocks: says(textOrNull, "What ends the wait."),
+    queuePosition: position,
+    behind: says(z.object({ id: text, chatSeq: count, status: z.enum(["pending", "running"]), attempt: count }).nullable(), "The job that stands in front in its chat."),
+    until: timeOrNull("When it, or the job in front, may start."),
+    lanesAhead: says(count, "Chats before its chat in the line for a slot."),
+    slots: z.object({ running: count, total: says(count, "Of all nodes that claim.") }),
+    nodeId: textOrNull,
+  }),
+  "Why a job is not running.",
+);
+
+const laneJob = named(
+  "LaneJob",
+  z.object({
+    id: text,
+    chatSeq: count,
+    messageId: text,
+    status: z.enum(jobStatuses),
+    attempt: count,
+    maxAttempts: count,
+    priority: count,
+    createdAt: time("When it was accepted."),
+    startedAt: timeOrNull("When the latest attempt started."),
+    completedAt: timeOrNull("When it became final."),
+    nextAttemptAt: timeOrNull("When a delayed or backing-off job may start."),
+    failureCode: z.enum(failureCodes).nullable(),
+  }),
+  "A job as its lane shows it.",
+);
+export const lane = named(
+  "Lane",
+  z.object({
+    chatId: text,
+    tenant: text.optional(),
+    state: says(z.enum(["idle", "ready", "delayed", "paused", "running"]), "`ready`: in line for a slot; `delayed`: its first job is delayed or backs off."),
+    paused: z.boolean(),
+    eventNumber: says(count, "Number of the chat's latest event: later events are not in here."),
+    pending: says(count, "Pending jobs, those not listed included."),
+    nodeId: says(textOrNull, "The node that runs its first job."),
+    jobs: says(z.array(laneJob), `The latest ${laneFinishedMax} finished ones, the running one, and the first ${lanePendingMax} pending ones, in order.`),
+  }),
+  "A chat and its jobs in order.",
 );
 
 /** The envelope of success. */

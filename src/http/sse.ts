@@ -8,7 +8,7 @@ import { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
-import type { HistoryEvent } from "../job.js";
+import type { LiveItem } from "../job.js";
 import { messageOf } from "../report.js";
 
 /** Proxies cut silent connections after 30 to 60 s. */
@@ -17,7 +17,7 @@ const stallMs = 10_000;
 /** How long a client waits before it connects again. */
 const retryMs = 2000;
 
-export type StreamItem = HistoryEvent | "reset";
+export type StreamItem = LiveItem;
 
 /** Explicitly refusing `text/event-stream` gets 406; saying nothing, or `*`, does not. */
 export function checkAccept(request: FastifyRequest): void {
@@ -91,11 +91,11 @@ async function* frames(items: AsyncIterable<StreamItem>, clock: Clock, drop: () 
   }
 }
 
-/** Event name = type, id = the chat's event number; what the event adds never replaces what every event has. */
+/** Event name = type, id = the chat's event number, if it has one; what the event adds never replaces what every event has. */
 export function frameOf(item: StreamItem): string {
-  if (item === "reset") return 'event: reset\ndata: {"reason":"events were removed; read the current state again"}\n\n';
+  if (item === "reset") return 'event: reset\ndata: {"reason":"read the current state again"}\n\n';
   const { number, type, data, jobId, chatId, tenant, chatSeq, status, attempt, at } = item;
   const core = { jobId, chatId, tenant, chatSeq, status, attempt, at };
   // JSON.stringify never puts a line end into its text.
-  return `id: ${number}\nevent: ${type}\ndata: ${JSON.stringify({ ...core, ...data, ...core })}\n\n`;
+  return `${number === null ? "" : `id: ${number}\n`}event: ${type}\ndata: ${JSON.stringify({ ...core, ...data, ...core })}\n\n`;
 }

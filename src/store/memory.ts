@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../clock.js";
 import { accept } from "./memory/accept.js";
+import { lanes, news, places, why } from "./memory/live.js";
 import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
 import { createTables } from "./memory/tables.js";
@@ -40,6 +41,10 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     stats: (scope, now) => step(() => stats(tables, scope, now ?? clock.now())),
     events: (scope, chatId, query) => step(() => events(tables, laneKey(scope, chatId), query)),
     eventStart: (scope, chatId) => step(() => eventStart(tables, laneKey(scope, chatId))),
+    news: (query, now) => step(() => news(tables, query, now ?? clock.now())),
+    places: (scope, chatId, limit, now) => step(() => places(tables, laneKey(scope, chatId), limit, now ?? clock.now())),
+    why: (scope, jobId, now) => step(() => why(tables, scope, jobId, now ?? clock.now())),
+    lanes: (scope, query, now) => step(() => lanes(tables, scope, query, now ?? clock.now())),
     prune: (keep, now) => step(() => prune(tables, keep, now ?? clock.now())),
     // Later, as from a database: whoever sends a hint has finished its own step by then.
     hint: (hint) => queueMicrotask(() => tell(hint)),

@@ -19,7 +19,7 @@
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
 import type { Scope } from "./scope.js";
-import type { AcceptedJob, BuildOptions, Failure, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic } from "../job.js";
+import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic } from "../job.js";
 
 /** A job as it is offered for acceptance; validated, with every default filled in. */
 export interface NewJob {
@@ -234,6 +234,92 @@ export interface StoreStats {
   nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
 }
 
+/** What keeps a job from running, as read at one moment; `src/why.ts` makes an answer of it. */
+export interface WhyFacts {
+  id: string;
+  chatId: string;
+  tenant?: string;
+  status: JobStatus;
+  attempt: number;
+  startedAt: string | null;
+  completedAt: string | null;
+  failureCode: FailureCode | null;
+  /** Who runs it. */
+  nodeId: string | null;
+  queuePosition: number;
+  /** The job at the front of its chat: the running one, else the first pending one; null when that is this job, or it waits no more. */
+  front: { id: string; chatSeq: number; status: "pending" | "running"; attempt: number; nextAttemptAt: string | null } | null;
+  nextAttemptAt: string | null;
+  chatPaused: boolean;
+  queuePaused: boolean;
+  /** Lanes that stand before this chat's in the line, when it stands there. */
+  lanesAhead: number;
+  /** Nodes whose lease holds, those of them that claim, and their slots and running builds. */
+  nodes: { alive: number; claiming: number; slots: number; running: number };
+}
+
+/** A pending job's place, and since when it may run. */
+export interface Place {
+  id: string;
+  chatSeq: number;
+  attempt: number;
+  queuePosition: number;
+  nextAttemptAt: string | null;
+}
+
+/** A job as its lane shows it. */
+export interface LaneJob {
+  id: string;
+  chatSeq: number;
+  messageId: string;
+  status: JobStatus;
+  attempt: number;
+  maxAttempts: number;
+  priority: number;
+  createdAt: string;
+  startedAt: string | null;
+  completedAt: string | null;
+  /** While pending: when a delayed or backing-off job may start. */
+  nextAttemptAt: string | null;
+  failureCode: FailureCode | null;
+}
+
+export interface LaneView {
+  chatId: string;
+  tenant?: string;
+  state: "idle" | "ready" | "delayed" | "paused" | "running";
+  paused: boolean;
+  /** Number of the chat's latest event: what is newer is not in here. */
+  eventNumber: number;
+  /** Pending jobs, those not listed included. */
+  pending: number;
+  nodeId: string | null;
+  /** The latest finished ones, the running one, the first pending ones: in the order in which they ran and will run. */
+  jobs: LaneJob[];
+}
+
+export interface LanesQuery {
+  /** Just these (for everyone: lane keys); else all lanes with unfinished jobs and those that finished some lately. */
+  chatIds?: string[] | undefined;
+  limit: number;
+  cursor?: string | undefined;
+}
+
+/** Jobs that one lane shows at most: finished ones, and pending ones. */
+export const laneFinishedMax = 6;
+export const lanePendingMax = 12;
+/** Among so many of the latest finished jobs idle lanes are looked for. */
+export const laneLatestMax = 300;
+
+/** What is new in all chats. */
+export interface News {
+  /** In order within each chat. */
+  events: HistoryEvent[];
+  /** The store's time, milliseconds since 1970. */
+  now: number;
+  queuePaused: boolean;
+}
+
 export interface Output {
   status: JobStatus;
   result: string | null;
@@ -306,6 +392,14 @@ export interface Store {
   events(scope: Scope, chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number }>;
   /** The number before the first event of the chat's oldest unfinished job; the latest number when all are finished. */
   eventStart(scope: Scope, chatId: string): Promise<number>;
+
+  /** Events of all chats from `since` on (milliseconds since 1970), oldest first; one that was written for long before it was committed comes late. */
+  news(query: { since: number; limit: number }, now?: number): Promise<News>;
+  /** The chat's first pending jobs in the order in which they will run. */
+  places(scope: Scope, chatId: string, limit: number, now?: number): Promise<{ places: Place[]; paused: boolean }>;
+  why(scope: Scope, jobId: string, now?: number): Promise<WhyFacts | null>;
+  /** Lanes by how much they need a person (paused, delayed, at work or in line, idle), then by chat. */
+  lanes(scope: Scope, query: LanesQuery, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
 
   /** Deletes finished jobs and their events beyond age or count, expired idempotency keys and rows of dead nodes; in small steps. */
   prune(keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, now?: number): Promise<{ jobs: number; more: boolean }>;

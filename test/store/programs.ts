@@ -186,6 +186,14 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     now += one.afterMs;
     transcript.push([one.verb, normal(await run(one))]);
   }
+  // How it stands in the middle of things, as watchers see it.
+  for (const scope of ["everyone", ...chats.map((lane) => ({ tenant: ofLane(lane).tenant }))] as const) {
+    const first = await store.lanes(scope, { limit: 2 }, now);
+    const second = first.nextCursor === null ? null : await store.lanes(scope, { limit: 2, cursor: first.nextCursor }, now);
+    transcript.push(["lanes", normal(first.lanes), normal(second?.lanes), normal((await store.lanes(scope, { limit: 1, chatIds: ["c", "a", "nope"] }, now)).lanes)]);
+    for (const id of [...ids, "nope"]) transcript.push(["why", normal(await store.why(scope, id, now))]);
+  }
+  for (const lane of chats) transcript.push(["places", normal(await store.places({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, 10, now))]);
 
   // The calm end: nothing paused, the old nodes dead, one healthy node works until nothing is left.
   await store.setQueuePaused(false, now);
@@ -204,6 +212,10 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   for (const lane of chats) events.push(...(await store.events({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, { after: 0, limit: 10_000 })).events.map((event) => ({ ...event, chatId: laneOfShown(event) })));
   const jobs = (await store.list("everyone", { limit: 200, include: { code: false, result: false } })).jobs.map((job) => ({ ...job, chatId: laneOfShown(job) }));
   const { nodes: _nodes, ...stats } = await store.stats("everyone", now);
+  // What watchers see, of the whole run at once.
+  const seen = await store.news({ since: T0 - 1, limit: 10_000 }, now);
+  const byLane = (x: HistoryEvent, y: HistoryEvent) => (laneOfShown(x) < laneOfShown(y) ? -1 : laneOfShown(x) > laneOfShown(y) ? 1 : x.number - y.number);
+  transcript.push(["news", normal([...seen.events].sort(byLane)), seen.now, seen.queuePaused]);
   transcript.push(["events", normal(events)], ["jobs", normal([...jobs].sort((x, y) => (x.id < y.id ? -1 : 1)))], ["totals", [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats]]);
   return { transcript, violations: checkHistory(events, jobs, { agingMs, atRest: true, promised }) };
 }

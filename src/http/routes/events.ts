@@ -12,7 +12,7 @@ import type { StreamItem } from "../sse.js";
 import { tooManyStreams } from "../stays.js";
 import type { Stay } from "../stays.js";
 
-const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were removed and the state must be read again.`);
+const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were left out and the state must be read again; \`job.moved\` (position or estimate changed) has no \`id\` and is not told again.`);
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
@@ -87,9 +87,27 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     handler: (request, reply) =>
       open(request, reply, async ({ signal }) => {
         const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
-        const items = jobs(request).events({ chatId: request.params.chatId }, { after, signal });
+        const items = jobs(request).stream({ chatId: request.params.chatId }, { after, signal });
         return unknown ? resetThen(items) : items;
       }),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/events",
+    exposeHeadRoute: false,
+    schema: documented({
+      operationId: "followAll",
+      needs: "read",
+      summary: "Everything that happens, live",
+      description:
+        "Says `reset`, then every chat's events from then on, each chat's in order, and `queue.paused` and `queue.resumed`. Nothing is replayed: read the state after `reset`, and apply events by chat and number. A number counts its chat's events, so a chat's numbers have no gaps. A reader that lags too far behind gets `reset` and the end.",
+      tags: ["events"],
+      produces: ["text/event-stream"],
+      response: { 200: stream("The events of all chats, without end.") },
+      errors,
+    }),
+    handler: (request, reply) => open(request, reply, async ({ signal }) => jobs(request).stream("all", { signal })),
   });
 }
 
@@ -98,9 +116,9 @@ export function eventRoutes(app: Api, context: RouteContext): void {
  * and only so is the end found by who has seen it already. A failed job may have been redriven: then it goes on.
  */
 async function* jobEvents(queue: QueueView, jobId: string, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
-  for await (const item of queue.events({ jobId }, { after: 0, signal })) {
-    if (item === "reset" || item.number > after) yield item;
-    if (item === "reset" || item.status === null || !isFinal(item.status)) continue;
+  for await (const item of queue.stream({ jobId }, { after: 0, signal })) {
+    if (item === "reset" || item.number === null || item.number > after) yield item;
+    if (item === "reset" || item.number === null || item.status === null || !isFinal(item.status)) continue;
     const { status, completedAt } = await queue.get(jobId);
     if (isFinal(status) && completedAt !== null && item.at >= completedAt) return;
   }

@@ -8,7 +8,7 @@ import { says, withHeaders } from "../components.js";
 import { etagOf, matches } from "../etag.js";
 import { refuseBody } from "../json-body.js";
 import { jobParams, listQuery, wanted } from "../requests.js";
-import { accepted, job, jobSummary, ok, okPage } from "../schemas.js";
+import { accepted, job, jobSummary, ok, okPage, why } from "../schemas.js";
 import { summary } from "../summary.js";
 import type { FastifyReply } from "fastify";
 
@@ -40,6 +40,22 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     url: "/:id",
     schema: documented({ operationId: "getJob", needs: "read", summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
     handler: async (request) => ({ ok: true as const, data: await jobs(request).get(request.params.id) }),
+  });
+
+  app.route({
+    method: "GET",
+    url: "/:id/why",
+    schema: documented({
+      operationId: "getWhy",
+      needs: "read",
+      summary: "Why a job is not running",
+      description: "One answer: the whole queue or its chat is paused, another job of its chat stands in front, it backs off or is delayed until a time, no slot is free, or the nodes drain.",
+      tags: ["jobs"],
+      params: jobParams,
+      response: { 200: says(ok(why), "The answer, true at the moment of the read.") },
+      errors: ["job_not_found"],
+    }),
+    handler: async (request) => ({ ok: true as const, data: await jobs(request).why(request.params.id) }),
   });
 
   app.route({

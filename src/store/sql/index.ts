@@ -2,6 +2,7 @@
 import type { Clock } from "../../clock.js";
 import type { Hint, Store } from "../store.js";
 import type { Database } from "./database.js";
+import { sqlLive } from "./live.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
 import { sqlVerbs } from "./verbs.js";
@@ -16,6 +17,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
     ...sqlStats(database),
+    ...sqlLive(database),
     hint(hint) {
       tell(hint);
       database.notify([hint]);

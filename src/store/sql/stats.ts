@@ -52,7 +52,7 @@ export const sqlStats = ({ orm }: Database): Pick<Store, "stats"> => ({
           'running', (select count(*) from chat_lanes where owner is not null and ${mine}),
           'ready', (select count(*) from chat_lanes where state = 'ready' and ${mine}) + (select count(*) from chat_lanes where state = 'delayed' and ready_at <= ${at} and ${mine}),
           'delayed', (select count(*) from chat_lanes where state = 'delayed' and ready_at > ${at} and ${mine}),
-          'paused', (select count(*) from chat_lanes where state = 'paused' and ${mine}),
+          'paused', (select count(*) from chat_lanes where state = 'paused' and paused_at is not null and ${mine}),
           'oldestMs', (select extract(epoch from ${at} - min(j.created_at)) * 1000 from (
               select head_id from (select head_id from chat_lanes where state = 'ready' and ${mine} order by turn_at limit ${lineSample}) ready
               union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ${mine} order by ready_at limit ${lineSample}) due) h
