@@ -29,6 +29,7 @@ export async function* follow<M extends PassingEvent = never>(
     let resumed = after !== undefined;
     // How it stands at the beginning: what moves after that is told.
     await look?.(true);
+    let heard = false;
     while (!signal.aborted) {
       const { events, floor } = await store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
       // After 0 all that is kept is wanted, so nothing is missed there.
@@ -40,8 +41,8 @@ export async function* follow<M extends PassingEvent = never>(
         yield event;
       }
       if (events.length === pageMax) continue;
-      if (look) yield* await look(events.length > 0);
-      await watch.next(signal);
+      if (look) yield* await look(events.length > 0 || heard);
+      heard = await watch.next(signal);
     }
   } finally {
     watch.close();

@@ -6,8 +6,8 @@ import type { Store } from "../store/store.js";
 const pollMs = 1000;
 
 export interface Wakeups {
-  /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts. */
-  watch(chatId: string): { next(signal?: AbortSignal): Promise<void>; close(): void };
+  /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts; true for news. */
+  watch(chatId: string): { next(signal?: AbortSignal): Promise<boolean>; close(): void };
   close(): void;
 }
 
@@ -41,7 +41,9 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
             });
             resume = null;
           }
+          const heard = news;
           news = false;
+          return heard;
         },
         close() {
           set.delete(wake);
