@@ -15,13 +15,13 @@ function eventName(type: string): string {
 
 const nameOf = (one: unknown): string => (typeof one === "string" ? one : ((one as { type?: string } | undefined)?.type ?? ""));
 
-interface Edge {
+export interface Edge {
   from: AnyStateNode;
   to: AnyStateNode | null;
   label: string;
 }
 
-function edges(node: AnyStateNode): Edge[] {
+export function edges(node: AnyStateNode): Edge[] {
   const own = [...node.transitions.values()].flat().concat(node.always ?? []);
   return [
     ...own.map((transition): Edge => {
