@@ -117,6 +117,7 @@ create table build_jobs (
   constraint times_in_order check (completed_at is null or started_at is null or completed_at >= started_at),
   constraint completed_jobs_have_a_result check ((status = 'completed') = (result is not null)),
   constraint failed_jobs_say_why check ((status = 'failed') = (failure_code is not null) and (status = 'failed') = (failure is not null) and (status = 'failed') = (error is not null)),
+  constraint superseded_jobs_point_on check ((failure_code = 'superseded') is not true or superseded_by is not null),
   constraint acceptance_order unique (chat_id, chat_seq)
 ) with (fillfactor = 80);
 

@@ -73,6 +73,8 @@ declare
   v_mixed text[];
   v_answer json;
   v_count bigint;
+  v_superseding jsonb;
+  v_superseded bigint := 0;
 begin
   if p_lock_ms is not null then
     perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -102,7 +104,7 @@ begin
     select row_number() over () as ord, x.*
     from json_to_recordset(p_jobs) as x (
       g integer, id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text,
-      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision)
+      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision, supersede text)
     where x.g <> all (v_replays)
   ), per_chat as (
     select chat_id, count(*) as n, bool_or(priority <> 0) as mixed,
@@ -152,13 +154,24 @@ begin
     (select min(chat_id) from lane where pending > p_pending_max),
     (select min(chat_id) from lane where rate_at - v_now > buildlane_ms(p_rate_burst * p_rate_interval_ms)),
     (select max(rate_at) from lane),
-    (select array_agg(chat_id) from lane where mixed and owner is null)
-  into v_answer, v_count, v_full, v_limited, v_limited_at, v_mixed;
+    (select array_agg(chat_id) from lane where mixed and owner is null),
+    (select jsonb_agg(jsonb_build_object('id', id, 'chat_id', chat_id, 'place', place, 'running', supersede = 'running')) from numbered where supersede is not null)
+  into v_answer, v_count, v_full, v_limited, v_limited_at, v_mixed, v_superseding;
+
+  -- What is superseded makes room in its chat. In the queue's total only for a group that is alone, so that no group
+  -- is let in by what a later one will end.
+  if v_superseding is not null then
+    v_superseded := buildlane_supersede(p_node, v_superseding, v_now);
+    select min(chat_id) into v_full from chat_lanes where chat_id in (select a."chatId" from json_to_recordset(v_answer) as a ("chatId" text)) and pending > p_pending_max;
+    if (select count(distinct g) from json_to_recordset(v_answer) as a (g integer)) = 1 then
+      v_superseded := 0;
+    end if;
+  end if;
 
   if v_full is not null then
     raise exception 'chat queue full' using errcode = 'BL001', detail = json_build_object('chatId', v_full)::text;
   end if;
-  if v_count > 0 and (select coalesce(sum(pending), 0) + v_count > p_queue_max from build_counters) then
+  if v_count > 0 and (select coalesce(sum(pending), 0) + v_superseded + v_count > p_queue_max from build_counters) then
     raise exception 'queue full' using errcode = 'BL004';
   end if;
   if v_limited is not null then
@@ -168,10 +181,12 @@ begin
   if v_mixed is not null then
     perform buildlane_line_up(v_mixed, v_now);
   end if;
-  -- Among priorities a new job need not be last: count what stands before it.
-  if exists (select 1 from json_to_recordset(v_answer) as a ("chatId" text) join chat_lanes l on l.chat_id = a."chatId" where l.mixed) then
+  -- Among priorities a new job need not be last, and before one that supersedes nothing is left: count what stands before it.
+  if v_superseding is not null or exists (select 1 from json_to_recordset(v_answer) as a ("chatId" text) join chat_lanes l on l.chat_id = a."chatId" where l.mixed) then
     select json_agg(json_build_object('g', a.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
-        'createdAt', j.created_at, 'replayed', false, 'queuePosition', buildlane_position(j.chat_id, j.rank, j.place)) order by a.ord) into v_answer
+        'createdAt', j.created_at, 'replayed', false, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
+        'stops', (select json_build_object('chatId', r.chat_id, 'jobId', r.id, 'nodeId', r.owner) from build_jobs r where r.chat_id = j.chat_id and r.status = 'running' and r.superseded_by = j.id))
+      order by a.ord) into v_answer
     from (select row_number() over () as ord, x.* from json_to_recordset(v_answer) as x (g integer, id text)) a join build_jobs j on j.id = a.id;
   end if;
   if v_count > 0 then
@@ -237,12 +252,14 @@ begin
            when e.kind = 'retrying' and j.code_hash = any (v_quarantined) then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
            else e.kind end as kind,
-      case when j.cancel_requested_at is not null then buildlane_failure('cancelled', 'Cancelled while it ran.', false)
+      case when j.superseded_by is not null then buildlane_failure('superseded', 'Superseded by a newer job of its chat.', false)
+           when j.cancel_requested_at is not null then buildlane_failure('cancelled', 'Cancelled while it ran.', false)
            when e.kind = 'rescued' then buildlane_failure('node_lost', 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.', true)
            when j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')
              then e.failure || '{"quarantined": true, "retryable": false}'::jsonb
            else e.failure end as failure,
-      case when j.cancel_requested_at is not null then 'Cancelled while it ran.'
+      case when j.superseded_by is not null then 'Superseded by a newer job of its chat.'
+           when j.cancel_requested_at is not null then 'Cancelled while it ran.'
            when e.kind = 'rescued' then 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.'
            else e.error end as error
     from unnest(p_endings) e join build_jobs j on j.id = e.job_id
@@ -266,7 +283,7 @@ begin
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
     where j.id = f.job_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
     returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, greatest(p_at, j.started_at) as at,
-      j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, octet_length(j.result) as result_bytes
+      j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by, octet_length(j.result) as result_bytes
   ), next as (
     select e.*, coalesce(h.head_id, n.id) as head_id, coalesce(h.head_rank, n.rank) as head_rank, coalesce(h.head_run_at, n.run_at) as head_run_at
     from ended e
@@ -292,7 +309,7 @@ begin
     select e.chat_id, e.event_tail, 'job.' || e.kind, e.id, e.chat_seq, e.status, e.attempt, e.at,
       case e.kind
         when 'completed' then jsonb_build_object('resultBytes', e.result_bytes, 'processingMs', round(extract(epoch from e.at - e.started_at) * 1000))
-        when 'failed' then jsonb_strip_nulls(jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'quarantined', e.failed_as -> 'quarantined'))
+        when 'failed' then jsonb_strip_nulls(jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'quarantined', e.failed_as -> 'quarantined', 'supersededBy', e.superseded_by))
         when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', buildlane_iso(e.run_at), 'delayMs', e.delay_ms)
         when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
         else '{}'::jsonb end
@@ -300,7 +317,7 @@ begin
   )
   select
     json_agg(json_build_object('ord', ord, 'jobId', id, 'chatId', chat_id, 'status', status, 'runAt', case when status = 'pending' then run_at end,
-      'quarantined', coalesce((failed_as ->> 'quarantined')::boolean, false))),
+      'quarantined', coalesce((failed_as ->> 'quarantined')::boolean, false), 'failureCode', failed_as ->> 'code')),
     count(*) filter (where status = 'pending'), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
   into v_answer, v_pending, v_completed, v_failed from lane;
   if v_answer is not null then
@@ -309,7 +326,7 @@ begin
   return coalesce(v_answer, '[]'::json);
 end $$;
 
--- Fails pending jobs without a run (cancelled, quarantined). The caller holds the lanes' locks.
+-- Fails pending jobs without a run (cancelled, superseded, quarantined). The caller holds the lanes' locks.
 create function buildlane_fail_pending(p_node text, p_ids text[], p_failures jsonb[], p_at timestamptz) returns void language plpgsql as $$
 declare
   v_chats text[];
@@ -321,7 +338,7 @@ begin
     update build_jobs j set status = 'failed', completed_at = greatest(p_at, j.started_at, j.created_at), failure = f.failure,
       failure_code = f.failure ->> 'code', error = f.failure ->> 'message'
     from f where j.id = f.id and j.status = 'pending'
-    returning j.id, j.chat_id, j.chat_seq, j.place, j.attempt, j.completed_at, j.failure
+    returning j.id, j.chat_id, j.chat_seq, j.place, j.attempt, j.completed_at, j.failure, j.superseded_by
   ), per_chat as (
     select chat_id, count(*) as n from failed group by chat_id
   ), lane as (
@@ -339,7 +356,7 @@ begin
   ), events as (
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
     select f.chat_id, t.event_tail - t.n + row_number() over (partition by f.chat_id order by f.place), 'job.failed', f.id, f.chat_seq, 'failed', f.attempt, f.completed_at,
-      jsonb_strip_nulls(jsonb_build_object('failureCode', f.failure -> 'code', 'message', f.failure -> 'message', 'quarantined', f.failure -> 'quarantined'))
+      jsonb_strip_nulls(jsonb_build_object('failureCode', f.failure -> 'code', 'message', f.failure -> 'message', 'quarantined', f.failure -> 'quarantined', 'supersededBy', f.superseded_by))
     from failed f join tails t using (chat_id)
   )
   select array_agg(distinct chat_id), count(*) into v_chats, v_count from failed;
@@ -347,6 +364,38 @@ begin
     perform buildlane_line_up(v_chats, p_at);
     perform buildlane_count(p_node, 'fail_pending', -v_count, 0, v_count);
   end if;
+end $$;
+
+-- supersede: the jobs of a chat that are older than one of p_by end in its favour, each by the first that is newer. Pending
+-- ones at once; a running one, where that is asked, is to be stopped like a cancelled one. How many pending ones were.
+create function buildlane_supersede(p_node text, p_by jsonb, p_at timestamptz) returns bigint language plpgsql as $$
+declare
+  v_ids text[];
+begin
+  with newer as (
+    select * from jsonb_to_recordset(p_by) as x (id text, chat_id text, place bigint)
+  ), old as (
+    select j.id, (select n.id from newer n where n.chat_id = j.chat_id and n.place > j.place order by n.place limit 1) as superseded_by
+    from build_jobs j where j.status = 'pending' and j.chat_id in (select chat_id from newer)
+  ), marked as (
+    update build_jobs j set superseded_by = o.superseded_by from old o where j.id = o.id and o.superseded_by is not null returning j.id
+  )
+  select array_agg(id) into v_ids from marked;
+  if v_ids is not null then
+    perform buildlane_fail_pending(p_node, v_ids, array_fill(buildlane_failure('superseded', 'Superseded by a newer job of its chat.', false), array[cardinality(v_ids)]), p_at);
+  end if;
+  with newer as (
+    select distinct on (chat_id) * from jsonb_to_recordset(p_by) as x (id text, chat_id text, place bigint, running boolean) where running order by chat_id, place
+  ), stopped as (
+    update build_jobs j set cancel_requested_at = p_at, superseded_by = n.id
+    from newer n where j.chat_id = n.chat_id and j.status = 'running' and j.cancel_requested_at is null
+    returning j.id, j.chat_id, j.chat_seq, j.attempt, j.superseded_by, greatest(p_at, j.started_at) as at
+  ), lane as (
+    update chat_lanes l set event_tail = l.event_tail + 1 from stopped s where l.chat_id = s.chat_id returning s.*, l.event_tail
+  )
+  insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+  select chat_id, event_tail, 'job.cancelRequested', id, chat_seq, 'running', attempt, at, jsonb_build_object('supersededBy', superseded_by) from lane;
+  return coalesce(cardinality(v_ids), 0);
 end $$;
 
 -- turn: ends attempts, then claims up to p_want lanes from the head of the line and starts their heads.
@@ -534,7 +583,7 @@ begin
     ready_at = case when l.state = 'idle' then v_at else l.ready_at end, turn_at = case when l.state = 'idle' then v_at else l.turn_at end
   where l.chat_id = v_chat returning * into v_lane;
   update build_jobs set status = 'pending', place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms), run_at = v_at,
-    spent = 0, strikes = 0, node_losses = 0, completed_at = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null
+    spent = 0, strikes = 0, node_losses = 0, completed_at = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null, superseded_by = null
   where id = p_id returning * into v_job;
   insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)
   values (v_chat, v_lane.event_tail, 'job.redriven', p_id, v_job.chat_seq, 'pending', v_job.attempt, v_lane.accepted_at);

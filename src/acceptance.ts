@@ -9,11 +9,18 @@ import { isStorable, newJob, requestHash } from "./request.js";
 import { coalesce } from "./store/coalesce.js";
 import { ofLane, tenantIn } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Store } from "./store/store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, NewJob, Stopping, Store } from "./store/store.js";
+
+/** The jobs have their lanes' keys as `chatId`. */
+export interface Taken {
+  jobs: Accepted[];
+  replayed: boolean;
+  /** Running jobs that were superseded. */
+  stopping: Stopping[];
+}
 
 export interface Acceptance {
-  /** The jobs have their lanes' keys as `chatId`. */
-  accept(scope: Scope, requests: BuildRequest[], options: EnqueueOptions | undefined, many: boolean): Promise<{ jobs: Accepted[]; replayed: boolean }>;
+  accept(scope: Scope, requests: BuildRequest[], options: EnqueueOptions | undefined, many: boolean): Promise<Taken>;
   idle(): Promise<void>;
 }
 
@@ -43,24 +50,29 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
     lanesOf: ({ jobs }) => [...new Set(jobs.map((job) => job.chatId))],
     weightOf: bytesOf,
     weightMax: batchBytesMax,
+    isSolo: ({ jobs }) => jobs.some((job) => job.supersede !== null),
     keyOf: ({ idempotency }) => idempotency && JSON.stringify([idempotency.scope, idempotency.key]),
   });
 
   /** What could never be accepted, however long one waits. */
-  function refuseImpossible(jobs: { chatId: string }[]): void {
+  function refuseImpossible(jobs: NewJob[]): void {
     if (jobs.length > settings.maxPending) throw batchTooLarge("jobs", settings.maxPending);
     const perChat = new Map<string, number>();
-    for (const { chatId } of jobs) perChat.set(chatId, (perChat.get(chatId) ?? 0) + 1);
-    const most = Math.max(...perChat.values());
-    if (most > settings.maxPendingPerChat) throw batchTooLarge("jobs of one chat", settings.maxPendingPerChat);
-    if (settings.rateLimit && most > settings.rateLimit.burst) throw batchTooLarge("jobs of one chat", settings.rateLimit.burst);
+    const leftPending = new Map<string, number>();
+    for (const { chatId, supersede } of jobs) {
+      perChat.set(chatId, (perChat.get(chatId) ?? 0) + 1);
+      leftPending.set(chatId, supersede === null ? (leftPending.get(chatId) ?? 0) + 1 : 1);
+    }
+    if (Math.max(...leftPending.values()) > settings.maxPendingPerChat) throw batchTooLarge("jobs of one chat", settings.maxPendingPerChat);
+    if (settings.rateLimit && Math.max(...perChat.values()) > settings.rateLimit.burst) throw batchTooLarge("jobs of one chat", settings.rateLimit.burst);
   }
 
-  function accepted(answer: AcceptAnswer, key: string | undefined): { jobs: Accepted[]; replayed: boolean } {
+  function accepted(answer: AcceptAnswer, key: string | undefined): Taken {
     switch (answer.kind) {
       case "accepted":
+        return { jobs: answer.jobs, replayed: false, stopping: answer.stopping };
       case "replayed":
-        return { jobs: answer.jobs, replayed: answer.kind === "replayed" };
+        return { jobs: answer.jobs, replayed: true, stopping: [] };
       case "chatQueueFull":
         throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, turnMs());
       case "queueFull":

@@ -138,7 +138,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       const outcome = settled.status === "pending" ? (end.kind === "released" ? "released" : "retrying") : (settled.status as "completed" | "failed");
       report({
         type: "attempt.ended", jobId: job.id, chatId: job.chatId, attempt: job.attempt, outcome, quarantined: settled.quarantined,
-        failureCode: end.kind === "failed" || end.kind === "retrying" ? end.failure.code : null, runMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)),
+        failureCode: settled.failureCode, runMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)),
       });
       changed(settled);
       return { ...settled, watched: outcome === "retrying" && mayWatch() };

@@ -54,7 +54,12 @@ export type BuildRequest = Source & {
   timeoutMs?: number | undefined;
   /** Milliseconds to wait before the first start; the job holds its place meanwhile. */
   delayMs?: number | undefined;
+  /** Ends the chat's older jobs in favour of this one: those that wait, or the running one too. */
+  supersede?: Supersede | undefined;
 };
+
+export const supersedes = ["pending", "running"] as const;
+export type Supersede = (typeof supersedes)[number];
 
 /** One place in the submitted code that a build complains about. */
 export interface Diagnostic {

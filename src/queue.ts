@@ -25,7 +25,7 @@ import type { Run } from "./run.js";
 import { openStore } from "./store/open.js";
 import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
-import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Store } from "./store/store.js";
+import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
 import { explain } from "./why.js";
 import { createWorkerPool } from "./workers/pool.js";
 
@@ -88,8 +88,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     return value;
   };
 
+  function announceStop({ chatId, jobId, nodeId: holder }: Stopping): void {
+    node.tell({ type: "job.cancelRequested", chatId, jobId });
+    store.hint({ kind: "cancel", nodeId: holder });
+    store.hint({ kind: "chat", chatId });
+  }
+
   /** What follows an acceptance: whoever has a free slot may look, and the chat's readers too. */
-  function announce(jobs: Accepted[], delays: number[]): void {
+  function announce(jobs: Accepted[], delays: number[], stopping: Stopping[] = []): void {
+    stopping.forEach(announceStop);
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
     store.hint({ kind: "ready" });
     const delay = Math.max(0, ...delays);
@@ -136,15 +143,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
 
   const view = (scope: Scope): QueueView => ({
     async enqueue(request, enqueueOptions) {
-      const { jobs, replayed } = await acceptance.accept(scope, [request], enqueueOptions, false);
+      const { jobs, replayed, stopping } = await acceptance.accept(scope, [request], enqueueOptions, false);
       // Of jobs in a transaction there is nothing to tell until it commits.
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0]);
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0], stopping);
       return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
     },
     async enqueueMany(requests, enqueueOptions) {
-      const { jobs, replayed } = await acceptance.accept(scope, requests, enqueueOptions, true);
+      const { jobs, replayed, stopping } = await acceptance.accept(scope, requests, enqueueOptions, true);
       const delays = requests.map((request) => request.delayMs ?? 0);
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays);
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, stopping);
       return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
     },
     get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
@@ -179,9 +186,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
         case "final":
           throw alreadyFinal(id, answer.status);
         case "requested":
-          node.tell({ type: "job.cancelRequested", chatId: answer.chatId, jobId: id });
-          store.hint({ kind: "cancel", nodeId: answer.nodeId });
-          store.hint({ kind: "chat", chatId: answer.chatId });
+          announceStop({ chatId: answer.chatId, jobId: id, nodeId: answer.nodeId });
           return "requested";
         case "cancelled":
           store.hint({ kind: "chat", chatId: answer.chatId });

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { Clock } from "./clock.js";
 import { codeTooLarge, validationFailed } from "./errors.js";
 import type { Issue } from "./errors.js";
-import { loaders } from "./job.js";
+import { loaders, supersedes } from "./job.js";
 import type { BuildOptions, BuildRequest } from "./job.js";
 import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
@@ -76,7 +76,7 @@ function sourceIssues(request: BuildRequest): Issue[] {
   return issues;
 }
 
-const known = new Set(["chatId", "messageId", "code", "files", "entry", "options", "priority", "maxAttempts", "timeoutMs", "delayMs"]);
+const known = new Set(["chatId", "messageId", "code", "files", "entry", "options", "priority", "maxAttempts", "timeoutMs", "delayMs", "supersede"]);
 
 function requestIssues(request: BuildRequest): Issue[] {
   if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: "Expected an object." }];
@@ -94,6 +94,7 @@ function requestIssues(request: BuildRequest): Issue[] {
     ...field("/maxAttempts", request.maxAttempts, integer(1, 25)),
     ...field("/timeoutMs", request.timeoutMs, integer(100, 3_600_000)),
     ...field("/delayMs", request.delayMs, integer(0, limits.delayMsMax)),
+    ...field("/supersede", request.supersede, (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}.`)),
   ];
 }
 
@@ -113,7 +114,7 @@ function hashOf({ code, files, entry, options }: BuildRequest): string {
 
 /** What makes two requests under one idempotency key the same. */
 export const requestHash = (requests: BuildRequest[]): string =>
-  sha256(JSON.stringify(requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0])));
+  sha256(JSON.stringify(requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0, request.supersede ?? null])));
 
 /** Throws BuildlaneError: validation_failed with every issue, payload_too_large. `at` is the path of the request in what was sent. */
 export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {
@@ -134,5 +135,6 @@ export function newJob(scope: Scope, request: BuildRequest, settings: QueueSetti
     maxAttempts: request.maxAttempts ?? settings.maxAttempts,
     timeoutMs: request.timeoutMs ?? settings.buildTimeoutMs,
     delayMs: request.delayMs ?? 0,
+    supersede: request.supersede ?? null,
   };
 }

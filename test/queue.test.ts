@@ -174,6 +174,59 @@ describe("the queue", () => {
     expect((await queue.get((jobs[2] as { id: string }).id)).status).toBe("failed");
   });
 
+  it("supersedes what waits in the chat, and leaves the running one and other chats alone", async () => {
+    const { queue, started, submit } = await gated({ concurrency: 1, maxPendingPerChat: 2 });
+    const [running, one, two] = [await submit("a", "1"), await submit("a", "2"), await submit("a", "3")];
+    const other = await submit("b", "1");
+    const gate = await started(0);
+    const newest = await submit("a", "4", { supersede: "pending" });
+    expect(newest).toMatchObject({ status: "pending", chatSeq: 4, queuePosition: 2 });
+    const superseded = await Promise.all([one, two].map(({ id }) => queue.get(id)));
+    for (const job of superseded) expect(job).toMatchObject({ status: "failed", supersededBy: newest.id, attempt: 0, failure: { code: "superseded" } });
+    expect((await queue.get(running.id)).status).toBe("running");
+    expect(await queue.deadLetters.count({})).toBe(0);
+    gate.end("");
+    for (const index of [1, 2]) (await started(index)).end("");
+    expect((await Promise.all([running, other, newest].map(({ id }) => queue.waitFor(id)))).map((job) => job.status)).toEqual(["completed", "completed", "completed"]);
+    const failed = (await eventsOf(queue, "a", 7)).filter((event) => event.type === "job.failed");
+    expect(failed.map(({ jobId, data }) => [jobId, data["failureCode"], data["supersededBy"]])).toEqual([one, two].map(({ id }) => [id, "superseded", newest.id]));
+  });
+
+  it("stops the running one too when asked, and starts the newer one only when it is gone", async () => {
+    const { queue, gates, started, submit, reports } = await gated({ concurrency: 2 });
+    const [running, waiting] = [await submit("a", "1"), await submit("a", "2")];
+    const gate = await started(0);
+    const newest = await submit("a", "3", { supersede: "running" });
+    expect(gate.signal.aborted).toBe(true);
+    (await started(1)).end("new");
+    const [first, second, third] = await Promise.all([running, waiting, newest].map(({ id }) => queue.waitFor(id)));
+    expect(first).toMatchObject({ status: "failed", supersededBy: newest.id, failure: { code: "superseded" }, attempts: [{ outcome: "failed", failureCode: "superseded" }] });
+    expect(second).toMatchObject({ status: "failed", supersededBy: newest.id });
+    expect(third).toMatchObject({ status: "completed", result: "new" });
+    expect(Date.parse(third?.startedAt as string)).toBeGreaterThanOrEqual(Date.parse(first?.completedAt as string));
+    expect(gates).toHaveLength(2);
+    expect(reports.filter((report) => report.type === "attempt.ended").map((report) => report.failureCode)).toEqual(["superseded", null]);
+    expect(await queue.retry(running.id)).toMatchObject({ status: "pending" });
+    (await started(2)).end("again");
+    expect(await queue.waitFor(running.id)).toMatchObject({ status: "completed", supersededBy: null });
+  });
+
+  it("supersedes inside a batch too, and what a superseding submission ends makes room for it", async () => {
+    const { queue, submit } = await gated({ maxPendingPerChat: 2, maxPending: 3 });
+    await queue.pause();
+    await submit("a", "1");
+    await submit("a", "2");
+    await submit("b", "1");
+    await expect(submit("a", "3")).rejects.toMatchObject({ code: "chat_queue_full" });
+    const request = (messageId: string, supersede?: "pending") => ({ chatId: "a", messageId, code: "1", supersede });
+    const { jobs } = await queue.enqueueMany([request("4", "pending"), request("5"), request("6", "pending")]);
+    expect(jobs.map(({ status, queuePosition }) => [status, queuePosition])).toEqual([["failed", 0], ["failed", 0], ["pending", 1]]);
+    const view = await queue.chat("a");
+    expect(view.pending.map((job) => job.messageId)).toEqual(["6"]);
+    expect(Object.fromEntries(view.failed.map((job) => [job.messageId, job.supersededBy]))).toEqual({ 1: jobs[0]?.id, 2: jobs[0]?.id, 4: jobs[2]?.id, 5: jobs[2]?.id });
+    await queue.resume();
+  });
+
   it("runs higher priorities earlier, and equal ones in order", async () => {
     const { queue, gates, started, submit } = await gated({ concurrency: 1 });
     const first = await submit("a", "first");

@@ -1,6 +1,6 @@
 /** What is asked for: bodies, queries, parameters and headers. A submission's body is described here and checked by the queue (src/request.ts). */
 import { z } from "zod";
-import { failureCodes, jobStatuses } from "../job.js";
+import { failureCodes, jobStatuses, supersedes } from "../job.js";
 import type { JobStatus } from "../job.js";
 import { limits } from "../options.js";
 import { isChatName, isStorable, urlBytes } from "../request.js";
@@ -31,6 +31,7 @@ export const submitBody = named(
     maxAttempts: says(z.int().min(1).max(25).optional(), "Attempts that may cost one; the service's setting unless said."),
     timeoutMs: says(z.int().min(100).max(3_600_000).optional(), "Wall-clock limit of one attempt, milliseconds."),
     delayMs: says(z.int().min(0).max(limits.delayMsMax).optional(), "Milliseconds to wait before the first start; the job holds its place meanwhile."),
+    supersede: says(z.enum(supersedes).optional(), "Ends the chat's older jobs in favour of this one, as `superseded`: `pending` those that wait, `running` the running one too, which is stopped."),
   }),
   "A request to build one piece of code.",
   { examples: [{ chatId: "chat1", messageId: "msg1", code: 'console.log("test")' }] },

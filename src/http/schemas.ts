@@ -106,7 +106,7 @@ const jobFields = {
   warnings: z.array(diagnostic),
   externals: says(z.array(text), "Bare imports that were left for the page to provide."),
   attempts: z.array(attempt),
-  supersededBy: textOrNull,
+  supersededBy: says(textOrNull, "The newer job of the chat in whose favour it ended."),
 };
 const code = says(textOrNull, "The submitted code; null when files were submitted.");
 const files = says(z.record(z.string(), z.string()).nullable(), "The submitted files, path to text.");

@@ -24,6 +24,8 @@ interface Shape<T, R> {
   weightMax: number;
   /** Items with the same key never share a batch. */
   keyOf?(item: T): string | null;
+  /** The item shares its lanes with no other of its batch. */
+  isSolo?(item: T): boolean;
 }
 
 interface Waiting<T, R> {
@@ -35,7 +37,7 @@ interface Waiting<T, R> {
 /** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
 const aloneMax = 3;
 
-export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf }: Shape<T, R>): Coalescer<T, R> {
+export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo }: Shape<T, R>): Coalescer<T, R> {
   let waiting: Waiting<T, R>[] = [];
   let nudged = false;
   let flying = false;
@@ -49,13 +51,14 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf }: Sh
     const batch: Waiting<T, R>[] = [];
     const keys = new Set<string>();
     let weight = 0;
+    const apart = isSolo && waiting.some(({ item }) => isSolo(item)) ? separate(isSolo) : null;
     const rest: Waiting<T, R>[] = [];
     let closed = false;
     for (const one of waiting) {
       const key = keyOf?.(one.item) ?? null;
       weight += weightOf(one.item);
       // The first always fits; once one does not, the later ones wait too, so that order is kept.
-      closed ||= (batch.length > 0 && weight > weightMax) || (key !== null && keys.has(key));
+      closed ||= (batch.length > 0 && weight > weightMax) || (key !== null && keys.has(key)) || (apart?.(one.item) ?? false);
       if (closed) rest.push(one);
       else {
         if (key !== null) keys.add(key);
@@ -64,6 +67,18 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf }: Sh
     }
     waiting = rest;
     return batch;
+  }
+
+  /** Whether an item must not join those that were asked about before. */
+  function separate(solo: (item: T) => boolean): (item: T) => boolean {
+    const taken = new Set<string>();
+    const closed = new Set<string>();
+    return (item) => {
+      const lanes = lanesOf(item);
+      if (lanes.some((lane) => closed.has(lane) || (solo(item) && taken.has(lane)))) return true;
+      for (const lane of lanes) (solo(item) ? closed : taken).add(lane);
+      return false;
+    };
   }
 
   async function fly(): Promise<void> {

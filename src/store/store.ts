@@ -19,7 +19,7 @@
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
 import type { Scope } from "./scope.js";
-import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic } from "../job.js";
+import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic, Supersede } from "../job.js";
 
 /** A job as it is offered for acceptance; validated, with every default filled in. */
 export interface NewJob {
@@ -36,6 +36,8 @@ export interface NewJob {
   maxAttempts: number;
   timeoutMs: number;
   delayMs: number;
+  /** Ends the chat's older jobs as `superseded`: pending ones at once; with `running` the running one is stopped too. */
+  supersede: Supersede | null;
 }
 
 /** Jobs that are accepted all or none, in their order. */
@@ -65,8 +67,15 @@ export interface CallersDatabase {
 
 export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "queuePosition" | "createdAt">;
 
+export interface Stopping {
+  chatId: string;
+  jobId: string;
+  nodeId: string;
+}
+
 export type AcceptAnswer =
-  | { kind: "accepted"; jobs: Accepted[] }
+  /** `stopping`: running jobs that were superseded; their holders must stop them. */
+  | { kind: "accepted"; jobs: Accepted[]; stopping: Stopping[] }
   | { kind: "replayed"; jobs: Accepted[] }
   | { kind: "chatQueueFull"; chatId: string }
   | { kind: "queueFull" }
@@ -113,6 +122,8 @@ export type Settled =
       /** ISO; when a pending job may run again. */
       runAt: string | null;
       quarantined: boolean;
+      /** Of the attempt; null when it was built or given back. A requested cancel may have put another in its place. */
+      failureCode: FailureCode | null;
     };
 
 export interface TurnRequest {
@@ -339,7 +350,8 @@ export interface Store {
 
   /**
    * Accepts groups of jobs: numbers them under their lanes' locks, writes jobs and `job.accepted` events, all in one
-   * step. Groups are independent: one that is refused does not hinder the others.
+   * step. Groups are independent: one that is refused does not hinder the others. No two of one call have the same
+   * idempotency key, and one that supersedes shares its chats with no other.
    */
   accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]>;
 

@@ -81,7 +81,7 @@ async function play(plan: Plan) {
           offers.push(end);
           if (plan.refused) return { kind: "notMine", jobId: "j", watched: false };
           const status = end.kind === "completed" ? "completed" : end.kind === "failed" ? "failed" : "pending";
-          return { kind: "settled", jobId: "j", chatId: "c", status, runAt: null, quarantined: false, watched: plan.watched };
+          return { kind: "settled", jobId: "j", chatId: "c", status, runAt: null, quarantined: false, failureCode: "failure" in end ? end.failure.code : null, watched: plan.watched };
         }),
       },
     }),

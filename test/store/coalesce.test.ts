@@ -10,7 +10,7 @@ interface Call {
 }
 
 /** A sender whose answers the test gives. An item is `lane:name`, with `!` at its end when its lane is stuck. */
-function sender(options: { weightMax?: number; keyOf?: (item: string) => string | null } = {}) {
+function sender(options: { weightMax?: number; keyOf?: (item: string) => string | null; isSolo?: (item: string) => boolean } = {}) {
   const calls: Call[] = [];
   const batches = coalesce<string, string>({
     send: (items, alone) =>
@@ -21,6 +21,7 @@ function sender(options: { weightMax?: number; keyOf?: (item: string) => string 
     weightOf: () => 1,
     weightMax: options.weightMax ?? 100,
     ...(options.keyOf ? { keyOf: options.keyOf } : {}),
+    ...(options.isSolo ? { isSolo: options.isSolo } : {}),
   });
   const settle = () => new Promise((resolve) => setImmediate(resolve));
   return { batches, calls, settle };
@@ -52,6 +53,17 @@ describe("coalescing", () => {
     calls[1]?.answer();
     await all;
     expect(calls.map((call) => call.items)).toEqual([["a:1", "a:2"], ["a:3"]]);
+  });
+
+  it("keeps a solo item apart from others of its lanes, in order, and lets it fly with the rest", async () => {
+    const { batches, calls, settle } = sender({ isSolo: (item) => item.includes("solo") });
+    const all = Promise.all(["a:1", "b:solo", "c:1", "b:2", "a:3", "a:solo"].map((item) => batches.add(item)));
+    for (let index = 0; index < 3; index++) {
+      await settle();
+      calls[index]?.answer();
+    }
+    await all;
+    expect(calls.map((call) => call.items)).toEqual([["a:1", "b:solo", "c:1"], ["b:2", "a:3"], ["a:solo"]]);
   });
 
   it("never puts two items with one key into a batch", async () => {

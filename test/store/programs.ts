@@ -20,7 +20,7 @@ export const limits: AcceptLimits = { agingMs, pendingPerChatMax: 6, pendingMax:
 const leaseMs = 4000;
 
 export function newJob(id: string, chatId: string, extra: Partial<NewJob> = {}): NewJob {
-  return { id, chatId, messageId: `m-${id}`, code: "1", files: null, entry: null, options: {}, codeHash: `hash-${id}`, priority: 0, maxAttempts: 3, timeoutMs: 1000, delayMs: 0, ...extra };
+  return { id, chatId, messageId: `m-${id}`, code: "1", files: null, entry: null, options: {}, codeHash: `hash-${id}`, priority: 0, maxAttempts: 3, timeoutMs: 1000, delayMs: 0, supersede: null, ...extra };
 }
 
 export const guardOf = ({ job, fence, claimId }: Claim) => ({ jobId: job.id, chatId: job.chatId, attempt: job.attempt, fence, claimId });
@@ -36,7 +36,7 @@ export const ends = {
 type EndName = keyof typeof ends;
 
 type Step = { afterMs: number } & (
-  | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number }[]; key: number | null }[] }
+  | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[] }
   | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
   | { verb: "pulse"; node: number }
   | { verb: "rescue"; node: number }
@@ -58,7 +58,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       verb: fc.constant("accept" as const),
       groups: fc.array(
         fc.record({
-          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash: fc.integer({ min: 0, max: 8 }) }), { minLength: 1, maxLength: 4 }),
+          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash: fc.integer({ min: 0, max: 8 }), supersede: fc.constantFrom(null, null, null, null, null, null, null, null, null, "pending" as const, "running" as const) }), { minLength: 1, maxLength: 4 }),
           key: fc.constantFrom(null, null, null, 1, 2),
         }),
         { minLength: 1, maxLength: 3 },
@@ -123,14 +123,17 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     switch (one.verb) {
       case "accept": {
         const keys = new Set<number>();
+        const lanes = new Set<number>();
+        const supersedes = one.groups.some(({ jobs }) => jobs.some(({ supersede }) => supersede !== null));
         const groups = one.groups
-          // A batch never has one key twice: the layer above sees to that.
+          // A batch never has one key twice, nor two groups of one chat when one supersedes: the layer above sees to that.
           .filter(({ key }) => key === null || (!keys.has(key) && keys.add(key)))
+          .filter(({ jobs }) => !supersedes || (!jobs.some((job) => lanes.has(job.chat)) && jobs.forEach((job) => lanes.add(job.chat)) === undefined))
           .map(({ jobs, key }) => ({
-            jobs: jobs.map(({ chat: index, priority, delayMs, hash }) => {
+            jobs: jobs.map(({ chat: index, priority, delayMs, hash, supersede }) => {
               const id = `j${ids.length}`;
               ids.push(id);
-              return newJob(id, chats[index] as string, { priority, delayMs, codeHash: `hash${hash}` });
+              return newJob(id, chats[index] as string, { priority, delayMs, codeHash: `hash${hash}`, supersede });
             }),
             idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
           }));

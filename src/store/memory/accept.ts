@@ -1,7 +1,7 @@
 /** accept: numbers jobs in their lanes. A refused group changes nothing, so everything is looked at before anything is written. */
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, NewJob } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, NewJob, Stopping } from "../store.js";
 import { invariant } from "../../errors.js";
-import { copy, createLane, enterPending, iso, laneOf, lineUp, positionOf, write } from "./tables.js";
+import { copy, createLane, enterPending, failPending, failureOf, iso, laneOf, lineUp, positionOf, supersededMessage, write } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
 export const acceptedOf = (tables: Tables, job: JobRow): Accepted => ({
@@ -12,10 +12,14 @@ export const acceptedOf = (tables: Tables, job: JobRow): Accepted => ({
 export function accept(tables: Tables, groups: AcceptGroup[], limits: AcceptLimits, at: number): AcceptAnswer[] {
   const decided = groups.map((group) => acceptGroup(tables, group, limits, at));
   // Positions last: a later group may have put a job of higher priority before an earlier one.
-  return decided.map((answer) => ("rows" in answer ? { kind: answer.kind, jobs: answer.rows.map((job) => acceptedOf(tables, job)) } : answer));
+  return decided.map((answer): AcceptAnswer => {
+    if (!("rows" in answer)) return answer;
+    const jobs = answer.rows.map((job) => acceptedOf(tables, job));
+    return answer.kind === "replayed" ? { kind: "replayed", jobs } : { kind: "accepted", jobs, stopping: answer.stopping };
+  });
 }
 
-type Decided = Exclude<AcceptAnswer, { jobs: Accepted[] }> | { kind: "accepted" | "replayed"; rows: JobRow[] };
+type Decided = Exclude<AcceptAnswer, { jobs: Accepted[] }> | { kind: "accepted"; rows: JobRow[]; stopping: Stopping[] } | { kind: "replayed"; rows: JobRow[] };
 
 function acceptGroup(tables: Tables, { jobs, idempotency }: AcceptGroup, limits: AcceptLimits, at: number): Decided {
   const key = idempotency && JSON.stringify([idempotency.scope, idempotency.key]);
@@ -26,26 +30,56 @@ function acceptGroup(tables: Tables, { jobs, idempotency }: AcceptGroup, limits:
 
   const perChat = new Map<string, number>();
   for (const { chatId } of jobs) perChat.set(chatId, (perChat.get(chatId) ?? 0) + 1);
-  const refusal = refuse(tables, perChat, jobs.length, limits, at);
+  const refusal = refuse(tables, jobs, perChat, limits, at);
   if (refusal) return refusal;
 
   const rows = jobs.map((job) => insert(tables, job, limits.agingMs, at));
+  const stopping = supersede(tables, rows.filter((_, index) => jobs[index]?.supersede), new Set(jobs.filter((job) => job.supersede === "running").map(({ id }) => id)), at);
   for (const [chatId, count] of perChat) {
     const lane = laneOf(tables, chatId);
     lane.rateAt = limits.rate ? arrival(lane.rateAt, count, limits.rate.intervalMs, at) : null;
     lineUp(tables, lane, at);
   }
   if (key !== null && idempotency) tables.keys.set(key, { requestHash: idempotency.requestHash, jobIds: jobs.map((job) => job.id), createdAt: at });
-  return { kind: "accepted", rows };
+  return { kind: "accepted", rows, stopping };
 }
 
 const arrival = (rateAt: number | null, count: number, intervalMs: number, at: number): number => Math.max(rateAt ?? at, at) + count * intervalMs;
 
-function refuse(tables: Tables, perChat: Map<string, number>, count: number, { pendingPerChatMax, pendingMax, rate }: AcceptLimits, at: number): Exclude<AcceptAnswer, { jobs: Accepted[] }> | null {
+/** The chat's older jobs end in favour of the first newer one of these: pending ones at once, a running one by request. */
+function supersede(tables: Tables, newer: JobRow[], alsoRunning: ReadonlySet<string>, at: number): Stopping[] {
+  const stopping: Stopping[] = [];
+  for (const chatId of new Set(newer.map((job) => job.chatId))) {
+    const lane = laneOf(tables, chatId);
+    const ours = newer.filter((job) => job.chatId === chatId);
+    for (const old of [...lane.pending].sort((a, b) => a.place - b.place)) {
+      const successor = ours.find((job) => job.place > old.place);
+      if (!successor) continue;
+      old.supersededBy = successor.id;
+      failPending(tables, old, failureOf("superseded", supersededMessage), at);
+    }
+    const successor = ours.find(({ id }) => alsoRunning.has(id));
+    const { running } = lane;
+    if (!successor || !running?.held || running.cancelRequestedAt !== null) continue;
+    running.cancelRequestedAt = at;
+    running.supersededBy = successor.id;
+    write(lane, running, "job.cancelRequested", Math.max(at, running.startedAt ?? at), { supersededBy: successor.id });
+    stopping.push({ chatId, jobId: running.id, nodeId: running.held.nodeId });
+  }
+  return stopping;
+}
+
+function refuse(tables: Tables, jobs: NewJob[], perChat: Map<string, number>, { pendingPerChatMax, pendingMax, rate }: AcceptLimits, at: number): Exclude<AcceptAnswer, { jobs: Accepted[] }> | null {
   const chats = [...perChat].sort(([a], [b]) => (a < b ? -1 : 1)).map(([chatId, n]) => ({ chatId, n, lane: tables.lanes.get(chatId) }));
-  const full = chats.find(({ n, lane }) => (lane?.pending.size ?? 0) + n > pendingPerChatMax);
+  // Before a job that supersedes nothing is left pending.
+  const left = chats.map(({ chatId, n, lane }) => {
+    const last = jobs.filter((job) => job.chatId === chatId).reverse().findIndex((job) => job.supersede !== null);
+    const before = lane?.pending.size ?? 0;
+    return { chatId, before, after: last >= 0 ? last + 1 : before + n };
+  });
+  const full = left.find(({ after }) => after > pendingPerChatMax);
   if (full) return { kind: "chatQueueFull", chatId: full.chatId };
-  if (tables.totals.pending + count > pendingMax) return { kind: "queueFull" };
+  if (left.reduce((sum, { before, after }) => sum + after - before, tables.totals.pending) > pendingMax) return { kind: "queueFull" };
   if (!rate) return null;
   const over = chats
     .map(({ chatId, n, lane }) => ({ chatId, ms: arrival(lane?.rateAt ?? null, n, rate.intervalMs, at) - at - rate.burst * rate.intervalMs }))
@@ -66,6 +100,7 @@ function insert(tables: Tables, offered: NewJob, agingMs: number, at: number): J
     id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, files: copy(offered.files), options: copy(offered.options),
     chatSeq: ++lane.tail, place: ++lane.placeTail, rank: lane.acceptedAt - priority * agingMs, createdAt: lane.acceptedAt, runAt: lane.acceptedAt + delayMs,
     status: "pending", attempt: 0, spent: 0, strikes: 0, nodeLosses: 0, startedAt: null, completedAt: null, cancelRequestedAt: null, discardedAt: null,
+    supersededBy: null,
     held: null, built: null, failed: null, events: [],
   };
   tables.jobs.set(id, job);

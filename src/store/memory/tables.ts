@@ -34,6 +34,7 @@ export interface JobRow {
   completedAt: number | null;
   cancelRequestedAt: number | null;
   discardedAt: number | null;
+  supersededBy: string | null;
   /** Who runs it: the guard of its end. */
   held: { nodeId: string; fence: number; claimId: string } | null;
   built: { result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] } | null;
@@ -197,18 +198,22 @@ export function leaveFinished(tables: Tables, lane: Lane, job: JobRow): void {
 }
 
 /** What a `job.failed` event says of the failure. */
-export const failedData = ({ code, message, quarantined }: Failure): Record<string, unknown> => ({ failureCode: code, message, ...(quarantined === undefined ? {} : { quarantined }) });
+export const failedData = ({ code, message, quarantined }: Failure, { supersededBy }: JobRow): Record<string, unknown> => ({
+  failureCode: code, message, ...(quarantined === undefined ? {} : { quarantined }), ...(supersededBy === null ? {} : { supersededBy }),
+});
+
+export const supersededMessage = "Superseded by a newer job of its chat.";
 
 export const failureOf = (code: FailureCode, message: string, quarantined = false): Failure => ({ code, message, retryable: false, diagnostics: [], ...(quarantined ? { quarantined } : {}) });
 
-/** Fails a pending job without a run: cancelled, or its code is quarantined. */
+/** Fails a pending job without a run: cancelled, superseded, or its code is quarantined. */
 export function failPending(tables: Tables, job: JobRow, failure: Failure, at: number): void {
   const lane = laneOf(tables, job.chatId);
   const endedAt = Math.max(at, job.startedAt ?? 0, job.createdAt);
   leavePending(tables, lane, job);
   job.failed = { failure, error: failure.message };
   enterFinished(tables, lane, job, "failed", endedAt);
-  write(lane, job, "job.failed", endedAt, failedData(failure));
+  write(lane, job, "job.failed", endedAt, failedData(failure, job));
   lineUp(tables, lane, at);
 }
 

@@ -1,7 +1,7 @@
 /** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
 import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
 import type { Failure } from "../../job.js";
-import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, lineUpDue, write } from "./tables.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, lineUpDue, supersededMessage, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** How an attempt ends, as a node offers it or as its loss is found. */
@@ -68,6 +68,7 @@ const isQuarantined = (tables: Tables, job: JobRow): boolean => typeof tables.cr
 /** What really happens: a requested cancel wins, quarantined code is not tried again, too many lost nodes are enough. */
 function decide(tables: Tables, job: JobRow, { end }: Offered): Ending["end"] | { kind: "rescued" } {
   const failedAs = (failure: Failure): Ending["end"] => ({ kind: "failed", failure, error: failure.message });
+  if (job.supersededBy !== null) return failedAs(failureOf("superseded", supersededMessage));
   if (job.cancelRequestedAt !== null) return failedAs(failureOf("cancelled", "Cancelled while it ran."));
   if (end.kind === "rescued")
     return job.nodeLosses >= end.nodeLossesMax ? failedAs(failureOf("node_lost", `The nodes that ran it were lost, ${job.nodeLosses} times.`, true)) : { kind: "rescued" };
@@ -93,7 +94,7 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
   } else if (end.kind === "failed") {
     job.failed = { failure: copy(end.failure), error: end.error };
     enterFinished(tables, lane, job, "failed", endedAt);
-    write(lane, job, "job.failed", endedAt, failedData(end.failure));
+    write(lane, job, "job.failed", endedAt, failedData(end.failure, job));
   } else {
     job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
     if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;
@@ -105,7 +106,7 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
   lineUp(tables, lane, at);
   return {
     kind: "settled", jobId: job.id, chatId: job.chatId, status: job.status, runAt: job.status === "pending" ? iso(job.runAt) : null,
-    quarantined: job.failed?.failure.quarantined ?? false,
+    quarantined: job.failed?.failure.quarantined ?? false, failureCode: "failure" in end ? end.failure.code : null,
   };
 }
 

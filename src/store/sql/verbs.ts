@@ -5,18 +5,18 @@
 import { sql } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
-import type { Source } from "../../job.js";
+import type { FailureCode, Source } from "../../job.js";
 import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, Hint, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
 import { channel, driverError, isContended, reaching } from "./database.js";
 import type { Database, Orm } from "./database.js";
 
 /** How long a call with several lanes waits for one of them, milliseconds. */
 const lockWaitMs = 50;
 
-/** Chats that a transaction's notice names; PostgreSQL refuses payloads of 8,000 bytes and more. */
-const hintedChatsMax = 20;
+/** Chats and nodes that a transaction's notice names; PostgreSQL refuses payloads of 8,000 bytes and more. */
+const hintedMax = 20;
 const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
@@ -38,14 +38,14 @@ const iso = (text: string): string => new Date(text).toISOString();
 const sourceOf = (code: string | null, files: Record<string, string> | null, entry: string | null): Source =>
   files !== null && entry !== null ? { files, entry } : { code: code ?? "" };
 
-type AcceptedRow = Accepted & { g: number; replayed: boolean };
+type AcceptedRow = Accepted & { g: number; replayed: boolean; stops?: Stopping | null };
 const refusals = /^BL00[1234]$/;
 
 function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits: AcceptLimits, lockMs: number | null, now: number | undefined): unknown[] {
   const jobs = groups.flatMap((group, g) =>
     group.jobs.map((job) => ({
       g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code, files: job.files, entry: job.entry, options: job.options,
-      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs,
+      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs, supersede: job.supersede,
     })),
   );
   const keys = groups.flatMap(({ idempotency, jobs: own }, g) =>
@@ -58,20 +58,25 @@ function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits:
 }
 
 function acceptAnswers(groups: AcceptGroup[], rows: AcceptedRow[]): AcceptAnswer[] {
-  const answers = groups.map((): AcceptAnswer & { jobs: Accepted[] } => ({ kind: "accepted", jobs: [] }));
-  for (const { g, replayed, ...job } of rows) {
+  const answers = groups.map(() => ({ replayed: false, jobs: [] as Accepted[], stopping: [] as Stopping[] }));
+  for (const { g, replayed, stops, ...job } of rows) {
     const answer = answers[g];
     if (!answer) throw new Error(`accept answered for group ${g} of ${groups.length}`);
-    if (replayed) answer.kind = "replayed";
+    answer.replayed ||= replayed;
     answer.jobs.push({ ...job, createdAt: iso(job.createdAt) });
+    if (stops) answer.stopping.push(stops);
   }
-  return answers;
+  return answers.map(({ replayed, jobs, stopping }): AcceptAnswer => (replayed ? { kind: "replayed", jobs } : { kind: "accepted", jobs, stopping }));
 }
 
 /** Nobody's own hints, so that every node listens; a few bytes, and most transactions enqueue into one chat. */
-const committedPayload = (groups: AcceptGroup[]): string => {
-  const chats = [...new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)))].slice(0, hintedChatsMax);
-  return JSON.stringify({ from: "", hints: [{ kind: "ready" }, ...chats.map((chatId) => ({ kind: "chat", chatId }))] });
+const committedPayload = (answers: AcceptAnswer[]): string => {
+  const accepted = answers.flatMap((answer) => (answer.kind === "accepted" ? answer : []));
+  const first = (all: string[]) => [...new Set(all)].slice(0, hintedMax);
+  const chats = first(accepted.flatMap(({ jobs }) => jobs.map((job) => job.chatId)));
+  const nodes = first(accepted.flatMap(({ stopping }) => stopping.map(({ nodeId }) => nodeId)));
+  const hints: Hint[] = [{ kind: "ready" }, ...nodes.map((node): Hint => ({ kind: "cancel", nodeId: node })), ...chats.map((chatId): Hint => ({ kind: "chat", chatId }))];
+  return JSON.stringify({ from: "", hints });
 };
 
 /** What a refusal means for one group offered alone. */
@@ -120,8 +125,9 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       try {
         const answer = await (tx as Orm).execute(sql`select buildlane_accept(${sql.join(holes, sql`, `)}) as answer`);
         const rows = Array.isArray(answer) ? (answer as { answer: AcceptedRow[] }[]) : (answer as unknown as { rows: { answer: AcceptedRow[] }[] }).rows;
-        if (notify) await (tx as Orm).execute(sql`select pg_notify(${channel}, ${committedPayload(groups)})`);
-        return acceptAnswers(groups, rows[0]?.answer ?? []);
+        const answers = acceptAnswers(groups, rows[0]?.answer ?? []);
+        if (notify) await (tx as Orm).execute(sql`select pg_notify(${channel}, ${committedPayload(answers)})`);
+        return answers;
       } catch (error) {
         const refusal = refusalOf(error);
         // The caller's transaction is aborted by now, so a refusal can only be an error.
@@ -142,7 +148,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
       }));
       type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
-      type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean };
+      type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
       let answer: { settled: SettledRow[]; claims: ClaimRow[] };
       try {
         const lockMs = rows.length > 1 ? lockWaitMs : null;
@@ -156,7 +162,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         settled: endings.map((ending, ord): Settled => {
           const row = settledBy.get(ord);
           if (!row) return { kind: "notMine", jobId: ending.jobId };
-          return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined };
+          return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined, failureCode: row.failureCode };
         }),
         claims: answer.claims.map(({ spent, strikes, fence, startedAt, code, files, entry, ...job }): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: iso(startedAt) })),
       };
