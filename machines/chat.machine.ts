@@ -1,8 +1,8 @@
 /**
  * One lane that this node holds. The supervisor spawns it with a claim; it runs the claimed job, and the next one when
- * it is granted its lane again. It never ends by itself: it says that it is idle, and the supervisor decides.
+ * it is granted its lane again. It never ends by itself: when it is idle, the supervisor decides.
  */
-import { assign, sendParent, sendTo, setup } from "xstate";
+import { assign, sendTo, setup } from "xstate";
 import type { Claim } from "../src/store/store.js";
 import type { JobInput, RetryPolicy, jobMachine } from "./job.machine.js";
 
@@ -19,11 +19,7 @@ export interface Grant {
   jitter: number;
 }
 
-type ChatContext = ChatInput & {
-  next: Grant | null;
-  /** Grants received, the first one included; the supervisor compares it with those it sent. */
-  received: number;
-};
+type ChatContext = ChatInput & { next: Grant | null };
 
 export type ChatEvent =
   | { type: "chat.granted"; claim: Claim; jitter: number }
@@ -42,14 +38,13 @@ export const chatMachine = setup({
   },
   actors: { job: {} as unknown as typeof jobMachine },
   actions: {
-    keepNext: assign(({ context }, params: Grant) => ({ next: params, received: context.received + 1 })),
+    keepNext: assign((_, params: Grant) => ({ next: params })),
     takeNext: assign(({ context }) => (context.next ? { ...context.next, next: null } : {})),
-    takeGrant: assign(({ context }, params: Grant) => ({ ...params, received: context.received + 1 })),
+    takeGrant: assign((_, params: Grant) => ({ ...params })),
     resumeHead: sendTo("head", ({ context }) => ({ type: "job.claimed" as const, claim: context.claim, jitter: context.jitter })),
     cancelHead: sendTo("head", { type: "job.cancelRequested" }),
     giveBackHead: sendTo("head", { type: "job.givenBack" }),
     loseHead: sendTo("head", { type: "job.leaseLost" }),
-    sayIdle: sendParent(({ context }) => ({ type: "chat.idle", chatId: context.chatId, received: context.received })),
     /** Filled in: ends what a crashed head left running, and gives its job back. */
     abandonHead: (_, _params: { claim: Claim }) => {},
   },
@@ -61,7 +56,7 @@ export const chatMachine = setup({
 }).createMachine({
   id: "chat",
   description: "A lane that this node holds. One job at a time; the order comes from the store, which grants the lane's head.",
-  context: ({ input }) => ({ ...input, next: null, received: 1 }),
+  context: ({ input }) => ({ ...input, next: null }),
   initial: "serving",
   states: {
     serving: {
@@ -117,9 +112,8 @@ export const chatMachine = setup({
       },
     },
     idle: {
-      description: "Nothing is left to do here. The supervisor stops this actor when it has many, unless a grant is on its way.",
+      description: "Nothing is left to do here. The supervisor keeps this actor for the lane's next grant, and stops it when it has many.",
       tags: ["idle"],
-      entry: "sayIdle",
       on: {
         "chat.granted": { target: "serving", actions: { type: "takeGrant", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) } },
       },

@@ -2,8 +2,7 @@
  * One job that this node works on, from its claim to the end of its attempt. Its chat invokes it under the id `head`.
  * It runs the attempt, judges how it ended, and offers that to the store; the row, not this machine, is the truth.
  */
-import { assign, sendParent, sendTo, setup } from "xstate";
-import type { CallbackActorLogic, PromiseActorLogic } from "xstate";
+import { assign, sendParent, setup } from "xstate";
 import type { Failure, Outcome } from "../src/job.js";
 import type { Claim, Ending, Settled } from "../src/store/store.js";
 
@@ -38,6 +37,9 @@ type JobContext = JobInput & {
 
 export type JobEvent =
   | { type: "attempt.ended"; outcome: AttemptOutcome }
+  | { type: "attempt.outOfTime" }
+  | { type: "end.settled"; settled: Settlement }
+  | { type: "end.unheard" }
   | { type: "job.cancelRequested" }
   | { type: "job.givenBack" }
   | { type: "job.leaseLost" }
@@ -59,19 +61,20 @@ export const jobMachine = setup({
     input: {} as JobInput,
     events: {} as JobEvent,
     tags: {} as "queued" | "holdsSlot" | "retrying" | "final",
-    children: {} as { attempt: "attempt"; settle: "settle" },
-  },
-  actors: {
-    attempt: {} as unknown as CallbackActorLogic<{ type: "attempt.aborted" }, { claim: Claim }>,
-    settle: {} as unknown as PromiseActorLogic<Settlement, { claim: Claim; end: Ending["end"] }>,
   },
   actions: {
+    /** Filled in: begins the attempt. It answers `attempt.ended` once, when nothing of it runs any more, and `attempt.outOfTime` at its time limit. */
+    startAttempt: (_, _params: { claim: Claim }) => {},
+    /** Filled in: stops the attempt as fast as can be; its end is still awaited. */
+    abortAttempt: (_, _params: { claim: Claim }) => {},
+    /** Filled in: the attempt is no longer listened to; whatever of it still runs is stopped. */
+    leaveAttempt: (_, _params: { claim: Claim }) => {},
+    /** Filled in: offers the end to the store. It answers `end.settled`, or `end.unheard` when the database is away. */
+    offerEnd: (_, _params: { claim: Claim; end: Ending["end"] }) => {},
     keepOutcome: assign((_, params: { outcome: AttemptOutcome }) => ({ outcome: params.outcome })),
-    keepCrash: assign({ outcome: () => null }),
     noteTimedOut: assign({ stopping: () => "timedOut" as const }),
     noteCancelled: assign({ stopping: () => "cancelled" as const }),
     noteReleased: assign({ stopping: () => "released" as const }),
-    abortAttempt: sendTo("attempt", { type: "attempt.aborted" }),
     decideCompleted: assign({
       end: ({ context: { outcome } }) =>
         outcome?.kind === "built" ? { kind: "completed" as const, result: outcome.result, sourceMap: outcome.sourceMap, warnings: outcome.warnings, externals: outcome.externals } : null,
@@ -110,7 +113,6 @@ export const jobMachine = setup({
     isWatched: ({ context }, params: { settled: Settlement }) => context.end?.kind === "retrying" && params.settled.watched,
   },
   delays: {
-    timeLimit: ({ context }) => context.claim.job.timeoutMs,
     killGrace: ({ context }) => context.policy.killGraceMs,
     settleRetry: ({ context }) => context.policy.settleRetryMs,
     watchTime: ({ context }) => (context.end?.kind === "retrying" ? context.end.delayMs : 0) + context.policy.watchMs,
@@ -129,25 +131,21 @@ export const jobMachine = setup({
     running: {
       description: "The lane is ours and the row says running. One worker runs the attempt.",
       tags: ["holdsSlot"],
-      invoke: {
-        id: "attempt",
-        src: "attempt",
-        input: ({ context }) => ({ claim: context.claim }),
-        onError: { target: "judging", actions: "keepCrash", description: "The attempt's own code failed: counted as a crashed worker." },
-      },
+      entry: { type: "startAttempt", params: ({ context }) => ({ claim: context.claim }) },
+      exit: { type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) },
       initial: "building",
       states: {
         building: {
           description: "The worker builds, within its time limit.",
-          after: { timeLimit: { target: "stopping", actions: "noteTimedOut", description: "Longer than its time limit." } },
           on: {
+            "attempt.outOfTime": { target: "stopping", actions: "noteTimedOut", description: "Longer than its time limit." },
             "job.cancelRequested": { target: "stopping", actions: "noteCancelled", description: "A person wants it ended." },
             "job.givenBack": { target: "stopping", actions: "noteReleased", description: "The node stops and gives its lanes back." },
           },
         },
         stopping: {
           description: "The worker is being killed. The slot stays taken until it is gone.",
-          entry: "abortAttempt",
+          entry: { type: "abortAttempt", params: ({ context }) => ({ claim: context.claim }) },
           after: { killGrace: { target: "#job.judging", description: "It does not go; a run of somebody's own may ignore its signal." } },
           on: { "job.cancelRequested": { actions: "noteCancelled", description: "A cancel outweighs what stopped it." } },
         },
@@ -171,22 +169,20 @@ export const jobMachine = setup({
     recording: {
       description: "Offers the end to the store, which takes it only if job, attempt, node, fence and claim still match.",
       tags: ["holdsSlot"],
-      invoke: {
-        id: "settle",
-        src: "settle",
-        input: ({ context }) => ({ claim: context.claim, end: context.end ?? { kind: "released" } }),
-        onDone: [
-          { guard: { type: "isNotMine", params: ({ event }) => ({ settled: event.output }) }, target: "lost", description: "Refused: no longer ours." },
-          { guard: { type: "isCompleted", params: ({ event }) => ({ settled: event.output }) }, target: "completed" },
-          { guard: { type: "isFailed", params: ({ event }) => ({ settled: event.output }) }, target: "failed" },
+      entry: { type: "offerEnd", params: ({ context }) => ({ claim: context.claim, end: context.end ?? { kind: "released" as const } }) },
+      on: {
+        "end.settled": [
+          { guard: { type: "isNotMine", params: ({ event }) => ({ settled: event.settled }) }, target: "lost", description: "Refused: no longer ours." },
+          { guard: { type: "isCompleted", params: ({ event }) => ({ settled: event.settled }) }, target: "completed" },
+          { guard: { type: "isFailed", params: ({ event }) => ({ settled: event.settled }) }, target: "failed" },
           {
-            guard: { type: "isWatched", params: ({ event }) => ({ settled: event.output }) },
+            guard: { type: "isWatched", params: ({ event }) => ({ settled: event.settled }) },
             target: "backingOff",
-            actions: { type: "keepRunAt", params: ({ event }) => ({ runAt: event.output.kind === "settled" ? event.output.runAt : null }) },
+            actions: { type: "keepRunAt", params: ({ event }) => ({ runAt: event.settled.kind === "settled" ? event.settled.runAt : null }) },
           },
           { target: "released", description: "Pending again: given back, or backing off unwatched." },
         ],
-        onError: { target: "awaitingDatabase", description: "The database is away; the outcome is kept." },
+        "end.unheard": { target: "awaitingDatabase", description: "The database is away; the outcome is kept." },
       },
     },
     awaitingDatabase: {

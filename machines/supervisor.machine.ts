@@ -4,7 +4,7 @@
  * builds never exceed the slots.
  */
 import { assign, enqueueActions, setup } from "xstate";
-import type { ActionFunction, ErrorActorEvent } from "xstate";
+import type { ActionFunction, ActorRefFrom, ErrorActorEvent } from "xstate";
 import type { ChatEvent, ChatInput, Grant, chatMachine } from "./chat.machine.js";
 import type { RetryPolicy } from "./job.machine.js";
 
@@ -18,7 +18,6 @@ export interface SupervisorInput {
   keptMax: number;
 }
 
-
 export interface Ended {
   chatId: string;
   fence: number;
@@ -27,14 +26,11 @@ export interface Ended {
 type SupervisorContext = SupervisorInput & {
   /** Lanes that take a slot, by the latest turn's word: chat to fence. */
   held: Record<string, number>;
-  /** Grants sent to each living chat actor; an idle one is stopped only when it has received them all. */
-  granted: Record<string, number>;
 };
 
 export type SupervisorEvent =
   | { type: "lanes.ready" }
   | { type: "turn.taken"; ended: Ended[]; grants: Grant[] }
-  | { type: "chat.idle"; chatId: string; received: number }
   | { type: "job.cancelRequested"; chatId: string; jobId: string }
   | { type: "lane.lost"; chatId: string }
   | { type: "queue.paused" }
@@ -49,14 +45,19 @@ interface Batch {
   context: SupervisorContext;
   self: { getSnapshot(): unknown };
   enqueue: {
-    assign(update: Partial<SupervisorContext>): void;
+    assign(update: Partial<SupervisorContext> | ((made: { spawn(src: "chat", options: { id: string; input: ChatInput }): unknown }) => Partial<SupervisorContext>)): void;
     sendTo(chatId: string, event: ChatEvent): void;
-    spawnChild(src: "chat", options: { id: string; input: ChatInput }): void;
     stopChild(chatId: string): void;
   };
 }
 type Batched<P> = ActionFunction<SupervisorContext, SupervisorEvent, SupervisorEvent, P, never, never, never, never, never>;
 const batched = <P = undefined>(run: (batch: Batch, params: P) => void): Batched<P> => enqueueActions(run as never) as unknown as Batched<P>;
+
+/** The chat actors that live, by chat; those of this very step are not yet among them. */
+const chatsOf = (self: Batch["self"]): Record<string, ActorRefFrom<typeof chatMachine>> => (self.getSnapshot() as { children: Record<string, ActorRefFrom<typeof chatMachine>> }).children;
+
+/** Idle chats are stopped so many at a time: looking for them costs as much for one. */
+const retiredTogether = 20;
 
 export const supervisorMachine = setup({
   types: {
@@ -79,53 +80,51 @@ export const supervisorMachine = setup({
       for (const { chatId, fence } of params.ended) if (held[chatId] === fence) delete held[chatId];
       return { held };
     }),
+    // All new chats in one assignment: each spawn of its own would copy the list of all that live.
     grantLanes: batched(({ context, enqueue, self }, params: { grants: Grant[] }) => {
       if (params.grants.length === 0) return;
+      const living = chatsOf(self);
       const held = { ...context.held };
-      const granted = { ...context.granted };
-      const living = (self.getSnapshot() as { children: Record<string, unknown> }).children;
-      for (const { claim, jitter } of params.grants) {
-        const { chatId } = claim.job;
-        held[chatId] = claim.fence;
-        const sent = granted[chatId];
-        if (sent !== undefined && living[chatId]) {
-          granted[chatId] = sent + 1;
-          enqueue.sendTo(chatId, { type: "chat.granted", claim, jitter });
-        } else {
-          granted[chatId] = 1;
-          enqueue.spawnChild("chat", { id: chatId, input: { chatId, claim, jitter, policy: context.policy } });
-        }
+      const fresh: Grant[] = [];
+      for (const grant of params.grants) {
+        const { chatId } = grant.claim.job;
+        held[chatId] = grant.claim.fence;
+        if (living[chatId]) enqueue.sendTo(chatId, { type: "chat.granted", ...grant });
+        else fresh.push(grant);
       }
-      enqueue.assign({ held, granted });
+      enqueue.assign(({ spawn }) => {
+        for (const { claim, jitter } of fresh) spawn("chat", { id: claim.job.chatId, input: { chatId: claim.job.chatId, claim, jitter, policy: context.policy } });
+        return { held };
+      });
     }),
-    // A grant may be on its way to an actor that has just said it is idle: then the counts differ, and it lives on.
     // Some idle actors are kept for their next grant: making one costs a quarter of a small job's time in this process.
-    retireChat: batched(({ context, enqueue }, params: { chatId: string; received: number }) => {
-      if (context.granted[params.chatId] !== params.received || Object.keys(context.granted).length <= context.keptMax) return;
-      const { [params.chatId]: _retired, ...granted } = context.granted;
-      enqueue.stopChild(params.chatId);
-      enqueue.assign({ granted });
+    // An idle actor has nothing on its way to it but a grant of this very turn, and then its lane is held.
+    retireIdleChats: batched(({ context, enqueue, self }) => {
+      const living = chatsOf(self);
+      let extra = Object.keys(living).length - context.keptMax;
+      if (extra < retiredTogether) return;
+      for (const [chatId, chat] of Object.entries(living)) {
+        if (context.held[chatId] !== undefined || !chat.getSnapshot().hasTag("idle")) continue;
+        enqueue.stopChild(chatId);
+        if (--extra === 0) return;
+      }
     }),
-    dropCrashedChat: batched(({ context, enqueue }, params: { actorId: string }) => {
-      const { [params.actorId]: _crashed, ...granted } = context.granted;
-      enqueue.stopChild(params.actorId);
-      enqueue.assign({ granted });
+    dropCrashedChat: batched(({ enqueue }, params: { actorId: string }) => enqueue.stopChild(params.actorId)),
+    tellCancel: batched(({ enqueue, self }, params: { chatId: string; jobId: string }) => {
+      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.cancelRequested", jobId: params.jobId });
     }),
-    tellCancel: batched(({ context, enqueue }, params: { chatId: string; jobId: string }) => {
-      if (context.granted[params.chatId] !== undefined) enqueue.sendTo(params.chatId, { type: "chat.cancelRequested", jobId: params.jobId });
-    }),
-    loseLane: batched(({ context, enqueue }, params: { chatId: string }) => {
-      if (context.granted[params.chatId] === undefined) return;
+    loseLane: batched(({ context, enqueue, self }, params: { chatId: string }) => {
+      if (!chatsOf(self)[params.chatId]) return;
       const { [params.chatId]: _lost, ...held } = context.held;
       enqueue.sendTo(params.chatId, { type: "chat.leaseLost" });
       enqueue.assign({ held });
     }),
-    loseAllLanes: batched(({ context, enqueue }) => {
-      for (const chatId of Object.keys(context.granted)) enqueue.sendTo(chatId, { type: "chat.leaseLost" });
+    loseAllLanes: batched(({ enqueue, self }) => {
+      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.leaseLost" });
       enqueue.assign({ held: {} });
     }),
-    giveBackAllLanes: batched(({ context, enqueue }) => {
-      for (const chatId of Object.keys(context.granted)) enqueue.sendTo(chatId, { type: "chat.givenBack" });
+    giveBackAllLanes: batched(({ enqueue, self }) => {
+      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.givenBack" });
     }),
   },
   guards: {
@@ -139,17 +138,17 @@ export const supervisorMachine = setup({
 }).createMachine({
   id: "supervisor",
   description: "One per node. Owns the slots, takes turns at the store, and keeps a chat actor for each lane it was granted.",
-  context: ({ input }) => ({ ...input, held: {}, granted: {} }),
+  context: ({ input }) => ({ ...input, held: {} }),
   initial: "claiming",
   on: {
     "turn.taken": {
       actions: [
         { type: "forgetEnded", params: ({ event }) => ({ ended: event.ended }) },
         { type: "grantLanes", params: ({ event }) => ({ grants: event.grants }) },
+        "retireIdleChats",
       ],
-      description: "A turn's answer: attempts that ended free their slots, claimed lanes take them.",
+      description: "A turn's answer: attempts that ended free their slots, claimed lanes take them. Idle chats are stopped when there are many.",
     },
-    "chat.idle": { actions: { type: "retireChat", params: ({ event }) => ({ chatId: event.chatId, received: event.received }) }, description: "A chat has nothing left to do: its actor is stopped when there are many." },
     "job.cancelRequested": { actions: { type: "tellCancel", params: ({ event }) => ({ chatId: event.chatId, jobId: event.jobId }) }, description: "Reaches the job through its chat." },
     "lane.lost": { actions: { type: "loseLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "The store says that another node has this lane." },
     "xstate.error.actor.*": {

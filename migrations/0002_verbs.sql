@@ -28,7 +28,7 @@ $$;
 -- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
 create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language sql as $$
   insert into build_counters as c (node_id, verb, pending, completed, failed)
-  values (p_node, p_verb, p_pending, p_completed, p_failed)
+  select p_node, p_verb, p_pending, p_completed, p_failed where p_pending <> 0 or p_completed <> 0 or p_failed <> 0
   on conflict (node_id, verb) do update set
     pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed
 $$;
@@ -214,15 +214,13 @@ create type buildlane_ending as (
   kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean
 );
 
--- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks.
-create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz) returns json language plpgsql
+-- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks, and
+-- counts: `pending` more, and so on.
+create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz,
+  out answer json, out pending bigint, out completed bigint, out failed bigint) language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_quarantined text[] := '{}';
-  v_answer json;
-  v_pending bigint;
-  v_completed bigint;
-  v_failed bigint;
 begin
   -- Two crashed workers, or too many lost nodes, and the code itself is refused from now on.
   if exists (select 1 from unnest(p_endings) e where e.kind = 'rescued' or (e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless)) then
@@ -319,11 +317,8 @@ begin
     json_agg(json_build_object('ord', ord, 'jobId', id, 'chatId', chat_id, 'status', status, 'runAt', case when status = 'pending' then run_at end,
       'quarantined', coalesce((failed_as ->> 'quarantined')::boolean, false), 'failureCode', failed_as ->> 'code')),
     count(*) filter (where status = 'pending'), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
-  into v_answer, v_pending, v_completed, v_failed from lane;
-  if v_answer is not null then
-    perform buildlane_count(p_node, 'turn', v_pending, v_completed, v_failed);
-  end if;
-  return coalesce(v_answer, '[]'::json);
+  into answer, pending, completed, failed from lane;
+  answer := coalesce(answer, '[]'::json);
 end $$;
 
 -- Fails pending jobs without a run (cancelled, superseded, quarantined). The caller holds the lanes' locks.
@@ -406,6 +401,9 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   v_endings buildlane_ending[];
   v_settled json := '[]';
+  v_pending bigint := 0;
+  v_completed bigint := 0;
+  v_failed bigint := 0;
   v_claims json := '[]';
   v_more json;
   v_at timestamptz;
@@ -414,6 +412,8 @@ declare
   v_bad_ids text[];
   v_bad_failures jsonb[];
   v_started integer;
+  -- Two turns of a node may be under way, each on a connection of its own: they must not wait for one row.
+  v_counter text := 'turn' || pg_backend_pid() % 4;
 begin
   if p_lock_ms is not null then
     perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -421,13 +421,15 @@ begin
   if p_endings is not null then
     select array_agg(e) into v_endings from json_populate_recordset(null::buildlane_ending, p_endings) e;
     perform 1 from chat_lanes l where l.chat_id in (select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;
-    v_settled := buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+    select e.answer, e.pending, e.completed, e.failed into v_settled, v_pending, v_completed, v_failed
+    from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now)) e;
   end if;
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
   if v_left <= 0
     or (select paused_at is not null from queue_state)
     or not exists (select 1 from build_nodes where id = p_node and lease_until > v_at) then
+    perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
     return json_build_object('settled', v_settled, 'claims', v_claims);
   end if;
 
@@ -485,9 +487,7 @@ begin
     v_bad_ids := null;
   end loop;
 
-  if v_left < p_want then
-    perform buildlane_count(p_node, 'turn', v_left - p_want, 0, 0);
-  end if;
+  perform buildlane_count(p_node, v_counter, v_pending + v_left - p_want, v_completed, v_failed);
   return json_build_object('settled', v_settled, 'claims', v_claims);
 end $$;
 
@@ -497,6 +497,7 @@ declare
   v_at timestamptz := buildlane_now(p_now);
   v_chats text[];
   v_endings buildlane_ending[];
+  v_end record;
 begin
   select array_agg(chat_id) into v_chats from (
     select l.chat_id from chat_lanes l left join build_nodes n on n.id = l.owner
@@ -508,7 +509,9 @@ begin
   end if;
   select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
-  return buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+  select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+  perform buildlane_count(p_node, 'rescue', v_end.pending, v_end.completed, v_end.failed);
+  return v_end.answer;
 end $$;
 
 -- pulse: one statement that renews a node's lease and tells it what it must know.

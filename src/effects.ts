@@ -2,17 +2,17 @@
  * Everything that the machines may do to the world, in one place: `fillMachines` takes one value for every hole that
  * machines/ leaves open, and `createEffects` makes those values from the runner and the turns.
  */
-import { fromCallback, fromPromise } from "xstate";
 import { chatMachine } from "../machines/chat.machine.js";
 import type { Grant } from "../machines/chat.machine.js";
 import { jobMachine } from "../machines/job.machine.js";
-import type { AttemptOutcome, JobEvent, Settlement } from "../machines/job.machine.js";
+import type { AttemptOutcome, JobEvent } from "../machines/job.machine.js";
 import { supervisorMachine } from "../machines/supervisor.machine.js";
 import { cleanEnd } from "./clean.js";
 import type { Clock } from "./clock.js";
-import type { Runner } from "./job.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
+import type { SlottedRunner } from "./slots.js";
+import { stopSignal } from "./stop-signal.js";
 import { shownLane } from "./store/scope.js";
 import type { Claim, Ending, Settled } from "./store/store.js";
 import { guardOf } from "./turns.js";
@@ -20,10 +20,13 @@ import type { Turns } from "./turns.js";
 
 /** Every hole in the machines. */
 export interface MachineEffects {
-  /** Runs an attempt; tells `attempted` once, when nothing of it runs any more. Returns how to stop it at once. */
-  attempt(claim: Claim, attempted: (outcome: AttemptOutcome) => void): { abort(): void };
-  /** Offers an attempt's end to the store; rejects when the database is away. */
-  settle(claim: Claim, end: Ending["end"]): Promise<Settlement>;
+  /** Begins an attempt; `tell` hears `attempt.ended` once, when nothing of it runs any more, and `attempt.outOfTime` at its time limit. */
+  startAttempt(claim: Claim, tell: (event: JobEvent) => void): void;
+  abortAttempt(claim: Claim): void;
+  /** Stops what still runs of it, and tells no more. */
+  leaveAttempt(claim: Claim): void;
+  /** Offers an attempt's end to the store; `tell` hears `end.settled`, or `end.unheard` when the database is away. */
+  offerEnd(claim: Claim, end: Ending["end"], tell: (event: JobEvent) => void): void;
   letGo(claim: Claim): void;
   takeTurn(): void;
   returnClaims(grants: Grant[]): void;
@@ -31,17 +34,22 @@ export interface MachineEffects {
   abandonChat(actorId: string, error: unknown): void;
 }
 
+/** Whoever lost its lane meanwhile has come to its end, and hears no more. */
+const teller = (job: { getSnapshot(): { status: string }; send(event: JobEvent): void }) => (event: JobEvent): void => {
+  if (job.getSnapshot().status === "active") job.send(event);
+};
+
 export function fillMachines(effects: MachineEffects) {
+  // Actions and events, not invoked actors: one actor less for each attempt and one less for each end halves a job's cost
+  // in the machines (bench/README.md). What an invocation would stop by itself, `leaveAttempt` on the way out stops.
   const job = jobMachine.provide({
-    actors: {
-      attempt: fromCallback<{ type: "attempt.aborted" }, { claim: Claim }>(({ input, sendBack, receive }) => {
-        const attempt = effects.attempt(input.claim, (outcome) => sendBack({ type: "attempt.ended", outcome } satisfies JobEvent));
-        receive(() => attempt.abort());
-        return () => attempt.abort();
-      }),
-      settle: fromPromise<Settlement, { claim: Claim; end: Ending["end"] }>(({ input }) => effects.settle(input.claim, input.end)),
+    actions: {
+      startAttempt: ({ self }, { claim }) => effects.startAttempt(claim, teller(self)),
+      abortAttempt: (_, { claim }) => effects.abortAttempt(claim),
+      leaveAttempt: (_, { claim }) => effects.leaveAttempt(claim),
+      offerEnd: ({ self }, { claim, end }) => effects.offerEnd(claim, end, teller(self)),
+      letGo: (_, { claim }) => effects.letGo(claim),
     },
-    actions: { letGo: (_, { claim }) => effects.letGo(claim) },
   });
   const chat = chatMachine.provide({ actors: { job }, actions: { abandonHead: (_, { claim }) => effects.abandonHead(claim) } });
   return supervisorMachine.provide({
@@ -60,10 +68,12 @@ export interface AtWork {
   /** Its end is being offered: its absence from the store's list means nothing. */
   settling: boolean;
   abort(): void;
+  /** Aborts it, and nobody hears of it any more. */
+  leave(): void;
 }
 
 interface Needs {
-  runner: Runner;
+  runner: SlottedRunner;
   turns: Turns;
   clock: Clock;
   report: Reporter;
@@ -76,9 +86,11 @@ interface Needs {
 /** What the machines do, and what this node has at work, by chat. */
 export function createEffects({ runner, turns, clock, report, changed, mayWatch }: Needs): MachineEffects & { atWork: ReadonlyMap<string, AtWork> } {
   const atWork = new Map<string, AtWork>();
-  const forget = (claim: Claim) => {
-    if (atWork.get(claim.job.chatId)?.claim.claimId === claim.claimId) atWork.delete(claim.job.chatId);
+  const mine = (claim: Claim): AtWork | undefined => {
+    const entry = atWork.get(claim.job.chatId);
+    return entry?.claim.claimId === claim.claimId ? entry : undefined;
   };
+  const forget = (claim: Claim) => void (mine(claim) && atWork.delete(claim.job.chatId));
 
   /** Gives a claim back; when the database is away, the lease's end does the same. */
   function giveBack(claim: Claim, reason: "draining" | "crashed"): void {
@@ -93,55 +105,65 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
   return {
     atWork,
 
-    attempt(claim, attempted) {
+    startAttempt(claim, tell) {
       const { job } = claim;
-      const controller = new AbortController();
+      const stop = stopSignal();
       let over = false;
-      // Aborting costs an exception with a stack, so not for each attempt that has ended by itself.
-      const abort = () => void (over || controller.abort());
-      atWork.set(job.chatId, { claim, settling: false, abort });
-      report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
-      const broken = (error: unknown): AttemptOutcome => {
-        if (controller.signal.aborted) return { kind: "aborted" };
-        report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
-        return { kind: "broken", message: "The worker could not be reached." };
-      };
-      // A runner that throws at once is treated like one that rejects.
-      void Promise.resolve()
-        .then(() => runner.run({ ...job, ...shownLane(job.chatId) }, { signal: controller.signal, attempt: job.attempt }))
-        .then((outcome): AttemptOutcome => outcome, broken)
-        .then((outcome) => {
-          over = true;
-          const entry = atWork.get(job.chatId);
-          if (entry?.claim === claim) entry.settling = true;
-          attempted(outcome);
-        });
-      return { abort };
-    },
-
-    async settle(claim, end) {
-      const { job, fence } = claim;
-      const entry = atWork.get(job.chatId);
-      if (entry?.claim === claim) entry.settling = true;
-      let settled: Settled;
-      try {
-        settled = await turns.settle(guardOf(claim), cleanEnd(end));
-      } catch (error) {
-        report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
-        throw error;
-      }
-      forget(claim);
-      if (settled.kind === "notMine") {
-        report({ type: "outcome.refused", jobId: job.id, chatId: job.chatId, attempt: job.attempt, fence });
-        return { ...settled, watched: false };
-      }
-      const outcome = settled.status === "pending" ? (end.kind === "released" ? "released" : "retrying") : (settled.status as "completed" | "failed");
-      report({
-        type: "attempt.ended", jobId: job.id, chatId: job.chatId, attempt: job.attempt, outcome, quarantined: settled.quarantined,
-        failureCode: settled.failureCode, runMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)),
+      let left = false;
+      const outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
+      atWork.set(job.chatId, {
+        claim,
+        settling: false,
+        // Aborting costs an exception with a stack, so not for each attempt that has ended by itself.
+        abort: () => void (over || stop.abort()),
+        leave() {
+          left = true;
+          outOfTime.cancel();
+          if (!over) stop.abort();
+        },
       });
-      changed(settled);
-      return { ...settled, watched: outcome === "retrying" && mayWatch() };
+      report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
+      const ended = (outcome: AttemptOutcome): void => {
+        over = true;
+        const entry = atWork.get(job.chatId);
+        if (entry?.claim === claim) entry.settling = true;
+        if (!left) tell({ type: "attempt.ended", outcome });
+      };
+      const broken = (error: unknown): void => {
+        if (stop.aborted) return ended({ kind: "aborted" });
+        report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
+        ended({ kind: "broken", message: "The worker could not be reached." });
+      };
+      // Not before the machines are at rest; and a runner that throws at once is treated like one that rejects.
+      void Promise.resolve()
+        .then(() => runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt }))
+        .then(ended, broken);
+    },
+    abortAttempt: (claim) => mine(claim)?.abort(),
+    leaveAttempt: (claim) => mine(claim)?.leave(),
+
+    offerEnd(claim, end, tell) {
+      const { job, fence } = claim;
+      const entry = mine(claim);
+      if (entry) entry.settling = true;
+      const heard = (settled: Settled): void => {
+        forget(claim);
+        if (settled.kind === "notMine") {
+          report({ type: "outcome.refused", jobId: job.id, chatId: job.chatId, attempt: job.attempt, fence });
+          return tell({ type: "end.settled", settled: { ...settled, watched: false } });
+        }
+        const outcome = settled.status === "pending" ? (end.kind === "released" ? "released" : "retrying") : (settled.status as "completed" | "failed");
+        report({
+          type: "attempt.ended", jobId: job.id, chatId: job.chatId, attempt: job.attempt, outcome, quarantined: settled.quarantined,
+          failureCode: settled.failureCode, runMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)),
+        });
+        changed(settled);
+        tell({ type: "end.settled", settled: { ...settled, watched: outcome === "retrying" && mayWatch() } });
+      };
+      turns.settle(guardOf(claim), cleanEnd(end)).then(heard, (error: unknown) => {
+        report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
+        tell({ type: "end.unheard" });
+      });
     },
 
     letGo: forget,
@@ -149,8 +171,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
     returnClaims: (grants) => grants.forEach(({ claim }) => giveBack(claim, "draining")),
 
     abandonHead(claim) {
-      const entry = atWork.get(claim.job.chatId);
-      if (entry?.claim.claimId === claim.claimId) entry.abort();
+      mine(claim)?.leave();
       giveBack(claim, "crashed");
     },
 
@@ -158,7 +179,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       report({ type: "actor.crashed", actorId, error: messageOf(error) });
       const entry = atWork.get(actorId);
       if (!entry) return;
-      entry.abort();
+      entry.leave();
       giveBack(entry.claim, "crashed");
     },
   };

@@ -48,10 +48,10 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
   const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, clock });
   const tell = (event: SupervisorEvent) => supervisor.send(event);
   const turns = createTurns({
-    store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
-    want(ending) {
+    store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses, slots: settings.concurrency,
+    free() {
       const snapshot = supervisor.getSnapshot();
-      return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length + ending : 0;
+      return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length : null;
     },
     tell(event) {
       // A turn that was in flight when the last lane ended: what it claimed goes back.
@@ -68,8 +68,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
     },
     mayWatch() {
-      const { held, granted } = supervisor.getSnapshot().context;
-      return Object.keys(granted).length - Object.keys(held).length < keptIdle + watchedMax;
+      const { context, children } = supervisor.getSnapshot();
+      return Object.keys(children).length - Object.keys(context.held).length < keptIdle + watchedMax;
     },
   });
   const supervisor = createActor(fillMachines(effects), {

@@ -3,10 +3,18 @@
  * then its slot is taken and its chat has a build, whatever the ledger says (a lost lease empties that at once).
  */
 import type { Clock } from "./clock.js";
-import type { Runner } from "./job.js";
+import type { Outcome, RunnableJob, Runner } from "./job.js";
+import type { StopSignal } from "./stop-signal.js";
+
+/** A runner behind the slots: it is told to stop by a StopSignal. */
+export interface SlottedRunner {
+  start(): Promise<void>;
+  run(job: RunnableJob, context: { stop: StopSignal; attempt: number }): Promise<Outcome>;
+  stop(): Promise<void>;
+}
 
 /** `graceMs`: a run that ignores its signal for so long is given up on, or it would take its slot for ever. */
-export function withinSlots(runner: Runner, { slots, graceMs, clock }: { slots: number; graceMs: number; clock: Clock }): Runner {
+export function withinSlots(runner: Runner, { slots, graceMs, clock }: { slots: number; graceMs: number; clock: Clock }): SlottedRunner {
   const chats = new Set<string>();
   /** First come, first served, but for those whose chat is still taken. */
   const waiting: { chatId: string; enter(): void }[] = [];
@@ -22,12 +30,12 @@ export function withinSlots(runner: Runner, { slots, graceMs, clock }: { slots: 
       }
     }
   }
-  function enter(chatId: string, signal: AbortSignal): Promise<void> | undefined {
+  function enter(chatId: string, stop: StopSignal): Promise<void> | undefined {
     if (waiting.length === 0 && chats.size < slots && !chats.has(chatId)) return void chats.add(chatId);
     return new Promise((resolve, reject) => {
       const entry = { chatId, enter: resolve };
       waiting.push(entry);
-      signal.addEventListener("abort", () => {
+      stop.onAbort(() => {
         const index = waiting.indexOf(entry);
         if (index < 0) return;
         waiting.splice(index, 1);
@@ -40,10 +48,10 @@ export function withinSlots(runner: Runner, { slots, graceMs, clock }: { slots: 
   return {
     start: () => runner.start(),
     stop: () => runner.stop(),
-    async run(job, context) {
+    async run(job, { stop, attempt }) {
       const { chatId } = job;
-      const { signal } = context;
-      await enter(chatId, signal);
+      const turn = enter(chatId, stop);
+      if (turn) await turn;
       let taken = true;
       const leave = () => {
         if (!taken) return;
@@ -51,17 +59,16 @@ export function withinSlots(runner: Runner, { slots, graceMs, clock }: { slots: 
         chats.delete(chatId);
         admit();
       };
-      let grace: { cancel(): void } | null = null;
-      if (signal.aborted) {
+      if (stop.aborted) {
         leave();
         throw new Error("Stopped before it started.");
       }
-      const giveUpLater = () => void (grace = clock.after(graceMs, leave));
-      signal.addEventListener("abort", giveUpLater);
+      let grace: { cancel(): void } | null = null;
+      stop.onAbort(() => void (grace = clock.after(graceMs, leave)));
       try {
-        return await runner.run(job, context);
+        return await runner.run(job, { attempt, get signal() { return stop.signal; } });
       } finally {
-        signal.removeEventListener("abort", giveUpLater);
+        stop.onAbort(null);
         (grace as { cancel(): void } | null)?.cancel();
         leave();
       }

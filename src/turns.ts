@@ -1,6 +1,7 @@
 /**
- * The one way to the slots: endings of attempts and the wish for new lanes go to the store together, as turns. One turn
- * is in flight at a time, so what the supervisor holds and what it may want are exact.
+ * The one way to the slots: endings of attempts and the wish for new lanes go to the store together, as turns. Two turns
+ * may be in flight, so that the store works on one while this process works on the other's lanes; each may claim only
+ * what no other has been allowed to, so that the recorded running jobs never exceed the slots, whichever commits first.
  */
 import type { Ended, SupervisorEvent } from "../machines/supervisor.machine.js";
 import type { Clock } from "./clock.js";
@@ -31,8 +32,9 @@ interface Needs {
   nodeId: string;
   clock: Clock;
   nodeLossesMax: number;
-  /** Lanes wanted when `ending` of those held now end with this turn. */
-  want(ending: number): number;
+  slots: number;
+  /** Slots that no lane takes, by the answered turns' word; none while nothing may be claimed. */
+  free(): number | null;
   tell(event: Extract<SupervisorEvent, { type: "turn.taken" }>): void;
   /** A turn that failed for another reason than its own endings. */
   failed(error: unknown): void;
@@ -40,19 +42,39 @@ interface Needs {
 
 /** Bytes of results that one statement carries, roughly. */
 const batchBytesMax = 4 * 1024 * 1024;
+/** Two small turns cost more than one of both: most of a small turn's cost is there without any lane. */
+const togetherMin = 16;
 
-export function createTurns({ store, nodeId, clock, nodeLossesMax, want, tell, failed }: Needs): Turns {
+export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, tell, failed }: Needs): Turns {
+  const flightsMax = slots >= 2 * togetherMin ? 2 : 1;
+  const togetherMax = Math.max(togetherMin, Math.ceil(slots / flightsMax));
+  /** Lanes that the turns in flight may claim beyond those that end with them. */
+  let promised = 0;
+
+  /** Lanes that a turn may claim: those that end with it, and a share of the slots that are free. */
+  function wantOf(ending: number): number {
+    const unclaimed = free();
+    if (unclaimed === null) return 0;
+    return Math.min(ending + Math.max(0, unclaimed - promised), Math.max(togetherMax, ending));
+  }
+
   const turns = coalesce<Ending, Settled>({
     async send(endings, alone) {
-      const wanted = alone ? 0 : want(endings.length);
-      if (endings.length === 0 && wanted <= 0) return [];
+      const want = alone ? 0 : wantOf(endings.length);
+      if (endings.length === 0 && want === 0) return [];
+      const extra = Math.max(0, want - endings.length);
+      promised += extra;
       try {
-        const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want: Math.max(0, wanted), nodeLossesMax });
+        const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want, nodeLossesMax });
+        promised -= extra;
         const ended = endings.map(({ chatId, fence }): Ended => ({ chatId, fence }));
         // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
         tell({ type: "turn.taken", ended, grants: claims.map((claim) => ({ claim, jitter: clock.random() })) });
+        // It got all it wanted: there may be more, for slots that this turn left alone.
+        if (want > 0 && claims.length === want && wantOf(0) > 0) turns.nudge();
         return settled;
       } catch (error) {
+        promised -= extra;
         if (endings.length === 0) failed(error);
         throw error;
       }
@@ -60,6 +82,8 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, want, tell, f
     lanesOf: ({ chatId }) => [chatId],
     weightOf: ({ end }) => 1000 + (end.kind === "completed" ? end.result.length + (end.sourceMap?.length ?? 0) : 0),
     weightMax: batchBytesMax,
+    flightsMax,
+    togetherMax: () => togetherMax,
   });
   return {
     settle: (guard, end) => turns.add({ ...guard, end }),

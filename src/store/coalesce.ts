@@ -1,6 +1,6 @@
 /**
- * Gathers what arrives together into one statement: one call in flight, the next batch gathers meanwhile. No sleep and
- * no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
+ * Gathers what arrives together into one statement: one call in flight (or a few), the next batch gathers meanwhile. No
+ * sleep and no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
  * their lane's order and few at a time, and further items of stuck lanes follow them; all other lanes go on.
  */
 import { ContendedError } from "./store.js";
@@ -22,6 +22,10 @@ interface Shape<T, R> {
   /** What an item counts against `weightMax` of a batch. */
   weightOf(item: T): number;
   weightMax: number;
+  /** Batches in flight at once, 1 unless given; with more, items of one lane must not depend on each other. */
+  flightsMax?: number;
+  /** Items of one batch at most, when another batch may fly beside it. */
+  togetherMax?(): number;
   /** Items with the same key never share a batch. */
   keyOf?(item: T): string | null;
   /** The item shares its lanes with no other of its batch. */
@@ -37,10 +41,10 @@ interface Waiting<T, R> {
 /** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
 const aloneMax = 3;
 
-export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo }: Shape<T, R>): Coalescer<T, R> {
+export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, flightsMax = 1, togetherMax }: Shape<T, R>): Coalescer<T, R> {
   let waiting: Waiting<T, R>[] = [];
   let nudged = false;
-  let flying = false;
+  let flights = 0;
   /** Per stuck lane, the last of its lone items. */
   const stuck = new Map<string, Promise<void>>();
   let aloneRunning = 0;
@@ -52,13 +56,14 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
     const keys = new Set<string>();
     let weight = 0;
     const apart = isSolo && waiting.some(({ item }) => isSolo(item)) ? separate(isSolo) : null;
+    const countMax = togetherMax?.() ?? Number.POSITIVE_INFINITY;
     const rest: Waiting<T, R>[] = [];
     let closed = false;
     for (const one of waiting) {
       const key = keyOf?.(one.item) ?? null;
       weight += weightOf(one.item);
       // The first always fits; once one does not, the later ones wait too, so that order is kept.
-      closed ||= (batch.length > 0 && weight > weightMax) || (key !== null && keys.has(key)) || (apart?.(one.item) ?? false);
+      closed ||= (batch.length > 0 && weight > weightMax) || (key !== null && keys.has(key)) || batch.length >= countMax || (apart?.(one.item) ?? false);
       if (closed) rest.push(one);
       else {
         if (key !== null) keys.add(key);
@@ -87,6 +92,8 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
     while (waiting.length > 0 || nudged) {
       nudged = false;
       const batch = takeBatch();
+      // What is left over may go beside it.
+      if (waiting.length > 0) start();
       try {
         const results = await send(batch.map((one) => one.item), false);
         batch.forEach((one, index) => one.resolve(results[index] as R));
@@ -95,7 +102,7 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
         else batch.forEach((one) => one.reject(error));
       }
     }
-    flying = false;
+    flights--;
     settleQuiet();
   }
 
@@ -123,13 +130,13 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
   }
 
   function start(): void {
-    if (flying) return;
-    flying = true;
+    if (flights >= flightsMax) return;
+    flights++;
     void fly();
   }
 
   function settleQuiet(): void {
-    if (flying || waiting.length > 0 || stuck.size > 0) return;
+    if (flights > 0 || waiting.length > 0 || stuck.size > 0) return;
     const told = quiet;
     quiet = [];
     told.forEach((tell) => tell());

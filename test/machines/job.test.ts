@@ -1,9 +1,9 @@
 import fc from "fast-check";
-import { createActor, fromCallback, fromPromise } from "xstate";
+import { createActor } from "xstate";
 import type { AnyStateNode } from "xstate";
 import { describe, expect, it } from "vitest";
 import { jobMachine } from "../../machines/index.js";
-import type { AttemptOutcome, RetryPolicy, Settlement } from "../../machines/job.machine.js";
+import type { AttemptOutcome, JobEvent, RetryPolicy, Settlement } from "../../machines/job.machine.js";
 import type { FailureCode } from "../../src/job.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import type { Claim, Ending } from "../../src/store/store.js";
@@ -13,7 +13,7 @@ const timeoutMs = 10_000;
 
 interface Plan {
   /** When the attempt ends by itself, and how; null: it never does. */
-  ends: { afterMs: number; outcome: AttemptOutcome | "throws" } | null;
+  ends: { afterMs: number; outcome: AttemptOutcome } | null;
   /** Whether it ends when it is told to. */
   obeys: boolean;
   signals: { atMs: number; type: "job.cancelRequested" | "job.givenBack" | "job.leaseLost" }[];
@@ -46,43 +46,51 @@ async function play(plan: Plan) {
   let running = 0;
   let away = plan.away;
   let again = plan.claimedAgain;
+  /** The attempt at work; it ends once, and nobody hears of it after it was left. */
+  let attempt: { stop(): void; leave(): void } | null = null;
+  function startAttempt(tell: (event: JobEvent) => void): void {
+    let over = false;
+    let left = false;
+    running++;
+    const end = (outcome: AttemptOutcome) => {
+      if (over) return;
+      over = true;
+      running--;
+      if (!left) tell({ type: "attempt.ended", outcome });
+    };
+    if (plan.ends) {
+      const { afterMs, outcome } = plan.ends;
+      clock.after(afterMs, () => end(outcome));
+    }
+    const outOfTime = clock.after(timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
+    const stop = () => {
+      if (over) return;
+      aborted++;
+      if (plan.obeys) clock.after(5, () => end({ kind: "aborted" }));
+    };
+    const leave = () => {
+      left = true;
+      outOfTime.cancel();
+      stop();
+    };
+    attempt = { stop, leave };
+  }
+  async function offerEnd(end: Ending["end"]): Promise<Settlement> {
+    if (away-- > 0) throw new Error("database away");
+    offers.push(end);
+    if (plan.refused) return { kind: "notMine", jobId: "j", watched: false };
+    const status = end.kind === "completed" ? "completed" : end.kind === "failed" ? "failed" : "pending";
+    return { kind: "settled", jobId: "j", chatId: "c", status, runAt: null, quarantined: false, failureCode: "failure" in end ? end.failure.code : null, watched: plan.watched };
+  }
   const actor = createActor(
     jobMachine.provide({
-      // It runs alone here, without the chat that would hear it.
-      actions: { sayBackingOff: () => {} },
-      actors: {
-        attempt: fromCallback(({ sendBack, receive }) => {
-          running++;
-          let over = false;
-          const end = (outcome: AttemptOutcome) => {
-            if (over) return;
-            over = true;
-            running--;
-            sendBack({ type: "attempt.ended", outcome });
-          };
-          if (plan.ends) {
-            const { afterMs, outcome } = plan.ends;
-            if (outcome === "throws" && afterMs === 0) {
-              running--;
-              throw new Error("attempt threw");
-            }
-            clock.after(afterMs, () => end(outcome === "throws" ? built : outcome));
-          }
-          const stop = () => {
-            if (over) return;
-            aborted++;
-            if (plan.obeys) clock.after(5, () => end({ kind: "aborted" }));
-          };
-          receive(stop);
-          return stop;
-        }),
-        settle: fromPromise<Settlement, { claim: Claim; end: Ending["end"] }>(async ({ input: { end } }) => {
-          if (away-- > 0) throw new Error("database away");
-          offers.push(end);
-          if (plan.refused) return { kind: "notMine", jobId: "j", watched: false };
-          const status = end.kind === "completed" ? "completed" : end.kind === "failed" ? "failed" : "pending";
-          return { kind: "settled", jobId: "j", chatId: "c", status, runAt: null, quarantined: false, failureCode: "failure" in end ? end.failure.code : null, watched: plan.watched };
-        }),
+      actions: {
+        // It runs alone here, without the chat that would hear it.
+        sayBackingOff: () => {},
+        startAttempt: ({ self }) => startAttempt((event) => self.send(event)),
+        abortAttempt: () => attempt?.stop(),
+        leaveAttempt: () => attempt?.leave(),
+        offerEnd: ({ self }, { end }) => void offerEnd(end).then((settled) => self.send({ type: "end.settled", settled }), () => self.send({ type: "end.unheard" })),
       },
     }),
     { clock: clock.timers as never, input: { claim: claimOf(plan, 1), jitter: plan.jitter, policy } },
@@ -100,8 +108,8 @@ async function play(plan: Plan) {
   return { final: actor.getSnapshot().value as string, status: actor.getSnapshot().status, offers, seen, aborted, running, elapsedMs: clock.monotonic() };
 }
 
-const outcomes = fc.constantFrom<AttemptOutcome | "throws">(
-  built, "throws", failure("build_failed", false), failure("import_refused", false), failure("worker_crashed", true), failure("out_of_memory", true), failure("output_too_large", false), failure("run_failed", true), failure("run_failed", false),
+const outcomes = fc.constantFrom<AttemptOutcome>(
+  built, { kind: "broken", message: "away" }, failure("build_failed", false), failure("import_refused", false), failure("worker_crashed", true), failure("out_of_memory", true), failure("output_too_large", false), failure("run_failed", true), failure("run_failed", false),
 );
 const plans: fc.Arbitrary<Plan> = fc.record({
   ends: fc.option(fc.record({ afterMs: fc.constantFrom(0, 1, 50, 9_999, 10_001, 20_000), outcome: outcomes }), { freq: 6 }),

@@ -58,7 +58,7 @@ export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Cl
         }),
       ) as Promise<never>,
     notify(hints) {
-      for (const hint of hints) waiting.set(JSON.stringify(hint), hint);
+      for (const hint of hints) waiting.set(`${hint.kind} ${"chatId" in hint ? hint.chatId : "nodeId" in hint ? hint.nodeId : ""}`, hint);
       schedule();
     },
     onNotify(listener) {
