@@ -533,7 +533,7 @@ begin
     'pending', (select coalesce(sum(pending), 0) from build_counters));
 end $$;
 
-create function buildlane_cancel(p_node text, p_tenant text, p_id text, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_cancel(p_node text, p_tenant text, p_id text, p_now double precision default null) returns json language plpgsql set lock_timeout = '5s' as $$
 declare
   v_chat text;
   v_job build_jobs%rowtype;
@@ -562,7 +562,7 @@ begin
   return json_build_object('kind', 'final', 'status', v_job.status);
 end $$;
 
-create function buildlane_redrive(p_node text, p_tenant text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_redrive(p_node text, p_tenant text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql set lock_timeout = '5s' as $$
 declare
   v_chat text;
   v_at timestamptz;
@@ -596,7 +596,7 @@ begin
     'status', 'pending', 'createdAt', v_job.created_at, 'queuePosition', buildlane_position(v_chat, v_job.rank, v_job.place)));
 end $$;
 
-create function buildlane_pause_chat(p_chat text, p_paused boolean, p_now double precision default null) returns boolean language plpgsql as $$
+create function buildlane_pause_chat(p_chat text, p_paused boolean, p_now double precision default null) returns boolean language plpgsql set lock_timeout = '5s' as $$
 declare
   v_at timestamptz;
   v_lane chat_lanes%rowtype;

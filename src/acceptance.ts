@@ -46,7 +46,7 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
     rate: settings.rateLimit ? { burst: settings.rateLimit.burst, intervalMs: settings.rateLimit.intervalMs } : null,
   };
   const groups = coalesce<AcceptGroup, AcceptAnswer>({
-    send: (batch) => store.accept(batch, acceptLimits),
+    send: (batch, alone) => store.accept(batch, { ...acceptLimits, patient: alone }),
     lanesOf: ({ jobs }) => [...new Set(jobs.map((job) => job.chatId))],
     weightOf: bytesOf,
     weightMax: batchBytesMax,

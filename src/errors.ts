@@ -38,6 +38,7 @@ export const errorShapes = {
   too_many_streams: { status: 429, retryable: true },
   queue_full: { status: 503, retryable: true },
   database_unavailable: { status: 503, retryable: true },
+  chat_busy: { status: 503, retryable: true },
   database_busy: { status: 503, retryable: true },
   draining: { status: 503, retryable: true },
   internal_error: { status: 500, retryable: true },
@@ -98,8 +99,18 @@ export const idempotencyConflict = (key: string): BuildlaneError =>
 export const codeTooLarge = (bytes: number, limit: number): BuildlaneError =>
   new BuildlaneError("payload_too_large", `The code has ${bytes} bytes; at most ${limit} are allowed.`);
 
-export const databaseUnavailable = (cause: unknown, retryAfterMs = 1000): BuildlaneError =>
-  new BuildlaneError("database_unavailable", "The database cannot be reached. Nothing was accepted; try again.", { retryAfterMs, cause });
+/** `unsure`: the connection broke before the answer came, so the call may have taken effect. */
+export const databaseUnavailable = (cause: unknown, retryAfterMs = 1000, unsure = false): BuildlaneError =>
+  new BuildlaneError(
+    "database_unavailable",
+    unsure
+      ? "The connection to the database broke before it answered, so nobody knows whether this took effect. Look before you try again, or send an Idempotency-Key."
+      : "The database cannot be reached. Nothing was accepted or changed; try again.",
+    { retryAfterMs, cause },
+  );
+
+export const chatBusy = (chatId: string | null, cause: unknown): BuildlaneError =>
+  new BuildlaneError("chat_busy", `${chatId === null ? "A chat" : `Chat ${chatId}`} is held by a transaction that does not end. Nothing was accepted or changed; try again.`, { retryAfterMs: 1000, cause });
 
 export const databaseBusy = (waitedMs: number): BuildlaneError =>
   new BuildlaneError("database_busy", `A transaction has held the embedded database's only connection for more than ${waitedMs} ms. Nothing was done; try again when it has ended, or pass that transaction along as tx.`, { retryAfterMs: 1000 });

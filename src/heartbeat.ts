@@ -12,6 +12,8 @@ import type { Turns } from "./turns.js";
 
 /** Longest time between two pulses; a lease outlives at least four. */
 const pulseMsMax = 750;
+/** Between two tries while the database is away: whoever held lanes renews before others may take them over. */
+const awayMs = 250;
 /** The lease ends here this much before it may end elsewhere: time for builds to be gone. A part of the lease. */
 const leaseMargin = 0.05;
 /** Lanes that one rescue takes at most. */
@@ -58,7 +60,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
   let leaseLost = false;
   let paused = false;
   let away = false;
-  /** Good pulses in a row: after an outage a node renews first and takes over lapsed lanes only a heartbeat later. */
+  /** Good pulses in a row. A new node takes over lapsed lanes from its second on, one that was cut off from its third. */
   let good = 0;
   /** Claims that the store says are ours and nobody here knows, as of the pulse before. */
   let strangers = new Set<string>();
@@ -149,7 +151,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
       const answer = await store.pulse({ nodeId, leaseMs, slots, draining });
       if (!stopped) hear(answer, sentAt, building);
     } catch (error) {
-      good = 0;
+      good = -1;
       if (!away) report({ type: "database.away", verb: "pulse", error: messageOf(error) });
       away = true;
       throw error;
@@ -164,7 +166,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
         .catch(() => undefined)
         .finally(() => {
           beating = null;
-          schedule(pulseMs);
+          schedule(away ? Math.min(awayMs, pulseMs) : pulseMs);
         });
     });
   }

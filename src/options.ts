@@ -53,6 +53,8 @@ export const settings = {
   host: setting({ env: "HOST", schema: z.string().min(1), default: "127.0.0.1", meaning: "Address to listen on.", service: true }),
   logLevel: setting({ env: "LOG_LEVEL", schema: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]), default: "info", meaning: "How much is logged.", service: true }),
   databaseUrl: setting({ env: "DATABASE_URL", schema: z.string().regex(/^postgres(ql)?:\/\//, "a postgres:// address").optional(), default: undefined, meaning: "PostgreSQL to use; unset: the embedded database.", secret: true }),
+  databasePrepare: setting({ env: "BUILDLANE_DATABASE_PREPARE", schema: z.enum(["auto", "on", "off"]), default: "auto", meaning: "Prepared statements; auto: on, unless a transaction pooler (PgBouncer and the like) stands in between." }),
+  databaseNotify: setting({ env: "BUILDLANE_DATABASE_NOTIFY", schema: flag, default: "true", meaning: "Whether nodes tell each other news by NOTIFY; without, they poll, which costs up to a second." }),
   dataDir: setting({ env: "BUILDLANE_DATA_DIR", schema: z.string().min(1), default: ".buildlane", meaning: "Folder of the embedded database." }),
   concurrency: setting({ env: "BUILDLANE_CONCURRENCY", schema: integer(1, 1000), default: "3", meaning: "Slots of this node: builds that run at once." }),
   buildTimeoutMs: setting({ env: "BUILDLANE_BUILD_TIMEOUT_MS", schema: integer(100, 3_600_000), default: "10000", meaning: "Wall-clock limit of one attempt, milliseconds." }),

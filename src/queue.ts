@@ -56,7 +56,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     options.onReport?.(one);
   };
   const store = await openStore({
-    store: options.store, db: options.db, databaseUrl: settings.databaseUrl, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
+    store: options.store, db: options.db, databaseUrl: settings.databaseUrl, databasePrepare: settings.databasePrepare, databaseNotify: settings.databaseNotify, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
     onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
   });
   const runner: Runner = options.run

@@ -65,7 +65,7 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       const extra = Math.max(0, want - endings.length);
       promised += extra;
       try {
-        const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want, nodeLossesMax });
+        const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want, nodeLossesMax, patient: alone });
         promised -= extra;
         const ended = endings.map(({ chatId, fence }): Ended => ({ chatId, fence }));
         // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.

@@ -11,7 +11,7 @@ import { components } from "./components.js";
 import { errorCodes, problemType } from "./errors.js";
 
 /** What any route may answer. */
-const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "internal_error"];
+const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "chat_busy", "internal_error"];
 const withBody: ErrorCode[] = ["invalid_json", "payload_too_large", "unsupported_media_type"];
 
 type Operation = { responses: Record<string, unknown>; requestBody?: unknown; "x-errors"?: ErrorCode[] };

@@ -3,6 +3,7 @@
  * sleep and no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
  * their lane's order and few at a time, and further items of stuck lanes follow them; all other lanes go on.
  */
+import type { BuildlaneError } from "../errors.js";
 import { ContendedError } from "./store.js";
 
 export interface Coalescer<T, R> {
@@ -99,7 +100,11 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
         batch.forEach((one, index) => one.resolve(results[index] as R));
       } catch (error) {
         if (error instanceof ContendedError) batch.forEach(goAlone);
-        else batch.forEach((one) => one.reject(error));
+        else {
+          batch.forEach((one) => one.reject(error));
+          // Those that gathered behind it would only wait as long again, one batch after another, for the same answer.
+          if ((error as Partial<BuildlaneError>).code === "database_unavailable") waiting.splice(0).forEach((one) => one.reject(error));
+        }
       }
     }
     flights--;

@@ -18,6 +18,8 @@ export interface StoreChoice {
   store?: "memory" | Store | undefined;
   db?: CallersDatabase | undefined;
   databaseUrl?: string | undefined;
+  databasePrepare?: "auto" | "on" | "off" | undefined;
+  databaseNotify?: boolean | undefined;
   dataDir: string;
   nodeId: string;
   clock: Clock;
@@ -26,7 +28,7 @@ export interface StoreChoice {
   onUpkeepError?: ((error: unknown) => void) | undefined;
 }
 
-export async function openStore({ store, db, databaseUrl, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
+export async function openStore({ store, db, databaseUrl, databasePrepare, databaseNotify, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
   if (store === "memory") return createMemoryStore({ clock });
   if (store !== undefined) return store;
   if (db !== undefined) {
@@ -40,7 +42,7 @@ export async function openStore({ store, db, databaseUrl, dataDir, nodeId, clock
     return createSqlStore(database, { nodeId, clock });
   }
   if (databaseUrl !== undefined) {
-    const database = postgresDatabase(databaseUrl, { clock });
+    const database = postgresDatabase(databaseUrl, { clock, prepare: databasePrepare, notify: databaseNotify });
     try {
       await reaching(() => migrate(database));
     } catch (error) {
@@ -76,7 +78,7 @@ function callersDatabase({ $client: client }: CallersDatabase, clock: Clock, onU
 
 /** Applies missing migrations; their names. */
 export async function migrateDatabase(databaseUrl: string, clock: Clock): Promise<string[]> {
-  const database = postgresDatabase(databaseUrl, { clock, connections: 1 });
+  const database = postgresDatabase(databaseUrl, { clock });
   try {
     return await reaching(() => migrate(database));
   } finally {

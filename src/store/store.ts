@@ -9,9 +9,11 @@
  * - Every transition writes one event with the chat's next number, in the same atomic step.
  * - Times come from the database's clock unless `now` (milliseconds since 1970) is given, as tests do.
  * - When a promise resolves, what it says is durable.
- * - Verbs reject with BuildlaneError `database_unavailable` when the database is away. `accept` and `turn` reject with
- *   ContendedError when several lanes were asked for at once and one of them could not be had: nothing was written, and
- *   the caller offers each alone. Everything else that may happen is a member of the answer's union.
+ * - Every promise settles in bounded time. Verbs reject with BuildlaneError `database_unavailable` when the database is
+ *   away, and with `chat_busy` when a lane was held by somebody else's transaction for too long. `accept` and `turn`,
+ *   unless they are told to be patient, wait for no lane: they reject with ContendedError, nothing was written, and the
+ *   caller offers each alone and patiently. Everything else that may happen is a member of the answer's union.
+ * - An accept whose answer was lost is asked again; its ids tell whether the jobs are there.
  *
  * The order of work. Inside a chat: pending jobs by `rank`, then `place` (rank = acceptedAt − priority × agingMs).
  * A head that is delayed or backing off holds its place, so the chat waits. Between chats: lanes whose head may run
@@ -54,6 +56,8 @@ export interface AcceptLimits {
   pendingMax: number;
   /** Null: no rate limit. GCRA: `burst` at once, then one each `intervalMs`, per chat. */
   rate: { burst: number; intervalMs: number } | null;
+  /** Waits for a lane that somebody holds, rather than rejecting with ContendedError. */
+  patient?: boolean;
 }
 
 /** A caller's own Drizzle transaction, of whichever copy of Drizzle. */
@@ -135,6 +139,8 @@ export interface TurnRequest {
   want: number;
   /** Lease losses of one job after which it fails as `node_lost`. */
   nodeLossesMax?: number;
+  /** Waits for a lane that somebody holds, rather than rejecting with ContendedError. */
+  patient?: boolean;
 }
 export interface TurnAnswer {
   /** In the order of the endings. */
@@ -340,7 +346,7 @@ export interface Output {
 /** A hint that something may be there: never needed, only faster. */
 export type Hint = { kind: "ready" } | { kind: "chat"; chatId: string } | { kind: "cancel"; nodeId: string } | { kind: "paused" };
 
-/** One of several lanes was locked for too long, or its data was refused. Nothing was written: offer each alone. */
+/** A lane was locked for too long, or its data was refused. Nothing was written: offer each alone. */
 export class ContendedError extends Error {
   override readonly name = "ContendedError";
 }

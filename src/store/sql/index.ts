@@ -16,8 +16,8 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
     kind: database.kind,
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
-    ...sqlStats(database),
-    ...sqlLive(database),
+    ...sqlStats(database, clock),
+    ...sqlLive(database, clock),
     hint(hint) {
       tell(hint);
       database.notify([hint]);

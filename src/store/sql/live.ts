@@ -1,13 +1,14 @@
 /** Reads for whoever watches: what is new in all chats, places in a chat, what a job waits for, and the lanes as a picture. One statement each, so what it says was true together. */
 import { sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
+import type { Clock } from "../../clock.js";
 import type { HistoryEvent } from "../../job.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
 import type { LaneView, Place, Store, WhyFacts } from "../store.js";
 import { shownLane, laneKey, tenantArg } from "../scope.js";
 import type { Scope } from "../scope.js";
-import { reaching } from "./database.js";
+import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
 /** Lanes in groups: 0 paused, 1 delayed, 2 at work or in line, 3 idle and used lately. Each arm reads a partial index. */
@@ -32,7 +33,9 @@ const laneJob = (at: SQL): SQL => sql`json_build_object('id', j.id, 'chatSeq', j
   'priority', j.priority, 'createdAt', buildlane_iso(j.created_at), 'startedAt', buildlane_iso(j.started_at), 'completedAt', buildlane_iso(j.completed_at),
   'nextAttemptAt', case when j.status = 'pending' and j.run_at > ${at} then buildlane_iso(j.run_at) end, 'failureCode', j.failure_code)`;
 
-export function sqlLive({ orm }: Database): Pick<Store, "news" | "places" | "why" | "lanes"> {
+export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | "places" | "why" | "lanes"> {
+  const { orm } = database;
+  const reading = reads(database, clock);
   async function one<T>(statement: SQL): Promise<T> {
     const answer = await orm.execute(statement);
     const rows = Array.isArray(answer) ? (answer as unknown as { answer: T }[]) : (answer as unknown as { rows: { answer: T }[] }).rows;
@@ -42,7 +45,7 @@ export function sqlLive({ orm }: Database): Pick<Store, "news" | "places" | "why
 
   return {
     news: ({ since, limit }, now) =>
-      reaching(async () => {
+      reading(async () => {
         const { events, ...rest } = await one<{ events: HistoryEvent[]; now: number; queuePaused: boolean }>(sql`
           with found as (select * from job_events where at >= to_timestamp(${since}::float8 / 1000.0) order by at limit ${limit})
           select json_build_object(
@@ -53,7 +56,7 @@ export function sqlLive({ orm }: Database): Pick<Store, "news" | "places" | "why
       }),
 
     places: (scope, shownId, limit, now) =>
-      reaching(async () => {
+      reading(async () => {
         const at = time(now);
         const chatId = laneKey(scope, shownId);
         const { places, paused } = await one<{ places: Place[]; paused: boolean | null }>(sql`
@@ -66,7 +69,7 @@ export function sqlLive({ orm }: Database): Pick<Store, "news" | "places" | "why
       }),
 
     why: (scope, jobId, now) =>
-      reaching(() => {
+      reading(() => {
         const at = time(now);
         return one<WhyFacts | null>(sql`
           select (select json_build_object(
@@ -87,7 +90,7 @@ export function sqlLive({ orm }: Database): Pick<Store, "news" | "places" | "why
       }),
 
     lanes: (scope, { chatIds, limit, cursor }, now) =>
-      reaching(async () => {
+      reading(async () => {
         const at = time(now);
         const from = cursor === undefined ? undefined : decodeLanePlace(cursor);
         const wanted = chatIds

@@ -30,6 +30,7 @@ export function pgliteDatabase(raw: PGlite, { clock, close, listens = false }: P
       const { rows } = await client.query<{ answer: T }>(statement, args);
       return (rows[0] as { answer: T }).answer;
     },
+    reading: (read) => read(),
     transaction: (work) =>
       client.transaction((tx) =>
         work({

@@ -1,31 +1,98 @@
-/** PostgreSQL through postgres.js: the production store's connection, shared by any number of nodes. */
+/**
+ * PostgreSQL through postgres.js: the production store's connection, shared by any number of nodes. Writes, reads and
+ * the pulse have connections of their own, so that none waits for another's; and every wait has an end, because
+ * postgres.js itself waits for ever for an answer, and up to 20 s before it tries to connect again.
+ */
+import { connect } from "node:net";
+import type { Socket } from "node:net";
 import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import type { Clock } from "../../clock.js";
 import type { Hint } from "../store.js";
 import { channel } from "./database.js";
-import type { Database, Orm } from "./database.js";
+import type { Database, Line, Orm } from "./database.js";
 
 /** Hints that come within this time go out in one statement: NOTIFY takes a global lock at commit. */
 const notifyEveryMs = 20;
 /** PostgreSQL refuses payloads of 8,000 bytes and more. */
 const payloadBytesMax = 7500;
 
-/** Connects lazily; `url` is a postgres:// address. `connections` bounds the pool. */
-export function postgresDatabase(url: string, { clock, connections = 10 }: { clock: Clock; connections?: number }): Database {
-  const client = postgres(url, { max: connections, idle_timeout: 60, connect_timeout: 5, onnotice: () => {}, connection: { application_name: "buildlane" } });
-  return overPostgres(client, { clock, close: () => client.end({ timeout: 2 }) });
+const connectMsMax = 3000;
+/** Between two tries to connect: short, since a node must renew its lease as soon as the database is back. */
+const reconnectMs = { from: 50, to: 250 };
+/** How long a call waits for its answer: longer than it may wait for a lock. */
+const answerMs: Record<Line, number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000 };
+/** A connection that was silent for so long with an answer due was cut without a word, and is given up. */
+const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
+/** Waits of this kind end when the server has a connection to spare. */
+const roomMsMax = 1000;
+
+export interface PostgresOptions {
+  clock: Clock;
+  /** Connections for writes, and for reads. */
+  connections?: { work: number; reads: number };
+  /** Whether statements are prepared by name; `auto`: unless a transaction pooler stands in between. */
+  prepare?: "auto" | "on" | "off" | undefined;
+  /** Whether hints are sent to other processes and heard from them. */
+  notify?: boolean | undefined;
 }
 
-/** The same over a client that somebody opened; `close` is what there is to do at the end. */
+/** A call's client by its way; those for reads and for listening. */
+type Clients = Record<Line, postgres.Sql> & { reads: postgres.Sql; ears: postgres.Sql };
+
+/** Connects lazily; `url` is a postgres:// address. */
+export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
+  const client = (max: number, silentMs: number) =>
+    postgres(url, {
+      // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
+      fetch_types: false,
+      max, idle_timeout: 60, connect_timeout: connectMsMax / 1000, onnotice: () => {}, connection: { application_name: "buildlane" },
+      backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
+      ...(silentMs > 0 ? { socket: dialer(silentMs) } : {}),
+    } as postgres.Options<Record<string, never>>);
+  const work = client(connections.work, silentMsMax.work);
+  const clients: Clients = {
+    together: work, lone: work, reads: client(connections.reads, silentMsMax.work),
+    // Two: should one be cut without a word, the next pulse has the other.
+    pulse: client(2, silentMsMax.pulse),
+    // What a person asks for may wait for a lane that is held; so may pruning.
+    apart: client(2, silentMsMax.work),
+    ears: client(1, silentMsMax.ears),
+  };
+  return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all([...new Set(Object.values(clients))].map((one) => one.end({ timeout: 2 })))) });
+}
+
+/** The same over a client that somebody opened, and who knows whether it may prepare; `close` is what there is to do at the end. */
 export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Clock; close(): Promise<void> }): Database {
-  // A pooler between may forbid prepared statements; who opened the client knows.
-  const prepare = client.options.prepare;
-  const orm = drizzle(client) as unknown as Orm;
+  const all: Clients = { pulse: client, together: client, lone: client, apart: client, reads: client, ears: client };
+  return overClients(all, { clock, prepare: client.options.prepare ? "auto" : "off", notify: true, close });
+}
+
+function overClients(clients: Clients, { clock, prepare, notify, close }: { clock: Clock; prepare: "auto" | "on" | "off"; notify: boolean; close(): Promise<void> }): Database {
+  const { reads, together: work, ears } = clients;
+  const orm = drizzle(reads) as unknown as Orm;
   const self = clock.id();
   const waiting = new Map<string, Hint>();
   let sending = false;
-  let listening: Promise<{ unlisten(): Promise<void> } | undefined> = Promise.resolve(undefined);
+  let closed = false;
+  let listening: { unlisten(): Promise<void> } | null = null;
+
+  // A pooler hands each transaction to any of its sessions: what one prepared the next does not know, and a LISTEN hears
+  // nothing. It is known by the process id that it tells at the start, which is none of the server's.
+  let pooled: Promise<boolean> | null = null;
+  let prepared = prepare === "on";
+  const isPooled = (): Promise<boolean> =>
+    (pooled ??= reads`select pg_backend_pid() as pid`.then(
+      (rows) => {
+        const through = rows[0]?.["pid"] !== rows.state?.pid;
+        if (prepare === "auto") prepared = !through;
+        return through;
+      },
+      (error: unknown) => {
+        pooled = null;
+        throw error;
+      },
+    ));
 
   async function send(): Promise<void> {
     const hints = [...waiting.values()];
@@ -33,47 +100,87 @@ export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Cl
     let payload = JSON.stringify({ from: self, hints });
     if (payload.length > payloadBytesMax) payload = JSON.stringify({ from: self, hints: [{ kind: "ready" }] });
     // Lost is fine: a hint only makes another node faster than its next pulse.
-    await client.unsafe("select pg_notify($1, $2)", [channel, payload], { prepare }).catch(() => undefined);
+    await work.unsafe("select pg_notify($1, $2)", [channel, payload], { prepare: prepared }).catch(() => undefined);
     sending = false;
     if (waiting.size > 0) schedule();
   }
   function schedule(): void {
-    if (sending) return;
+    if (sending || closed) return;
     sending = true;
     clock.after(notifyEveryMs, () => void send());
   }
 
+  async function listen(listener: (hint: Hint) => void): Promise<void> {
+    if (await isPooled()) return;
+    // postgres.js listens on a connection of its own and comes back by itself after a cut.
+    listening = await ears.listen(channel, (payload) => {
+      const message = JSON.parse(payload) as { from: string; hints: Hint[] };
+      if (message.from !== self) message.hints.forEach(listener);
+    });
+  }
+
+  /** An answer in time, or the error of a connection that is not there. */
+  const within = <T>(ms: number, answer: Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const timer = clock.after(ms, () => reject(Object.assign(new Error(`The database did not answer within ${ms} ms.`), { code: "ETIMEDOUT" })));
+      answer.then(resolve, reject).finally(() => timer.cancel());
+    });
+
   return {
     kind: "postgres",
     orm,
-    async call<T>(statement: string, args: unknown[]) {
-      const rows = await client.unsafe(statement, args as never[], { prepare });
-      return (rows[0] as unknown as { answer: T }).answer;
+    async call<T>(statement: string, args: unknown[], line: Line) {
+      if (pooled === null) void isPooled().catch(() => undefined);
+      const since = clock.monotonic();
+      for (;;) {
+        try {
+          const rows = await within(answerMs[line], clients[line].unsafe(statement, args as never[], { prepare: prepared }));
+          return (rows[0] as unknown as { answer: T }).answer;
+        } catch (error) {
+          // postgres.js wants another connection as long as it may have one; the server has none, but ours will be free soon.
+          if ((error as { code?: string }).code !== "53300" || clock.monotonic() - since > roomMsMax) throw error;
+          await new Promise<void>((resolve) => void clock.after(reconnectMs.from, resolve));
+        }
+      }
     },
-    transaction: (work) =>
-      client.begin((tx) =>
-        work({
+    transaction: (steps) =>
+      work.begin((tx) =>
+        steps({
           script: async (text) => void (await tx.unsafe(text).simple()),
           rows: async <R>(text: string, args: unknown[] = []) => (await tx.unsafe(text, args as never[])) as unknown as R[],
         }),
       ) as Promise<never>,
+    reading: (read) => within(answerMs.together, read()),
     notify(hints) {
+      if (!notify) return;
       for (const hint of hints) waiting.set(`${hint.kind} ${"chatId" in hint ? hint.chatId : "nodeId" in hint ? hint.nodeId : ""}`, hint);
       schedule();
     },
     onNotify(listener) {
-      // postgres.js listens on a connection of its own and comes back by itself after a cut.
-      listening = client
-        .listen(channel, (payload) => {
-          const message = JSON.parse(payload) as { from: string; hints: Hint[] };
-          if (message.from !== self) message.hints.forEach(listener);
-        })
-        .catch(() => undefined);
+      if (!notify) return;
+      const again = (): void => {
+        if (!closed) listen(listener).catch(() => void clock.after(reconnectMs.to, again));
+      };
+      again();
     },
     async close() {
+      closed = true;
       // Not waited for: when the database is away it would never come.
-      void listening.then((one) => one?.unlisten()).catch(() => undefined);
+      void listening?.unlisten().catch(() => undefined);
       await close();
     },
+  };
+}
+
+/** Connects as postgres.js would, hosts in turn, to sockets that end when they have been silent for too long. */
+function dialer(silentMs: number) {
+  let turn = 0;
+  return ({ host, port, path }: { host: string[]; port: number[]; path: string | false }): Socket => {
+    const at = turn++ % port.length;
+    const socket = path ? connect(path) : connect({ host: host[at] as string, port: port[at] as number });
+    // What TLS checks the certificate against.
+    Object.assign(socket, { host: host[at], port: port[at] });
+    socket.setTimeout(silentMs, () => socket.destroy(Object.assign(new Error("The database was silent for too long."), { code: "ETIMEDOUT" })));
+    return socket;
   };
 }

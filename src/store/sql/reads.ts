@@ -8,7 +8,7 @@ import { buildJobs, chatLanes, jobEvents } from "../schema.js";
 import { laneKey } from "../scope.js";
 import type { Scope } from "../scope.js";
 import type { DeadLetterFilter, ListQuery, Store, StoredJob } from "../store.js";
-import { reaching } from "./database.js";
+import { reads } from "./database.js";
 import type { Database } from "./database.js";
 import { toEvent, toJob } from "./rows.js";
 
@@ -61,7 +61,9 @@ function decodeCursor(cursor: string): [string, string] {
   throw validationFailed([{ path: "/cursor", message: "Expected a cursor from the page before." }]);
 }
 
-export function sqlReads({ orm }: Database, clock: Clock): Reads {
+export function sqlReads(database: Database, clock: Clock): Reads {
+  const { orm } = database;
+  const reading = reads(database, clock);
   const eventsOf = async (ids: string[]): Promise<Map<string, HistoryEvent[]>> => {
     const found = new Map<string, HistoryEvent[]>(ids.map((id) => [id, []]));
     if (ids.length === 0) return found;
@@ -84,19 +86,19 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
 
   return {
     get: (scope, jobId) =>
-      reaching(async () => {
+      reading(async () => {
         const [job] = await jobs(ofJob(scope, jobId), [], 1, { code: true, result: true });
         return job ? without(job) : null;
       }),
 
     output: (scope, jobId) =>
-      reaching(async () => {
+      reading(async () => {
         const [row] = await orm.select({ status: buildJobs.status, result: buildJobs.result, sourceMap: buildJobs.sourceMap }).from(buildJobs).where(ofJob(scope, jobId));
         return row ?? null;
       }),
 
     chat: (scope, chatId, limit, include) =>
-      reaching(async () => {
+      reading(async () => {
         const of = (status: StoredJob["status"]) => and(eq(buildJobs.chatId, laneKey(scope, chatId)), eq(buildJobs.status, status));
         const newest = [desc(buildJobs.completedAt), desc(buildJobs.chatSeq)];
         const [pending, running, completed, failed] = await Promise.all([
@@ -109,7 +111,7 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
       }),
 
     list: (scope, query: ListQuery) =>
-      reaching(async () => {
+      reading(async () => {
         const from = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
         const where = and(
           within(scope),
@@ -128,7 +130,7 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
       }),
 
     events: (scope, chatId, { after, limit, jobId }) =>
-      reaching(async () => {
+      reading(async () => {
         const lane = laneKey(scope, chatId);
         const [kept] = await orm.select({ floor: chatLanes.eventFloor }).from(chatLanes).where(eq(chatLanes.chatId, lane));
         const rows = await orm
@@ -141,7 +143,7 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
       }),
 
     eventStart: (scope, chatId) =>
-      reaching(async () => {
+      reading(async () => {
         const key = laneKey(scope, chatId);
         const [oldest] = await orm
           .select({ id: buildJobs.id })
@@ -158,16 +160,16 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
       }),
 
     deadLetterIds: (scope, filter, limit) =>
-      reaching(async () => {
+      reading(async () => {
         const rows = await orm.select({ id: buildJobs.id }).from(buildJobs).where(deadLetters(scope, filter)).orderBy(asc(buildJobs.completedAt), asc(buildJobs.id)).limit(limit);
         return rows.map((row) => row.id);
       }),
 
-    countDeadLetters: (scope, filter) => reaching(() => orm.$count(buildJobs, deadLetters(scope, filter))),
+    countDeadLetters: (scope, filter) => reading(() => orm.$count(buildJobs, deadLetters(scope, filter))),
 
     // The one write without the lane's lock: it changes neither order nor status, and the guard is on the row itself.
     discard: (scope, jobIds, now) =>
-      reaching(async () => {
+      reading(async () => {
         if (jobIds.length === 0) return 0;
         const rows = await orm.update(buildJobs).set({ discardedAt: sql`buildlane_now(${now ?? null}::float8)` }).where(deadLetters(scope, { ids: jobIds })).returning({ id: buildJobs.id });
         return rows.length;
@@ -175,7 +177,7 @@ export function sqlReads({ orm }: Database, clock: Clock): Reads {
 
     ping: async () => {
       try {
-        await orm.execute(sql`select 1`);
+        await database.reading(async () => void (await orm.execute(sql`select 1`)));
         return true;
       } catch {
         return false;

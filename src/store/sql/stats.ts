@@ -3,9 +3,10 @@
  * partial indexes of live lanes: the cost does not grow with history. A tenant's totals are the sums of its lanes'.
  */
 import { sql } from "drizzle-orm";
+import type { Clock } from "../../clock.js";
 import type { Store, StoreStats } from "../store.js";
 import { tenantArg } from "../scope.js";
-import { reaching } from "./database.js";
+import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
 /** Finished jobs that spreads and averages are taken from. */
@@ -29,16 +30,16 @@ interface Row {
   nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
 }
 
-export const sqlStats = ({ orm }: Database): Pick<Store, "stats"> => ({
+export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats"> => ({
   stats: (scope, now) =>
-    reaching(async (): Promise<StoreStats> => {
+    reads(database, clock)(async (): Promise<StoreStats> => {
       const at = sql`buildlane_now(${now ?? null}::float8)`;
       const tenant = tenantArg(scope);
       const mine = tenant === null ? sql`true` : tenant === "" ? sql`tenant = ''` : sql`tenant = ${tenant} and tenant <> ''`;
       const ofTenants = sql`select coalesce(sum(pending), 0) as pending, coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed from chat_lanes where ${tenant ? mine : sql`tenant <> ''`}`;
       const ofAll = sql`select coalesce(sum(pending), 0) as pending, coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed from build_counters`;
       const summed = tenant === null ? ofAll : tenant ? ofTenants : sql`select a.pending - t.pending as pending, a.completed - t.completed as completed, a.failed - t.failed as failed from (${ofAll}) a, (${ofTenants}) t`;
-      const answer = await orm.execute(sql`
+      const answer = await database.orm.execute(sql`
         with latest as (
           select status, completed_at, extract(epoch from completed_at - started_at) * 1000 as processing_ms, extract(epoch from started_at - created_at) * 1000 as waiting_ms
           from build_jobs where status in ('completed', 'failed') and started_at is not null and ${mine} order by completed_at desc limit ${sampleMax}

@@ -9,11 +9,11 @@ import type { FailureCode, Source } from "../../job.js";
 import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, Hint, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
-import { channel, driverError, isContended, reaching } from "./database.js";
-import type { Database, Orm } from "./database.js";
+import { busy, channel, driverError, isContended, isRecorded, reaching, uncut } from "./database.js";
+import type { Database, Line, Orm } from "./database.js";
 
-/** How long a call with several lanes waits for one of them, milliseconds. */
-const lockWaitMs = 50;
+/** How long a call waits for a lane that somebody holds, milliseconds: one of a batch, and one alone. */
+const lockWaitMs = { together: 50, lone: 30_000 };
 
 /** Chats and nodes that a transaction's notice names; PostgreSQL refuses payloads of 8,000 bytes and more. */
 const hintedMax = 20;
@@ -21,6 +21,8 @@ const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
 const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
+const recordedSql =
+  "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
@@ -90,29 +92,48 @@ function refusalOf(error: unknown): AcceptAnswer | null {
 }
 
 export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verbs {
-  const call = <T>(statement: string, args: unknown[]): Promise<T> => reaching(() => database.call<T>(statement, args));
+  const call = <T>(statement: string, args: unknown[], line: Line = "apart"): Promise<T> => reaching(() => database.call<T>(statement, args, line));
+  /** For one chat at a person's word. */
+  const callApart = <T>(statement: string, args: unknown[], chatId: string | null): Promise<T> =>
+    call<T>(statement, args).catch((error: unknown) => Promise.reject(busy(error, chatId)));
 
-  async function acceptTogether(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
-    const lockMs = groups.length > 1 ? lockWaitMs : null;
-    return acceptAnswers(groups, await call<AcceptedRow[]>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockMs, now)));
+  async function acceptOnce(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
+    const line = limits.patient ? "lone" : "together";
+    return acceptAnswers(groups, await database.call<AcceptedRow[]>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockWaitMs[line], now), line));
+  }
+
+  /** Jobs that are there already, whose answer was lost on the way; the other groups are offered again. */
+  async function acceptRest(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
+    const jobs = await call<Accepted[]>(recordedSql, [JSON.stringify(groups.flatMap((group) => group.jobs.map((job) => job.id)))], "together");
+    const byId = new Map(jobs.map((job) => [job.id, { ...job, createdAt: iso(job.createdAt) }]));
+    const isThere = (group: AcceptGroup) => byId.has(group.jobs[0]?.id ?? "");
+    const rest = groups.filter((group) => !isThere(group));
+    const answers = rest.length > 0 ? await accept(rest, limits, now) : [];
+    // Whom it told to stop is not known any more: they hear it at their next pulse.
+    return groups.map((group): AcceptAnswer =>
+      isThere(group) ? { kind: "accepted", jobs: group.jobs.map((job) => byId.get(job.id) as Accepted), stopping: [] } : (answers[rest.indexOf(group)] as AcceptAnswer),
+    );
   }
 
   async function accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]> {
+    let error: unknown;
     try {
-      return await acceptTogether(groups, limits, now);
-    } catch (error) {
-      if (groups.length === 1) {
-        const refusal = refusalOf(error);
-        if (refusal) return [refusal];
-        throw error;
-      }
-      if (isContended(error)) throw new ContendedError("accept", { cause: error });
-      if (!refusals.test(driverError(error).code ?? "")) throw error;
-      // One group is refused: nothing was written. Each alone, in order, so that the others are not hindered.
-      const answers: AcceptAnswer[] = [];
-      for (const group of groups) answers.push(...(await accept([group], limits, now)));
-      return answers;
+      // May be done twice: the ids tell whether the jobs are there.
+      return await uncut(clock, () => acceptOnce(groups, limits, now));
+    } catch (thrown) {
+      error = thrown;
     }
+    if (isRecorded(error)) return acceptRest(groups, limits, now);
+    if (groups.length === 1) {
+      const refusal = refusalOf(error);
+      if (refusal) return [refusal];
+    }
+    if (!limits.patient && isContended(error)) throw new ContendedError("accept", { cause: error });
+    if (groups.length === 1 || !refusals.test(driverError(error).code ?? "")) return reaching(() => Promise.reject(busy(error, ofLane(groups[0]?.jobs[0]?.chatId ?? "").chatId)));
+    // One group is refused: nothing was written. Each alone, in order, so that the others are not hindered.
+    const answers: AcceptAnswer[] = [];
+    for (const group of groups) answers.push(...(await accept([group], { ...limits, patient: true }, now)));
+    return answers;
   }
 
   return {
@@ -140,7 +161,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       }
     },
 
-    async turn({ nodeId: node, claimId, endings, want, nodeLossesMax = 5 }, now) {
+    async turn({ nodeId: node, claimId, endings, want, nodeLossesMax = 5, patient = false }, now) {
       const rows = endings.map(({ end, ...guard }, ord) => ({
         ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
         ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
@@ -151,10 +172,10 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
       let answer: { settled: SettledRow[]; claims: ClaimRow[] };
       try {
-        const lockMs = rows.length > 1 ? lockWaitMs : null;
-        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockMs, now ?? null]);
+        const line = patient ? "lone" : "together";
+        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null], line);
       } catch (error) {
-        if (rows.length > 1 && isContended(error)) throw new ContendedError("turn", { cause: error });
+        if (rows.length > 0 && !patient && isContended(error)) throw new ContendedError("turn", { cause: error });
         throw error;
       }
       const settledBy = new Map(answer.settled.map((row) => [row.ord, row]));
@@ -168,29 +189,29 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       };
     },
 
-    pulse: ({ nodeId: node, leaseMs, slots, draining }, now) => call<PulseAnswer>(pulseSql, [node, leaseMs, slots, draining, now ?? null]),
+    pulse: ({ nodeId: node, leaseMs, slots, draining }, now) => uncut(clock, () => call<PulseAnswer>(pulseSql, [node, leaseMs, slots, draining, now ?? null], "pulse")),
 
     async rescue({ nodeId: node, nodeLossesMax, limit }, now) {
-      const rows = await call<{ jobId: string; chatId: string; status: Rescued["status"] }[]>(rescueSql, [node, limit, nodeLossesMax, now ?? null]);
+      const rows = await call<{ jobId: string; chatId: string; status: Rescued["status"] }[]>(rescueSql, [node, limit, nodeLossesMax, now ?? null], "together");
       return rows.map(({ jobId, chatId, status }) => ({ jobId, chatId, status }));
     },
 
     async endLeases(which, now) {
       const own = "nodeId" in which;
-      await call<number>(endLeaseSql, [own ? which.nodeId : which.exceptNodeId, now ?? null, own]);
+      await call<number>(endLeaseSql, [own ? which.nodeId : which.exceptNodeId, now ?? null, own], "pulse");
     },
 
-    cancel: (scope, jobId, now) => call<CancelAnswer>(cancelSql, [nodeId, tenantArg(scope), jobId, now ?? null]),
+    cancel: (scope, jobId, now) => callApart<CancelAnswer>(cancelSql, [nodeId, tenantArg(scope), jobId, now ?? null], null),
 
     async redrive(scope, jobId, { agingMs }, now) {
-      const answer = await call<RedriveAnswer>(redriveSql, [nodeId, tenantArg(scope), jobId, agingMs, now ?? null]);
+      const answer = await callApart<RedriveAnswer>(redriveSql, [nodeId, tenantArg(scope), jobId, agingMs, now ?? null], null);
       return answer.kind === "redriven" ? { kind: "redriven", job: { ...answer.job, createdAt: iso(answer.job.createdAt) } } : answer;
     },
 
     async setQueuePaused(paused, now) {
       await call<boolean>(pauseQueueSql, [paused, now ?? null]);
     },
-    setChatPaused: (scope, chatId, paused, now) => call<boolean>(pauseChatSql, [laneKey(scope, chatId), paused, now ?? null]),
+    setChatPaused: (scope, chatId, paused, now) => callApart<boolean>(pauseChatSql, [laneKey(scope, chatId), paused, now ?? null], chatId),
 
     prune: (keep, now) => call<{ jobs: number; more: boolean }>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, now ?? null]),
   };

@@ -1,0 +1,213 @@
+import postgres from "postgres";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { createBuildQueue } from "../../src/index.js";
+import type { BuildQueue, BuildQueueOptions, Report, RunnableJob } from "../../src/index.js";
+import { describePostgres, postgresCluster } from "../support/postgres.js";
+import type { PostgresCluster } from "../support/postgres.js";
+import { wireTo } from "../support/wire.js";
+
+const open: BuildQueue[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((queue) => queue.stop()));
+});
+
+interface Held {
+  job: RunnableJob;
+  signal: AbortSignal;
+  end(): void;
+}
+
+/** A node whose builds of the code `hold` end when the test says so; others end at once. */
+async function startNode(databaseUrl: string, options: BuildQueueOptions = {}) {
+  const reports: Report[] = [];
+  const held: Held[] = [];
+  const waiters: { ready(): boolean; tell(): void }[] = [];
+  const look = () => waiters.filter((one) => one.ready()).forEach((one) => one.tell());
+  /** Resolves when the condition holds; looked at whenever the node reports something. */
+  const until = (ready: () => boolean): Promise<void> =>
+    new Promise((resolve) => {
+      if (ready()) resolve();
+      else waiters.push({ ready, tell: resolve });
+    });
+  const runs: string[] = [];
+  const queue = await createBuildQueue({
+    databaseUrl, leaseMs: 1000, drainMs: 0,
+    run: (job, { signal }) =>
+      new Promise((resolve, reject) => {
+        runs.push(job.id);
+        if (job.code !== "hold") return resolve("built");
+        held.push({ job, signal, end: () => resolve("built") });
+        signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+        look();
+      }),
+    onReport(report) {
+      reports.push(report);
+      look();
+    },
+    ...options,
+  });
+  open.push(queue);
+  const saw = (type: Report["type"], times = 1) => until(() => reports.filter((report) => report.type === type).length >= times);
+  return { queue, reports, held, runs, until, saw };
+}
+
+/** Milliseconds that it took to be refused as `database_unavailable`. */
+async function refusedIn(work: Promise<unknown>): Promise<number> {
+  const from = performance.now();
+  await expect(work).rejects.toMatchObject({ code: "database_unavailable", statusCode: 503, retryAfterMs: 1000 });
+  return performance.now() - from;
+}
+
+describePostgres("a database in trouble", () => {
+  let cluster: PostgresCluster;
+  let admin: postgres.Sql;
+  beforeAll(async () => {
+    cluster = await postgresCluster({ durable: true, settings: { max_connections: "30" } });
+    admin = postgres(cluster.url, { max: 1, onnotice: () => {}, backoff: () => 0.05 });
+  });
+  afterAll(async () => {
+    await admin.end();
+    await cluster.drop();
+  });
+  const cutAll = () => admin`select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'buildlane'`;
+  const request = (chatId: string, code = "1") => ({ chatId, messageId: "m", code });
+
+  it("that crashes and comes back needs no restart: refusals are quick, and what was built meanwhile is recorded, not built again", async () => {
+    const { queue, held, runs, until, saw } = await startNode(cluster.url, { leaseMs: 20_000 });
+    const job = await queue.enqueue(request("crash", "hold"));
+    const next = await queue.enqueue(request("crash"));
+    await until(() => held.length === 1);
+
+    await cluster.stop("immediate");
+    held[0]?.end();
+    await saw("outcome.waiting");
+    for (let tries = 0; tries < 5; tries++) {
+      expect(await refusedIn(queue.enqueue(request("crash")))).toBeLessThan(2000);
+      expect(await refusedIn(queue.get(job.id))).toBeLessThan(2000);
+      expect(await refusedIn(queue.stats())).toBeLessThan(2000);
+      expect((await queue.ready()).database).toBe(false);
+    }
+    await cluster.start();
+
+    expect(await queue.waitFor(next.id)).toMatchObject({ status: "completed", attempt: 1 });
+    expect(await queue.get(job.id)).toMatchObject({ status: "completed", attempt: 1 });
+    expect(runs.filter((id) => id === job.id)).toHaveLength(1);
+    await queue.waitFor((await queue.enqueue(request("crash"))).id);
+  });
+
+  it("that is away for longer than the lease costs the builds, not the jobs: they are stopped, written nowhere, and run again", async () => {
+    const { queue, held, until, saw } = await startNode(cluster.url);
+    const job = await queue.enqueue(request("lapse", "hold"));
+    await until(() => held.length === 1);
+    await cluster.stop("fast");
+    await saw("lease.lost");
+    expect(held[0]?.signal.aborted).toBe(true);
+    held[0]?.end();
+    await cluster.start();
+    await until(() => held.length === 2);
+    held[1]?.end();
+    // It went back in line without costing an attempt of the three that it has.
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "released" }, { outcome: "completed" }] });
+    await saw("lease.renewed");
+  });
+
+  it("that cuts every connection, again and again, refuses nobody and loses nothing", async () => {
+    const { queue } = await startNode(cluster.url, { leaseMs: 20_000, maxPendingPerChat: 100_000, maxPending: 100_000 });
+    const accepted: string[] = [];
+    let cutting = true;
+    const clients = Array.from({ length: 4 }, async (_, client) => {
+      while (cutting) {
+        accepted.push((await queue.enqueue(request(`cut${client}`))).id);
+        await queue.waitFor(accepted.at(-1) as string);
+      }
+    });
+    for (let cuts = 0; cuts < 10; cuts++) {
+      const enough = accepted.length + 6;
+      await cutAll();
+      await queue.get(accepted[0] as string).catch((error: { code: string }) => expect(error.code).toBe("job_not_found"));
+      while (accepted.length < enough) await new Promise((resolve) => setImmediate(resolve));
+    }
+    cutting = false;
+    await Promise.all(clients);
+    const jobs = await Promise.all(accepted.map((id) => queue.waitFor(id)));
+    expect(new Set(jobs.map((job) => job.status))).toEqual(new Set(["completed"]));
+    const [{ count }] = (await admin`select count(*)::int as count from build_jobs where chat_id like 'cut_'`) as unknown as [{ count: number }];
+    expect(count).toBe(accepted.length);
+  });
+
+  it("that loses an answer accepts the job once, and the caller hears of it", async () => {
+    await using wire = await wireTo(cluster.url);
+    const { queue } = await startNode(wire.url, { leaseMs: 20_000, databaseNotify: false });
+    await queue.waitFor((await queue.enqueue(request("lost"))).id);
+    // The pulse's answers come too: lose until an accept was hit.
+    for (let seq = 2; seq < 8; seq++) {
+      const [accepted] = await Promise.all([queue.enqueue(request("lost")), wire.loseNextAnswer()]);
+      expect(accepted.chatSeq).toBe(seq);
+      await queue.waitFor(accepted.id);
+    }
+    expect((await queue.chat("lost")).completed).toHaveLength(7);
+  });
+
+  it("that has no connection left refuses a new node, while one that is connected goes on", async () => {
+    const { queue } = await startNode(cluster.url, { leaseMs: 20_000 });
+    await queue.waitFor((await queue.enqueue(request("full"))).id);
+    const clients: postgres.Sql[] = [];
+    try {
+      for (;;) {
+        const client = postgres(cluster.url, { max: 1 });
+        clients.push(client);
+        const taken = await client`select 1`.then(() => true, () => false);
+        if (!taken) break;
+      }
+      await expect(createBuildQueue({ databaseUrl: cluster.url, run: async () => "1" })).rejects.toMatchObject({ code: "database_unavailable" });
+      const jobs = await Promise.all(Array.from({ length: 20 }, (_, index) => queue.enqueue(request(`full${index}`))));
+      for (const job of jobs) expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed", attempt: 1 });
+    } finally {
+      await Promise.all(clients.map((client) => client.end({ timeout: 1 })));
+    }
+  });
+
+  it("that falls silent is given up in time, and a new connection is taken when there is one", async () => {
+    await using wire = await wireTo(cluster.url);
+    const { queue, saw } = await startNode(wire.url);
+    await queue.waitFor((await queue.enqueue(request("silent"))).id);
+    wire.silence();
+    const [refused] = await Promise.all([refusedIn(queue.enqueue(request("silent"))), saw("lease.lost")]);
+    expect(refused).toBeLessThan(10_000);
+    wire.restore();
+    await saw("lease.renewed");
+    for (;;) {
+      const job = await queue.enqueue(request("silent")).catch(() => null);
+      if (job === null) continue;
+      expect((await queue.waitFor(job.id)).status).toBe("completed");
+      break;
+    }
+  });
+
+  it("where a transaction holds one chat lets all others go on, and that chat too when it ends", async () => {
+    const { queue } = await startNode(cluster.url, { leaseMs: 20_000 });
+    await queue.waitFor((await queue.enqueue(request("stuck"))).id);
+    const locker = postgres(cluster.url, { max: 1 });
+    let release = () => {};
+    const holding = new Promise<void>((resolve) => (release = resolve));
+    let transaction: Promise<void> = Promise.resolve();
+    await new Promise<void>((resolve) => {
+      transaction = locker.begin(async (tx) => {
+        await tx`select 1 from chat_lanes where chat_id = 'stuck' for update`;
+        resolve();
+        await holding;
+      });
+    });
+    const stuck = [1, 2, 3].map(() => queue.enqueue(request("stuck")));
+    for (let round = 0; round < 20; round++) {
+      const job = await queue.enqueue(request(`free${round}`));
+      expect((await queue.waitFor(job.id)).status).toBe("completed");
+    }
+    release();
+    await transaction;
+    await locker.end();
+    const accepted = await Promise.all(stuck);
+    expect(accepted.map((job) => job.chatSeq)).toEqual([2, 3, 4]);
+    for (const job of accepted) await queue.waitFor(job.id);
+  });
+});

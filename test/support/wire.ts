@@ -1,0 +1,66 @@
+/**
+ * A wire between the store and its database, as a TCP proxy on loopback, that a test can trouble: cut it, silence it
+ * (nothing comes through and nobody is told), or lose answers while questions still arrive.
+ */
+import { connect, createServer } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
+
+export interface Wire {
+  /** The database's address by way of this wire. */
+  readonly url: string;
+  /** Silences what is connected now and, until `restore`, what connects later. */
+  silence(): void;
+  /** Questions arrive, answers do not, and after the next answer every connection is cut. Resolves then. */
+  loseNextAnswer(): Promise<void>;
+  cut(): void;
+  /** New connections are good again; silenced ones stay dead, as after a failover. */
+  restore(): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export async function wireTo(databaseUrl: string): Promise<Wire> {
+  const target = new URL(databaseUrl);
+  const pairs = new Set<{ near: Socket; far: Socket }>();
+  let silent = false;
+  let losing: (() => void) | null = null;
+  const server = createServer((near) => {
+    const far = connect(Number(target.port || 5432), target.hostname);
+    const pair = { near, far };
+    let dead = silent;
+    Object.assign(pair, { kill: () => (dead = true) });
+    pairs.add(pair);
+    for (const socket of [near, far]) socket.on("error", () => {});
+    near.on("data", (bytes) => void (dead || far.write(bytes)));
+    far.on("data", (bytes) => {
+      if (losing) {
+        const lost = losing;
+        losing = null;
+        cut();
+        lost();
+      } else if (!dead) near.write(bytes);
+    });
+    near.on("close", () => (far.destroy(), pairs.delete(pair)));
+    far.on("close", () => void (dead || near.destroy()));
+  });
+  function cut(): void {
+    for (const { near, far } of pairs) for (const socket of [near, far]) socket.destroy();
+  }
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = new URL(databaseUrl);
+  url.port = String((server.address() as AddressInfo).port);
+  url.hostname = "127.0.0.1";
+  return {
+    url: url.href,
+    silence() {
+      silent = true;
+      for (const pair of pairs) (pair as unknown as { kill(): void }).kill();
+    },
+    loseNextAnswer: () => new Promise((resolve) => (losing = resolve)),
+    cut,
+    restore: () => void (silent = false),
+    async [Symbol.asyncDispose]() {
+      cut();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
