@@ -7,9 +7,10 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
+import { sleep } from "../../clock.js";
 import type { Clock } from "../../clock.js";
 import type { Hint } from "../store.js";
-import { channel } from "./database.js";
+import { channel, driverError } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
 
 /** Hints that come within this time go out in one statement: NOTIFY takes a global lock at commit. */
@@ -24,8 +25,9 @@ const reconnectMs = { from: 50, to: 250 };
 const answerMs: Record<Line, number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000 };
 /** A connection that was silent for so long with an answer due was cut without a word, and is given up. */
 const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
-/** Waits of this kind end when the server has a connection to spare. */
-const roomMsMax = 1000;
+const tooManyConnections = "53300";
+/** How long a call waits for a connection when the server has none left. */
+const roomMsMax = 2000;
 
 export interface PostgresOptions {
   clock: Clock;
@@ -126,22 +128,26 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
       answer.then(resolve, reject).finally(() => timer.cancel());
     });
 
+  /** postgres.js wants another connection as long as it may have one; when the server has none, one of ours is free soon. */
+  async function withRoom<T>(work: () => Promise<T>): Promise<T> {
+    const since = clock.monotonic();
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (driverError(error).code !== tooManyConnections || clock.monotonic() - since > roomMsMax) throw error;
+        await sleep(clock, reconnectMs.from);
+      }
+    }
+  }
+
   return {
     kind: "postgres",
     orm,
     async call<T>(statement: string, args: unknown[], line: Line) {
       if (pooled === null) void isPooled().catch(() => undefined);
-      const since = clock.monotonic();
-      for (;;) {
-        try {
-          const rows = await within(answerMs[line], clients[line].unsafe(statement, args as never[], { prepare: prepared }));
-          return (rows[0] as unknown as { answer: T }).answer;
-        } catch (error) {
-          // postgres.js wants another connection as long as it may have one; the server has none, but ours will be free soon.
-          if ((error as { code?: string }).code !== "53300" || clock.monotonic() - since > roomMsMax) throw error;
-          await new Promise<void>((resolve) => void clock.after(reconnectMs.from, resolve));
-        }
-      }
+      const rows = await withRoom(() => within(answerMs[line], clients[line].unsafe(statement, args as never[], { prepare: prepared })));
+      return (rows[0] as unknown as { answer: T }).answer;
     },
     transaction: (steps) =>
       work.begin((tx) =>
@@ -150,7 +156,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
           rows: async <R>(text: string, args: unknown[] = []) => (await tx.unsafe(text, args as never[])) as unknown as R[],
         }),
       ) as Promise<never>,
-    reading: (read) => within(answerMs.together, read()),
+    reading: (read) => withRoom(() => within(answerMs.together, read())),
     notify(hints) {
       if (!notify) return;
       for (const hint of hints) waiting.set(`${hint.kind} ${"chatId" in hint ? hint.chatId : "nodeId" in hint ? hint.nodeId : ""}`, hint);
