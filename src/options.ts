@@ -68,6 +68,7 @@ export const settings = {
   maxBodyBytes: setting({ env: "BUILDLANE_MAX_BODY_BYTES", schema: integer(1 * KiB, 512 * MiB), default: String(8 * MiB), meaning: "Bytes of a request's body." }),
   maxOutputBytes: setting({ env: "BUILDLANE_MAX_OUTPUT_BYTES", schema: integer(1 * KiB, 256 * MiB), default: String(8 * MiB), meaning: "Bytes of a build's output with its source map." }),
   workerMemoryMb: setting({ env: "BUILDLANE_WORKER_MEMORY_MB", schema: integer(128, 65_536), default: "512", meaning: "Memory of one build process, MiB." }),
+  allowUnconfined: setting({ env: "BUILDLANE_ALLOW_UNCONFINED", schema: flag, default: "false", meaning: "Builds run although this machine cannot confine them (anything but Linux with /bin/sh); for trusted code only." }),
   rateLimit: setting({ env: "BUILDLANE_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per chat, such as 120/minute; unset: no limit." }),
   retention: setting({ env: "BUILDLANE_RETENTION", schema: retention, default: "7d,100000", meaning: "Age and count of finished jobs that are kept with their events." }),
   agingMs: setting({ env: "BUILDLANE_AGING_MS", schema: integer(0, 86_400_000), default: "30000", meaning: "Head start that one step of priority is worth, milliseconds." }),

@@ -61,7 +61,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
   });
   const runner: Runner = options.run
     ? ownRunner(options.run, settings.maxOutputBytes)
-    : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
+    : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
   try {
     return await composeQueue({ nodeId, settings, store, runner, clock, report, counters });
   } catch (error) {

@@ -1,95 +1,84 @@
 /**
- * The walls around a worker: a folder with nothing in it to stand in, an environment with nothing in it to tell, limits
- * on memory, core dumps and open files. The last is what keeps esbuild from reading: its process holds 0, 1, 2, an epoll
- * and an event descriptor, so with a limit of 5 every further open fails (measured in WORKERS.md, 1; the self-test asks).
+ * The walls around esbuild's process: a folder with nothing in it to stand in, an environment with nothing in it to
+ * tell, limits on memory, core dumps and open files. The last is what keeps it from reading: it holds 0, 1, 2, an epoll
+ * and an event descriptor, so with a limit of 5 every further open fails (measured; the self-test asks at each start).
  */
 import { accessSync, constants, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import type { Canary } from "./protocol.js";
+import { engineVersion } from "./channel.js";
+import { allWalls } from "./walls.js";
+import type { Openings, Walls } from "./walls.js";
 
+/** What every worker of a pool is started with. */
 export interface Confinement {
-  /** Shared by a pool's workers, removed with the pool, or by a worker whose pool was killed. */
-  folder: string;
-  workingFolder: string;
-  environment: Record<string, string>;
   command: { file: string; args: string[] };
-  /** What esbuild's process is started through; null where the machine has no such limits. */
-  wrapper: string | null;
-  /** Null when nothing would keep it from being read. */
-  canary: Canary | null;
+  environment: Record<string, string>;
   /** Walls that this machine does not have. */
   missing: string[];
+  walls: Walls;
+  /** A place for one worker: empty, with canaries beside it. Removed as soon as the worker serves. */
+  place(): Place;
+}
+
+export interface Place {
+  workingFolder: string;
+  canary: Canary;
+  /** Twice is fine. */
   remove(): Promise<void>;
+}
+
+/** Files that only a leaking worker can read; `secret` is what they hold. */
+export interface Canary {
+  folder: string;
+  mapFile: string;
+  secret: string;
 }
 
 export interface ConfinementOptions {
   memoryMb: number;
-  outputBytesMax: number;
   /** Makes the canary's secret. */
   id: () => string;
-  /** Only a test asks for another number, to see the self-test refuse. */
-  openFilesMax?: number;
+  /** Only a test sets these two. */
+  walls?: Walls | undefined;
+  openings?: Openings | undefined;
 }
 
-/** Node holds an output some four times, at up to two bytes a character, before it is handed on. */
-const nodeHeapMb = (outputBytesMax: number): number => Math.max(192, 64 + Math.ceil((8 * outputBytesMax) / 2 ** 20));
-/** What Node wants besides its heap, most of it before the first job. */
-const nodeBesidesHeapMb = 192;
 const shell = "/bin/sh";
 
-/** Throws when the temporary folder cannot be written. */
-export function confine({ memoryMb, outputBytesMax, id, openFilesMax = 5 }: ConfinementOptions): Confinement {
-  const folder = mkdtempSync(path.join(tmpdir(), "buildlane-workers-"));
-  const workingFolder = path.join(folder, "empty");
-  mkdirSync(workingFolder);
-  const engine = process.platform === "linux" && canRun(shell) ? engineBinary() : null;
-  const canary = engine === null ? null : plantCanary(folder, id());
-  const wrapper = engine === null ? null : path.join(folder, "esbuild");
+/** Throws when esbuild's program is not installed. */
+export function confine({ memoryMb, id, walls = allWalls, openings = {} }: ConfinementOptions): Confinement {
+  const engine = engineBinary();
+  const limited = (openings.limits ?? process.platform === "linux") && canRun(shell);
   // One option a call: all that dash understands. Chained, so that a limit that fails never starts esbuild. Open files
   // last: the shell itself needs one more for a redirection.
-  if (engine !== null && wrapper !== null) {
-    const script = `#!${shell}\nulimit -c 0 && ${memoryLimit(memoryMb)} && ulimit -n ${openFilesMax} && exec ${quoted(engine)} "$@"\n`;
-    writeFileSync(wrapper, script, { mode: 0o700 });
-  }
-  const heapMb = nodeHeapMb(outputBytesMax);
-  const node = nodeCommand(heapMb);
+  const limits = ["ulimit -c 0", ...(walls.memory ? [memoryLimit(memoryMb)] : []), ...(walls.openFiles ? [`ulimit -n ${openings.openFilesMax ?? 5}`] : [])];
+  const service = [`--service=${engineVersion}`, "--ping"];
   return {
-    folder, workingFolder, wrapper, canary,
-    environment: { GOMAXPROCS: "1", ...(wrapper !== null && { ESBUILD_BINARY_PATH: wrapper }) },
-    command: wrapper === null ? node : limited(node, Math.max(memoryMb, heapMb + nodeBesidesHeapMb)),
-    missing: engine === null ? ["open files", "memory", "core dumps"] : [],
-    remove: () => rm(folder, { recursive: true, force: true, maxRetries: 3 }),
+    walls,
+    command: limited ? { file: shell, args: ["-c", `${limits.join(" && ")} && exec "$0" "$@"`, engine, ...service] } : { file: engine, args: service },
+    // One slot, one core: the slots are the parallelism. Collecting garbage less often makes a build a third faster;
+    // the soft limit has it collected in earnest well before the kernel's limit is met.
+    environment: { GOMAXPROCS: "1", GOGC: "400", GOMEMLIMIT: `${Math.floor(memoryMb * 0.7)}MiB`, ...openings.environment },
+    missing: limited ? [] : ["open files", "memory", "core dumps"],
+    place: () => makePlace(id(), openings.workingFolder),
   };
 }
 
 /** A lower limit that is already there does as well. Kilobytes. */
 const memoryLimit = (memoryMb: number): string => `{ ulimit -d ${memoryMb * 1024} 2>/dev/null || [ "$(ulimit -d)" -le ${memoryMb * 1024} ]; }`;
 
-const limited = ({ file, args }: { file: string; args: string[] }, memoryMb: number) => ({
-  file: shell,
-  args: ["-c", `ulimit -c 0 && ${memoryLimit(memoryMb)} && exec "$0" "$@"`, file, ...args],
-});
-
-/** The worker's program, beside this file: TypeScript in development, JavaScript when built. */
-function nodeCommand(heapMb: number): { file: string; args: string[] } {
-  const program = fileURLToPath(import.meta.url);
-  const fromSource = program.endsWith(".ts");
-  const loader = fromSource ? ["--import", pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href] : [];
-  return { file: process.execPath, args: [`--max-old-space-size=${heapMb}`, ...loader, path.join(path.dirname(program), fromSource ? "child.ts" : "child.js")] };
-}
-
-/** esbuild's native program as its package installs it; null on a platform that has only the WebAssembly one. */
-function engineBinary(): string | null {
+/** esbuild's native program as its package installs it. */
+function engineBinary(): string {
   const resolve = createRequire(import.meta.url).resolve;
   const own = path.dirname(resolve("esbuild/package.json"));
+  const program = process.platform === "win32" ? "esbuild.exe" : "bin/esbuild";
   const candidates = [
-    () => createRequire(path.join(own, "package.json")).resolve(`@esbuild/${process.platform}-${process.arch}/bin/esbuild`),
+    () => createRequire(path.join(own, "package.json")).resolve(`@esbuild/${process.platform}-${process.arch}/${program}`),
     // Where esbuild's install script puts it when optional packages were left out.
-    () => path.join(own, "lib", `downloaded-@esbuild-${process.platform}-${process.arch}-esbuild`),
+    () => path.join(own, "lib", `downloaded-@esbuild-${process.platform}-${process.arch}-${path.basename(program)}`),
   ];
   for (const candidate of candidates) {
     try {
@@ -99,17 +88,25 @@ function engineBinary(): string | null {
       // Not installed in this way.
     }
   }
-  return null;
+  throw new Error(`esbuild has no native program for ${process.platform}-${process.arch} here. Install with optional dependencies (npm install --include=optional).`);
 }
 
 /** The secret stands where a glob, an import or a source map would bring it into an output. */
-function plantCanary(folder: string, secret: string): Canary {
+function makePlace(secret: string, otherFolder: string | undefined): Place {
+  const folder = mkdtempSync(path.join(tmpdir(), "buildlane-worker-"));
+  const workingFolder = path.join(folder, "empty");
   const canaryFolder = path.join(folder, "canary");
   const mapFile = path.join(canaryFolder, "canary.map");
+  mkdirSync(workingFolder);
   mkdirSync(canaryFolder);
   writeFileSync(path.join(canaryFolder, "canary-1.js"), `export default ${JSON.stringify(secret)};\nconsole.log(${JSON.stringify(secret)});\n`);
   writeFileSync(mapFile, JSON.stringify({ version: 3, sources: [secret], sourcesContent: [secret], names: [], mappings: "AAAA" }));
-  return { folder: canaryFolder, mapFile, secret };
+  let removed: Promise<void> | null = null;
+  return {
+    workingFolder: otherFolder ?? workingFolder,
+    canary: { folder: canaryFolder, mapFile, secret },
+    remove: () => (removed ??= rm(folder, { recursive: true, force: true, maxRetries: 3 })),
+  };
 }
 
 function canRun(file: string): boolean {
@@ -120,5 +117,3 @@ function canRun(file: string): boolean {
     return false;
   }
 }
-
-const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;

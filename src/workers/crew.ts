@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import type { Clock, Timer } from "../clock.js";
+import { engineVersion } from "./channel.js";
 import type { Confinement } from "./confinement.js";
 import type { BuildLimits } from "./limits.js";
 import { startWorker } from "./worker.js";
@@ -109,7 +110,6 @@ export function keepCrew({ size, confinement, limits, clock, onEvent, onReady, o
     stopped = true;
     restart?.cancel();
     await Promise.all([...workers].map((worker) => worker.kill("stopped")));
-    await confinement.remove();
   }
 
   return { workers, starting, counts, fill, stop };
@@ -119,5 +119,7 @@ const cannotStart = ({ reason }: Death): Error =>
   new Error(
     reason === "canary_read"
       ? "Build workers cannot be confined on this machine: one could read a file outside of its build. No build is run."
-      : `Build workers do not start on this machine (${reason}). The folder for temporary files (TMPDIR) must allow programs to run.`,
+      : reason === "other_version"
+        ? `The installed esbuild is not version ${engineVersion}, which build workers speak with. Install exactly that one.`
+        : `Build workers do not start on this machine (${reason}).`,
   );

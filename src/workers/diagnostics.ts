@@ -6,7 +6,7 @@ import type { Diagnostic, FailureCode, Outcome } from "../job.js";
 import { frame } from "./frame.js";
 import type { BuildLimits } from "./limits.js";
 
-/** What is used of esbuild's Message. Column and length count UTF-8 bytes from 0. */
+/** What is used of a message of esbuild's. Column and length count UTF-8 bytes from 0. */
 export interface EngineMessage {
   text: string;
   pluginName?: string;

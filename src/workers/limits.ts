@@ -1,4 +1,4 @@
-/** How much one build may answer; kept by the worker, and looked at again by the pool. */
+/** How much one build may answer. What a worker says is bounded before it is read, by `outputBytesMax` and this. */
 export interface BuildLimits {
   outputBytesMax: number;
   diagnosticsMax: number;
@@ -6,3 +6,6 @@ export interface BuildLimits {
   diagnosticLineCharsMax: number;
   errorCharsMax: number;
 }
+
+/** Of one answer's messages with the lines that they quote; a minified line of 500 KB with twenty warnings passes. */
+export const messageBytesMax = 16 * 1024 * 1024;

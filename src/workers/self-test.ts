@@ -1,16 +1,26 @@
-/** What a worker does before it says that it is ready: one real build, and a try to read what must not be readable. */
-import { build, tryToLeak, warmUp } from "./engine.js";
+/** What a worker goes through before it serves: one real build, and tries to read what must not be readable. */
+import type { Channel } from "./channel.js";
+import type { Canary, Confinement } from "./confinement.js";
+import { build, leaks, tryToLeak } from "./engine.js";
 import type { BuildLimits } from "./limits.js";
-import type { Canary, UnfitReason } from "./protocol.js";
+import { noPackages } from "./packages.js";
 
-/** Null when all is well. Without a canary (an unconfined machine) only the build is tried. */
-export async function selfTest(canary: Canary | null, limits: BuildLimits): Promise<UnfitReason | null> {
+/** Why a worker does not serve: a canary was read, or esbuild does not run or does not work here. */
+export type UnfitReason = "canary_read" | "engine_failed";
+
+/**
+ * Null when all is well. Where the machine has walls of its own, plain esbuild behind them must not get at the
+ * canaries; where it has none, the gate alone must keep a build from them.
+ */
+export async function selfTest(channel: Channel, canary: Canary, { missing, walls }: Confinement, limits: BuildLimits): Promise<UnfitReason | null> {
   try {
-    // The engine's own descriptors must exist before anything tries to open a file, or it dies for want of them.
-    await warmUp();
-    if (canary && (await tryToLeak(canary)).includes(canary.secret)) return "canary_read";
-    const outcome = await build({ kind: "code", code: "export const Warm = (p: { n: number }) => <b>{p.n}</b>;" }, { sourcemap: true }, limits);
-    return outcome.kind === "built" && outcome.result.includes("Warm") ? null : "engine_failed";
+    const gated = (code: string) => build(channel, { source: { kind: "code", code }, options: { sourcemap: true }, packages: noPackages, limits, walls });
+    // First: the engine's own descriptors must exist before anything tries to open a file, or it dies for want of them.
+    const outcome = await gated("export const Warm = (p: { n: number }) => <b>{p.n}</b>;");
+    if (outcome.kind !== "built" || !outcome.result.includes("Warm")) return "engine_failed";
+    if (!walls.openFiles) return null;
+    const brought = missing.length === 0 ? await tryToLeak(channel, canary) : JSON.stringify(await Promise.all(leaks(canary).map(gated)));
+    return brought.includes(canary.secret) ? "canary_read" : null;
   } catch {
     return "engine_failed";
   }

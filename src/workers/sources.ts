@@ -7,7 +7,11 @@ import type { BuildOptions, Diagnostic, Loader } from "../job.js";
 import { splitLines } from "./diagnostics.js";
 import type { SubmittedLines } from "./diagnostics.js";
 import { unwrapFence } from "./fence.js";
-import type { SubmittedSource } from "./protocol.js";
+
+/** The submitted text. Entries, not an object: a file may be called `__proto__`. */
+export type SubmittedSource =
+  | { kind: "code"; code: string }
+  | { kind: "files"; files: [path: string, text: string][]; entry: string };
 
 export type ModuleLoader = Loader | "local-css";
 
@@ -22,6 +26,7 @@ export interface SourceModule {
 
 export interface SourceTree {
   entry: SourceModule;
+  all: Iterable<SourceModule>;
   get(path: string): SourceModule | undefined;
   /** The path that a relative specifier in `importer` means, or null when there is no such file. */
   resolve(importer: string, specifier: string): string | null;
@@ -38,8 +43,10 @@ const triedExtensions = [".tsx", ".ts", ".jsx", ".js", ".json", ".css"];
 const writtenAs: Record<string, string[]> = { ".js": [".ts", ".tsx"], ".jsx": [".tsx"], ".mjs": [".mts"], ".cjs": [".cts"] };
 
 /** A sentence about what is wrong when the files themselves cannot be used. */
-export function readSources(source: SubmittedSource, options: BuildOptions): SourceTree | string {
-  return source.kind === "code" ? oneModule(source.code, options) : severalModules(source.files, source.entry, options);
+export function readSources(source: SubmittedSource, options: BuildOptions, disarm = true): SourceTree | string {
+  const tree = source.kind === "code" ? oneModule(source.code, options) : severalModules(source.files, source.entry, options);
+  if (!disarm && typeof tree !== "string") for (const one of tree.all) one.contents = one.text;
+  return tree;
 }
 
 function oneModule(code: string, options: BuildOptions): SourceTree {
@@ -94,6 +101,7 @@ function tree(entry: SourceModule, modules: Map<string, SourceModule>, warnings:
   const known = new Map<string, SubmittedLines>();
   return {
     entry,
+    all: modules.values(),
     warnings,
     get: (path) => modules.get(path),
     resolve(importer, specifier) {

@@ -1,17 +1,24 @@
 /**
- * One worker's life as the pool sees it: starting → serving → gone. The only file that starts processes. Killing is
- * always SIGKILL to the whole group, and a worker is gone only when its pipes are closed: esbuild's process holds one.
+ * One worker's life as the pool sees it: starting → serving → gone. A worker is one process of esbuild's own service,
+ * driven over its pipes. The only file that starts processes. Killing is always SIGKILL to the whole group, and a
+ * worker is gone only when its pipes are closed.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { EventEmitter } from "node:events";
+import { readFileSync } from "node:fs";
 import type { Clock } from "../clock.js";
 import type { BuildOptions, Outcome } from "../job.js";
-import type { Confinement } from "./confinement.js";
+import { openChannel } from "./channel.js";
+import type { Confinement, Place } from "./confinement.js";
 import { deferred } from "./deferred.js";
-import { exitCodes, protocolVersion, readFromWorker } from "./protocol.js";
+import { build } from "./engine.js";
+import { messageBytesMax } from "./limits.js";
 import type { BuildLimits } from "./limits.js";
-import type { SubmittedSource, ToWorker, UnfitReason } from "./protocol.js";
+import type { PackageAccess } from "./packages.js";
+import { selfTest } from "./self-test.js";
+import type { UnfitReason } from "./self-test.js";
+import type { SubmittedSource } from "./sources.js";
 
 export type DeathReason =
   /** By the pool: the attempt was aborted, its outcome left doubts, the worker had worked enough, the pool stops. */
@@ -19,7 +26,7 @@ export type DeathReason =
   /** By itself or by somebody else. */
   | "crashed" | "out_of_memory" | "messages_too_large" | "malformed_message"
   /** Before it served. */
-  | UnfitReason | "start_timed_out" | "spawn_failed";
+  | UnfitReason | "other_version" | "start_timed_out" | "spawn_failed";
 
 export interface Death {
   pid: number | null;
@@ -40,23 +47,24 @@ export interface WorkerProcess {
   readonly jobs: number;
   readonly rssBytes: number;
   /** One at a time. */
-  build(source: SubmittedSource, options: BuildOptions): Promise<BuildEnd>;
+  build(source: SubmittedSource, options: BuildOptions, packages: PackageAccess): Promise<BuildEnd>;
   /** Twice is fine; the first reason counts. */
   kill(reason: DeathReason): Promise<Death>;
 }
 
 const startMsMax = 30_000;
-/** A crash of esbuild prints some 20 KB; what happened stands at the head, what a heap ran into at the end. */
+/** A crash of esbuild prints some 20 KB; what happened stands at the head. */
 const stderrCharsKept = 8_192;
 
 export function startWorker(confinement: Confinement, limits: BuildLimits, clock: Clock): WorkerProcess {
-  const child = launch(confinement);
+  const place = confinement.place();
+  const child = launch(confinement, place);
   const pid = child.pid ?? null;
   const became = deferred<boolean>();
   const left = deferred<Death>();
   const stderr = keepStderr(child);
   let reason: DeathReason | null = null;
-  let pending: { id: number; resolve: (end: BuildEnd) => void } | null = null;
+  let pending: ((end: BuildEnd) => void) | null = null;
   let exited = false;
   let ended = false;
   let jobs = 0;
@@ -65,55 +73,65 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
   const kill = (why: DeathReason): Promise<Death> => {
     reason ??= why;
     // Afterwards the number may be another process's.
-    if (!ended) killGroup(pid);
+    if (!ended) killGroup(pid, confinement.walls.ownGroup);
     return left.promise;
   };
   const startTimer = clock.after(startMsMax, () => void kill("start_timed_out"));
 
-  child.stdout?.resume();
-  child.on("message", (value: unknown) => {
-    const message = readFromWorker(value, limits);
-    if (message?.type === "ready") {
-      startTimer.cancel();
-      rssBytes = message.rssBytes;
-      became.resolve(reason === null);
-    } else if (message?.type === "unfit") {
-      void kill(message.reason);
-    } else if (message?.type === "done" && pending?.id === message.id) {
-      rssBytes = message.rssBytes;
-      pending.resolve({ kind: "answered", outcome: message.outcome });
-      pending = null;
-    } else {
-      void kill("malformed_message");
-    }
+  let corked = false;
+  const channel = openChannel({
+    bytesMax: confinement.walls.packets ? limits.outputBytesMax + messageBytesMax : Number.POSITIVE_INFINITY,
+    write(chunks) {
+      const { stdin } = child;
+      if (!stdin?.writable) return;
+      // What is answered in one turn of the event loop goes out together.
+      if (!corked) {
+        corked = true;
+        stdin.cork();
+        process.nextTick(() => {
+          corked = false;
+          stdin.uncork();
+        });
+      }
+      for (const chunk of chunks) stdin.write(chunk);
+    },
+    onBroken: (why) => void kill(({ too_large: "messages_too_large", malformed: "malformed_message", other_version: "other_version" } as const)[why]),
   });
-  // Its group may outlive it: esbuild's process notices a closed pipe only after up to a second.
+  child.stdout?.on("data", (chunk: Buffer) => channel.read(chunk));
+  // It is gone then, and its exit tells the rest.
+  child.stdin?.on("error", () => {});
   child.once("exit", () => {
     exited = true;
-    killGroup(pid);
+    killGroup(pid, confinement.walls.ownGroup);
   });
   child.on("error", () => {
-    // Not started at all: no other event will come. Otherwise a message could not be sent, and the exit follows.
+    // Not started at all: no other event will come.
     if (pid === null) end({ pid, reason: "spawn_failed", exitCode: null, signal: null });
     else void kill("crashed");
   });
-  child.once("close", (exitCode, signal) => end({ pid, reason: reason ?? reasonOf(exitCode, stderr()), exitCode, signal }));
+  child.once("close", (exitCode, signal) => end({ pid, reason: reason ?? reasonOf(stderr()), exitCode, signal }));
 
   function end(death: Death): void {
     ended = true;
     startTimer.cancel();
     reason ??= death.reason;
     became.resolve(false);
-    pending?.resolve({ kind: "died", death });
+    pending?.({ kind: "died", death });
     pending = null;
-    left.resolve(death);
+    void place.remove().finally(() => left.resolve(death));
   }
-  const send = (message: ToWorker): void => void child.send(message, (error) => error && void kill("crashed"));
 
-  if (pid !== null) {
-    const { folder, wrapper, canary } = confinement;
-    send({ v: protocolVersion, type: "prepare", folder, wrapper, canary, limits });
+  async function begin(): Promise<void> {
+    const unfit = await selfTest(channel, place.canary, confinement, limits);
+    startTimer.cancel();
+    if (unfit !== null) return void kill(unfit);
+    // It goes on standing in a folder that is no more: nothing can be put there for it to find.
+    await place.remove();
+    rssBytes = rssOf(pid);
+    became.resolve(reason === null);
   }
+  if (pid !== null) void begin();
+
   return {
     pid,
     ready: became.promise,
@@ -128,22 +146,29 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
     get rssBytes() {
       return rssBytes;
     },
-    build(source, options) {
-      const id = ++jobs;
+    build(source, options, packages) {
+      jobs++;
       return new Promise((resolve) => {
         if (exited || reason !== null) return void left.promise.then((death) => resolve({ kind: "died", death }));
-        pending = { id, resolve };
-        send({ v: protocolVersion, type: "build", id, source, options });
+        pending = resolve;
+        build(channel, { source, options, packages, limits, walls: confinement.walls }).then(
+          (outcome) => {
+            // An answer that came just before the kill is no answer any more: the death is told.
+            if (pending !== resolve || reason !== null) return;
+            pending = null;
+            rssBytes = rssOf(pid);
+            resolve({ kind: "answered", outcome });
+          },
+          () => void kill("malformed_message"),
+        );
       });
     },
   };
 }
 
-function launch({ command, workingFolder, environment }: Confinement): ChildProcess {
+function launch({ command, environment, walls }: Confinement, { workingFolder }: Place): ChildProcess {
   try {
-    return spawn(command.file, command.args, {
-      cwd: workingFolder, env: environment, detached: true, serialization: "advanced", stdio: ["ignore", "pipe", "pipe", "ipc"],
-    });
+    return spawn(command.file, command.args, { cwd: workingFolder, env: environment, detached: walls.ownGroup, stdio: ["pipe", "pipe", "pipe"] });
   } catch (error) {
     // Some reasons (no memory, say) are thrown, others told: one way is enough for the caller.
     const never = new EventEmitter() as ChildProcess;
@@ -152,29 +177,33 @@ function launch({ command, workingFolder, environment }: Confinement): ChildProc
   }
 }
 
-function killGroup(pid: number | null): void {
+function killGroup(pid: number | null, isLeader: boolean): void {
   if (pid === null) return;
   try {
-    process.kill(-pid, "SIGKILL");
+    process.kill(isLeader ? -pid : pid, "SIGKILL");
   } catch {
     // Nobody of the group is left.
   }
 }
 
-/** Head and tail of what the group says on stderr. It is only searched, never shown: it may hold anything. */
+function rssOf(pid: number | null): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/statm`, "latin1").split(" ")[1]) * 4096 || 0;
+  } catch {
+    // No such file on this system: workers are recycled by their jobs alone.
+    return 0;
+  }
+}
+
+/** Head of what the group says on stderr. It is only searched, never shown: it may hold anything. */
 function keepStderr(child: ChildProcess): () => string {
   let head = "";
-  let tail = "";
   child.stderr?.setEncoding("latin1").on("data", (text: string) => {
     if (head.length < stderrCharsKept) head = (head + text).slice(0, stderrCharsKept);
-    tail = (tail + text).slice(-stderrCharsKept);
   });
-  return () => `${head}\n${tail}`;
+  return () => head;
 }
 
-const memoryTexts = /fatal error: (runtime: )?(out of memory|cannot allocate)|cannot allocate memory|heap out of memory|allocation failed|failed to (create new OS thread|reserve memory)/i;
+const memoryTexts = /fatal error: (runtime: )?(out of memory|cannot allocate)|cannot allocate memory|failed to (create new OS thread|reserve memory)/i;
 
-function reasonOf(exitCode: number | null, stderr: string): DeathReason {
-  if (exitCode === exitCodes.messagesTooLarge) return "messages_too_large";
-  return exitCode === exitCodes.outOfMemory || memoryTexts.test(stderr) ? "out_of_memory" : "crashed";
-}
+const reasonOf = (stderr: string): DeathReason => (memoryTexts.test(stderr) ? "out_of_memory" : "crashed");

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { tempFolder } from "../support/temp.js";
-import { built, busyFor, busyWorker, endlessCode, engineOf, failed, groupOf, memoryBomb, startPool } from "./support.js";
+import { built, busyFor, busyWorker, endlessCode, failed, groupOf, memoryBomb, startPool } from "./support.js";
 
 const small = "export const n: number = 1";
 const died = (events: { type: string }[]) => events.filter((event) => event.type === "worker.died");
@@ -40,7 +40,7 @@ test("an abort kills an endless build at once, and the slot serves again", async
   const controller = new AbortController();
   const run = build(endlessCode, {}, controller.signal);
   run.catch(() => {});
-  await busyFor(engineOf(busyWorker(pool)));
+  await busyFor(busyWorker(pool));
   const worker = busyWorker(pool);
   const reason = new Error("too long");
   const abortedMs = systemClock.monotonic();
@@ -71,7 +71,7 @@ test("a worker that is killed in the middle of a build is a crash of that build 
   const { pool, build } = shared;
   await spareReady(shared);
   const run = build(endlessCode);
-  await busyFor(engineOf(busyWorker(pool)));
+  await busyFor(busyWorker(pool));
   const worker = busyWorker(pool);
   process.kill(worker, "SIGKILL");
   expect(failed(await run).failure).toMatchObject({ code: "worker_crashed", retryable: true });
@@ -79,19 +79,13 @@ test("a worker that is killed in the middle of a build is a crash of that build 
   built(await build(small));
 });
 
-test("the death of esbuild's own process is a crash too, and noticed in an idle worker", async () => {
+test("the death of an idle worker is noticed, and nobody's build meets it", async () => {
   await using shared = await startPool();
   const { pool, build } = shared;
   await spareReady(shared);
-  const run = build(endlessCode);
-  const engine = engineOf(busyWorker(pool));
-  await busyFor(engine);
-  process.kill(engine, "SIGKILL");
-  expect(failed(await run).failure.code).toBe("worker_crashed");
-  await spareReady(shared);
   const idle = pool.stats().workers.map((one) => one.pid!);
-  process.kill(engineOf(idle[0]!), "SIGKILL");
-  await vi.waitFor(() => expect(died(shared.events)).toMatchObject([{}, { pid: idle[0], reason: "crashed" }]));
+  process.kill(idle[0]!, "SIGKILL");
+  await vi.waitFor(() => expect(died(shared.events)).toMatchObject([{ pid: idle[0], reason: "crashed" }]));
   built(await build(small));
 });
 
@@ -131,16 +125,16 @@ test("stop ends what runs and what waits, twice is fine, and before start too", 
   await expect(fresh.pool.start()).rejects.toThrow("not running");
 });
 
-test("workers whose pool was killed end themselves and remove their folder", async () => {
+test("workers whose pool was killed end themselves and leave no file", async () => {
   await using folder = await tempFolder();
   const script = fileURLToPath(new URL("lonely-parent.ts", import.meta.url));
   const parent = spawn(process.execPath, ["--import", "tsx", script], { env: { ...process.env, TMPDIR: folder.path }, stdio: ["ignore", "pipe", "inherit"] });
   const [line] = (await once(parent.stdout, "data")) as [Buffer];
   const workers = JSON.parse(line.toString()) as number[];
-  expect(workers.flatMap(groupOf).length).toBeGreaterThanOrEqual(4);
+  expect(workers.flatMap(groupOf)).toHaveLength(2);
   parent.kill("SIGKILL");
   await vi.waitFor(() => expect(workers.flatMap(groupOf)).toEqual([]), { timeout: 5_000, interval: 5 });
-  expect(readdirSync(folder.path).filter((name) => name.startsWith("buildlane-workers-"))).toEqual([]);
+  expect(readdirSync(folder.path).filter((name) => name.startsWith("buildlane-"))).toEqual([]);
 });
 
 const spareReady = ({ pool }: { pool: { stats(): { idle: number } } }) => vi.waitFor(() => expect(pool.stats().idle).toBe(2), { timeout: 10_000, interval: 5 });

@@ -5,6 +5,8 @@ import { systemClock } from "../../src/clock.js";
 import type { BuildOptions, Diagnostic, Outcome, RunnableJob } from "../../src/job.js";
 import { createWorkerPool } from "../../src/workers/pool.js";
 import type { WorkerEvent, WorkerPool, WorkerPoolOptions } from "../../src/workers/pool.js";
+import { allWalls } from "../../src/workers/walls.js";
+import type { Openings, Walls } from "../../src/workers/walls.js";
 import { tempFolder } from "../support/temp.js";
 
 export interface TestPool extends AsyncDisposable {
@@ -13,16 +15,18 @@ export interface TestPool extends AsyncDisposable {
   build(source: string | { files: Record<string, string>; entry: string }, options?: BuildOptions, signal?: AbortSignal): Promise<Outcome>;
 }
 
-export async function startPool(options: Partial<WorkerPoolOptions> & { openFilesMax?: number; start?: boolean } = {}): Promise<TestPool> {
+/** `down`: walls that do not stand. */
+export async function startPool({ start = true, down = [], openings, ...options }: Partial<WorkerPoolOptions> & { start?: boolean; down?: (keyof Walls)[]; openings?: Openings } = {}): Promise<TestPool> {
   const folder = await tempFolder();
   const before = process.env["TMPDIR"];
   process.env["TMPDIR"] = folder.path;
   const events: WorkerEvent[] = [];
   const pids = new Set<number>();
-  const pool = createWorkerPool({ slots: 1, memoryMb: 512, outputBytesMax: 8 * 2 ** 20, clock: systemClock, onEvent: (event) => void events.push(event), ...options });
+  const walls = { ...allWalls, ...Object.fromEntries(down.map((one) => [one, false])) };
+  const pool = createWorkerPool({ slots: 1, memoryMb: 512, outputBytesMax: 8 * 2 ** 20, clock: systemClock, onEvent: (event) => void events.push(event), ...options }, { walls, openings });
   const remember = () => pool.stats().workers.forEach(({ pid }) => pid !== null && pids.add(pid));
   try {
-    if (options.start !== false) await pool.start();
+    if (start) await pool.start();
   } finally {
     if (before === undefined) delete process.env["TMPDIR"];
     else process.env["TMPDIR"] = before;
@@ -54,13 +58,6 @@ export function jobOf(source: string | { files: Record<string, string>; entry: s
 /** Living processes of a group. */
 export function groupOf(pgid: number): number[] {
   return processes().filter((one) => one.pgid === pgid && one.state !== "Z").map((one) => one.pid);
-}
-
-/** esbuild's process under a worker. */
-export function engineOf(worker: number): number {
-  const [engine] = processes().filter((one) => one.ppid === worker && one.name === "esbuild");
-  if (!engine) throw new Error(`Worker ${worker} has no engine.`);
-  return engine.pid;
 }
 
 /** Resolves when a process has used some processor time: it is in the middle of its work. */

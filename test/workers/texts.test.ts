@@ -2,7 +2,6 @@ import { describe, expect, test } from "vitest";
 import { cut, failedBuild } from "../../src/workers/diagnostics.js";
 import { unwrapFence } from "../../src/workers/fence.js";
 import { frame } from "../../src/workers/frame.js";
-import { readFromWorker } from "../../src/workers/protocol.js";
 
 const limits = { outputBytesMax: 100, diagnosticsMax: 2, diagnosticTextCharsMax: 30, diagnosticLineCharsMax: 20, errorCharsMax: 400 };
 
@@ -68,28 +67,5 @@ describe("messages", () => {
     expect(outcome.failure.diagnostics[0]!.lineText).toHaveLength(20);
     expect(outcome.error).toContain("1 more error is not shown");
     expect(cut("ab𝄞c", 4)).toBe("ab…");
-  });
-});
-
-describe("a worker's answer", () => {
-  const done = { v: 1, type: "done", id: 1, rssBytes: 5 };
-  const builtOutcome = { kind: "built", result: "x", sourceMap: null, warnings: [], externals: ["react"] };
-
-  test("is taken when every field is right", () => {
-    expect(readFromWorker({ ...done, outcome: builtOutcome }, limits)).toEqual({ ...done, outcome: builtOutcome });
-  });
-
-  test("that is too large becomes a failure", () => {
-    expect(readFromWorker({ ...done, outcome: { ...builtOutcome, result: "x".repeat(101) } }, limits)).toMatchObject({ outcome: { kind: "failed", failure: { code: "output_too_large" } } });
-  });
-
-  test.each([
-    null, 7, {}, { ...done, v: 2, outcome: builtOutcome }, { ...done, outcome: null }, { ...done, outcome: { ...builtOutcome, result: 5 } },
-    { ...done, outcome: { ...builtOutcome, externals: [{}] } }, { ...done, outcome: { ...builtOutcome, warnings: [{ text: "x" }] } },
-    { ...done, outcome: { kind: "failed", error: "x", failure: { code: "node_lost", message: "x", diagnostics: [] } } },
-    { ...done, outcome: { kind: "failed", error: "x".repeat(401), failure: { code: "build_failed", message: "x", diagnostics: [] } } },
-    { v: 1, type: "ready" }, { v: 1, type: "unfit", reason: "/etc/passwd" },
-  ])("that is malformed is refused (%#)", (value) => {
-    expect(readFromWorker(value, limits)).toBeNull();
   });
 });
