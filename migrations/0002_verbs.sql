@@ -228,7 +228,7 @@ begin
       select j.code_hash, case when e.kind = 'rescued' then 'node_lost' else e.failure ->> 'code' end as cause,
         count(*) filter (where e.kind <> 'rescued') as crashes, bool_or(e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max) as fatal
       from unnest(p_endings) e
-      join build_jobs j on j.id = e.job_id and j.attempt = e.attempt and j.status = 'running' and j.owner = e.owner and j.fence = e.fence and j.claim_id = e.claim_id
+      join build_jobs j on j.id = e.job_id and j.chat_id = e.chat_id and j.attempt = e.attempt and j.status = 'running' and j.owner = e.owner and j.fence = e.fence and j.claim_id = e.claim_id
       where (e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless) and j.cancel_requested_at is null
       group by 1, 2
     )
@@ -245,15 +245,15 @@ begin
 
   with final as (
     -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
-    select e.ord, e.job_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.kind as offered,
+    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.kind as offered,
       case when j.cancel_requested_at is not null then 'failed'
-           when e.kind = 'retrying' and j.code_hash = any (v_quarantined) then 'failed'
+           when e.kind = 'retrying' and j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
            else e.kind end as kind,
       case when j.superseded_by is not null then buildlane_failure('superseded', 'Superseded by a newer job of its chat.', false)
            when j.cancel_requested_at is not null then buildlane_failure('cancelled', 'Cancelled while it ran.', false)
            when e.kind = 'rescued' then buildlane_failure('node_lost', 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.', true)
-           when j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory')
+           when j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless
              then e.failure || '{"quarantined": true, "retryable": false}'::jsonb
            else e.failure end as failure,
       case when j.superseded_by is not null then 'Superseded by a newer job of its chat.'
@@ -279,7 +279,7 @@ begin
       owner = null, fence = null, claim_id = null
     from final f
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
-    where j.id = f.job_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
+    where j.id = f.job_id and j.chat_id = f.chat_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
     returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, greatest(p_at, j.started_at) as at,
       j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by, octet_length(j.result) as result_bytes
   ), next as (

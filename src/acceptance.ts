@@ -1,6 +1,6 @@
 /** The way in: requests become jobs, go to the store together with whatever arrives at the same moment, and are durable when the promise resolves. */
 import type { Clock } from "./clock.js";
-import { batchTooLarge, chatQueueFull, draining, idempotencyConflict, queueFull, rateLimited, validationFailed } from "./errors.js";
+import { batchTooLarge, chatQueueFull, draining, idempotencyConflict, jobsRemoved, queueFull, rateLimited, validationFailed } from "./errors.js";
 import type { BuildRequest } from "./job.js";
 import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
@@ -67,11 +67,13 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
     if (settings.rateLimit && Math.max(...perChat.values()) > settings.rateLimit.burst) throw batchTooLarge("jobs of one chat", settings.rateLimit.burst);
   }
 
-  function accepted(answer: AcceptAnswer, key: string | undefined): Taken {
+  function accepted(answer: AcceptAnswer, key: string | undefined, count: number): Taken {
     switch (answer.kind) {
       case "accepted":
         return { jobs: answer.jobs, replayed: false, stopping: answer.stopping };
       case "replayed":
+        // Building again would break the key's promise, and there is nothing left to answer with.
+        if (answer.jobs.length < count) throw jobsRemoved(key ?? "");
         return { jobs: answer.jobs, replayed: true, stopping: [] };
       case "chatQueueFull":
         throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, turnMs());
@@ -98,10 +100,10 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
       refuseImpossible(jobs);
       const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests) } };
       const tx = options?.tx;
-      if (tx === undefined) return accepted(await groups.add(group), key);
+      if (tx === undefined) return accepted(await groups.add(group), key, jobs.length);
       // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.
       if (!store.acceptWithin) throw new Error("The memory store has no transactions. Use PostgreSQL or PGlite to enqueue with tx.");
-      return accepted((await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true))[0] as AcceptAnswer, key);
+      return accepted((await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true))[0] as AcceptAnswer, key, jobs.length);
     },
     idle: () => groups.idle(),
   };

@@ -71,7 +71,8 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
         // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
         tell({ type: "turn.taken", ended, grants: claims.map((claim) => ({ claim, jitter: clock.random() })) });
         // It got all it wanted: there may be more, for slots that this turn left alone.
-        if (want > 0 && claims.length === want && wantOf(0) > 0) turns.nudge();
+        // One that went alone asked for none, and its slot is free now.
+        if (alone || (want > 0 && claims.length === want && wantOf(0) > 0)) turns.nudge();
         return settled;
       } catch (error) {
         promised -= extra;

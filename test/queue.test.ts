@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { createBuildQueue } from "../src/index.js";
 import type { BuildQueue, BuildQueueOptions, HistoryEvent, Report, RunnableJob } from "../src/index.js";
-import { createSimulatedClock } from "../src/simulated-clock.js";
+import { createMemoryStore, createSimulatedClock } from "../src/testing.js";
 
 const open: BuildQueue[] = [];
 afterEach(async () => {
@@ -281,6 +281,20 @@ describe("the queue", () => {
     const [one, two] = await Promise.all([queue.enqueue(request, { idempotencyKey: "k" }), queue.enqueue(request, { idempotencyKey: "k" })]);
     expect(two).toMatchObject({ id: one.id, replayed: true });
     await expect(queue.enqueue({ ...request, code: "2" }, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "idempotency_conflict" });
+  });
+
+  it("says that what a key was used for has been removed, instead of building it again", async () => {
+    const store = createMemoryStore();
+    const { queue, started } = await gated({ store });
+    const request = { chatId: "a", messageId: "m", code: "1" };
+    const first = await queue.enqueue(request, { idempotencyKey: "k" });
+    (await started(0)).end("");
+    await queue.waitFor(first.id);
+    const second = await queue.enqueue(request);
+    (await started(1)).end("");
+    await queue.waitFor(second.id);
+    await store.prune({ ageMs: 1e9, count: 1, idempotencyMs: 1e9, batch: 10 });
+    await expect(queue.enqueue(request, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "job_not_found", message: expect.stringContaining("removed by the retention") });
   });
 
   it("refuses exactly what goes over a limit, with a time to come back", async () => {

@@ -26,9 +26,9 @@ export interface OpenStore {
 const clock = createSimulatedClock({ startMs: T0 - 1e9 });
 
 async function empty(database: Database): Promise<void> {
-  await database.transaction((tx) =>
-    tx.script("truncate build_jobs, chat_lanes, build_nodes, job_events, idempotency_keys, code_crashes, build_counters; update queue_state set paused_at = null"),
-  );
+  // A few rows each: deleting them takes a tenth of the time that truncating the tables does.
+  const tables = ["build_jobs", "chat_lanes", "build_nodes", "job_events", "idempotency_keys", "code_crashes", "build_counters"];
+  await database.transaction((tx) => tx.script(`${tables.map((table) => `delete from ${table}`).join("; ")}; update queue_state set paused_at = null`));
 }
 
 async function overSql(database: Database, close: () => Promise<void>): Promise<OpenStore> {

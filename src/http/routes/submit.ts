@@ -10,7 +10,7 @@ import { accepted, job, ok } from "../schemas.js";
 import { validationFailed } from "../../errors.js";
 import { z } from "zod";
 
-const refusals = ["chat_queue_full", "queue_full", "rate_limited", "idempotency_conflict", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
+const refusals = ["chat_queue_full", "queue_full", "rate_limited", "idempotency_conflict", "job_not_found", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
 /** When to ask for the job, seconds: most are done by then. */
 const askAgainSeconds = 1;
 

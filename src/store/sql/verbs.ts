@@ -68,7 +68,8 @@ function acceptAnswers(groups: AcceptGroup[], rows: AcceptedRow[]): AcceptAnswer
     answer.jobs.push({ ...job, createdAt: iso(job.createdAt) });
     if (stops) answer.stopping.push(stops);
   }
-  return answers.map(({ replayed, jobs, stopping }): AcceptAnswer => (replayed ? { kind: "replayed", jobs } : { kind: "accepted", jobs, stopping }));
+  // A replay whose jobs the retention has removed has nothing left to show.
+  return answers.map(({ replayed, jobs, stopping }): AcceptAnswer => (replayed || jobs.length === 0 ? { kind: "replayed", jobs } : { kind: "accepted", jobs, stopping }));
 }
 
 /** Nobody's own hints, so that every node listens; a few bytes, and most transactions enqueue into one chat. */

@@ -1,0 +1,162 @@
+/** Reads: what they say was true together, in the promised order, without gaps. */
+import { expect } from "vitest";
+import { checkHistory } from "../../../src/history/check.js";
+import type { ListQuery, StoredJob } from "../../../src/store/store.js";
+import type { Exercise } from "../exercise-store.js";
+import { T0, ends, everything, ids, iso, scope, agingMs } from "./lab.js";
+import type { Lab } from "./lab.js";
+
+const summaries = { code: false, result: false };
+const list = (lab: Lab, query: Partial<ListQuery>) => lab.store.list(scope, { limit: 50, include: summaries, ...query });
+async function pages(lab: Lab, query: Partial<ListQuery>): Promise<StoredJob[][]> {
+  const found: StoredJob[][] = [];
+  for (let cursor: string | undefined; ; ) {
+    const { jobs, nextCursor } = await list(lab, { ...query, cursor });
+    found.push(jobs);
+    if (nextCursor === null) return found;
+    cursor = nextCursor;
+  }
+}
+
+export const reads: Exercise = (check) => {
+  check("a job is read whole in each status, with its attempts", async (lab) => {
+    const [job] = await lab.accept(0, "a");
+    const id = job?.id as string;
+    expect(await lab.store.get(scope, "nobody")).toBeNull();
+    await lab.end(20, await lab.takeOne(10), ends.timedOut);
+    const claim = await lab.takeOne(400);
+    expect(await lab.job(id)).toMatchObject({ status: "running", startedAt: iso(400), completedAt: null, result: null, attempt: 2, attempts: [{ attempt: 1, outcome: "retrying", failureCode: "timed_out", startedAt: iso(10), endedAt: iso(20), nodeId: "n1" }, { attempt: 2, outcome: "running", endedAt: null }] });
+    const warning = { text: "careful", file: "message.tsx", line: 1, column: 2, length: 3, lineText: "x", suggestion: null };
+    await lab.end(450, claim, { ...ends.completed, result: "built ü", sourceMap: "{}", warnings: [warning], externals: ["react"] });
+    expect(await lab.job(id)).toMatchObject({ status: "completed", startedAt: iso(400), completedAt: iso(450), result: "built ü", warnings: [warning], externals: ["react"], error: null, failure: null, supersededBy: null, attempts: [{}, { outcome: "completed", endedAt: iso(450) }] });
+    expect(await lab.store.output(scope, id)).toEqual({ status: "completed", result: "built ü", sourceMap: "{}" });
+    expect(await lab.store.output(scope, "nobody")).toBeNull();
+  });
+
+  check("a failed job says why, whole", async (lab) => {
+    const [job] = await lab.accept(0, "a");
+    const failure = { code: "build_failed" as const, message: "m", retryable: false, diagnostics: [{ text: "t", file: "a.ts", line: 1, column: 2, length: 3, lineText: "l", suggestion: null }] };
+    await lab.end(2, await lab.takeOne(1), { kind: "failed", failure, error: "a frame\n ^" });
+    expect(await lab.job(job?.id as string)).toMatchObject({ status: "failed", result: null, error: "a frame\n ^", failure });
+    expect(await lab.store.output(scope, job?.id as string)).toEqual({ status: "failed", result: null, sourceMap: null });
+  });
+
+  check("a chat is seen by status: pending as they will run, finished newest first, no more than asked for", async (lab) => {
+    await lab.accept(0, "a", "a", "a", "b");
+    for (const [index, end] of [ends.completed, ends.failed, ends.completed].entries()) {
+      const claim = (await lab.take(10 * index + 1)).find(({ job }) => job.chatId === "a");
+      if (claim) await lab.end(10 * index + 2, claim, end);
+    }
+    await lab.accept(50, "a", ["a", { priority: 5 }], "a");
+    await lab.take(60);
+    const view = await lab.store.chat(scope, "a", 50, summaries);
+    const numbers = Object.fromEntries(Object.entries(view).map(([status, jobs]) => [status, jobs.map((job: StoredJob) => job.chatSeq)]));
+    expect(numbers).toEqual({ pending: [4, 6], running: [5], completed: [3, 1], failed: [2] });
+    expect(view.completed[0]).toMatchObject({ code: null, result: null });
+    expect((await lab.store.chat(scope, "a", 1, everything)).completed).toMatchObject([{ chatSeq: 3, code: "1", result: "ok" }]);
+    expect((await lab.store.chat(scope, "a", 1, summaries)).pending).toHaveLength(1);
+    expect(await lab.store.chat(scope, "nobody", 50, summaries)).toEqual({ pending: [], running: [], completed: [], failed: [] });
+  });
+
+  check("the list goes through all jobs page by page, newest first, each once, however many share a moment", async (lab) => {
+    for (let batch = 0; batch < 5; batch++) await lab.accept(batch * 10, "a", "b", "c", "a", "b");
+    const found = await pages(lab, { limit: 4 });
+    expect(found.map((page) => page.length)).toEqual([4, 4, 4, 4, 4, 4, 1]);
+    const all = found.flat();
+    expect(new Set(ids(all)).size).toBe(25);
+    expect(all.map((job) => job.createdAt)).toEqual([...all.map((job) => job.createdAt)].sort().reverse());
+    // What comes meanwhile does not shift the pages that follow.
+    const first = await list(lab, { limit: 10 });
+    await lab.accept(1000, "z");
+    const second = await list(lab, { limit: 50, cursor: first.nextCursor as string });
+    expect([...ids(first.jobs), ...ids(second.jobs)]).toEqual(ids(all));
+  });
+
+  check("the list is filtered by status, chat, failure, time and dead letters, all together", async (lab) => {
+    await lab.deadLetter(0, "a");
+    await lab.deadLetter(10, "b");
+    const [cancelled] = await lab.accept(20, "a");
+    await lab.store.cancel(scope, cancelled?.id as string, T0 + 21);
+    await lab.accept(30, "a", "a", "b");
+    await lab.take(31, 1);
+    const found = async (query: Partial<ListQuery>) => ids((await list(lab, query)).jobs).sort();
+    expect(await found({ status: ["failed"] })).toEqual(["j1", "j2", "j3"]);
+    expect(await found({ status: ["running", "pending"], chatId: "a" })).toEqual(["j4", "j5"]);
+    expect(await found({ failureCode: "cancelled" })).toEqual(["j3"]);
+    expect(await found({ deadLetters: true })).toEqual(["j1", "j2"]);
+    expect(await found({ deadLetters: true, chatId: "b" })).toEqual(["j2"]);
+    expect(await found({ createdAfter: iso(10), createdBefore: iso(20) })).toEqual(["j2", "j3"]);
+    expect(await found({ createdAfter: iso(31) })).toEqual([]);
+    expect((await list(lab, { chatId: "b", include: everything })).jobs[0]).toMatchObject({ code: "1" });
+    expect((await list(lab, { chatId: "b" })).jobs[0]).toMatchObject({ code: null, result: null });
+  });
+
+  check("a cursor that is none is refused", async (lab) => {
+    for (const cursor of ["x", Buffer.from("{}").toString("base64url"), Buffer.from('["soon","j1"]').toString("base64url")])
+      await expect(list(lab, { cursor })).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/cursor" }] });
+  });
+
+  check("every transition is one event with the chat's next number, and the history proves the promises", async (lab) => {
+    const [, a2, a3] = await lab.accept(0, "a", "a", "a");
+    await lab.end(2, await lab.takeOne(1), ends.crashed);
+    await lab.store.setChatPaused(scope, "a", true, T0 + 3);
+    await lab.store.setChatPaused(scope, "a", false, T0 + 4);
+    await lab.store.cancel(scope, a2?.id as string, T0 + 5);
+    await lab.end(721, await lab.takeOne(720), ends.failed);
+    await lab.store.redrive(scope, "j1", { agingMs }, T0 + 730);
+    await lab.takeOne(731);
+    await lab.store.cancel(scope, a3?.id as string, T0 + 732);
+    await lab.store.rescue({ nodeId: "n2", nodeLossesMax: 5, limit: 10 }, T0 + 9000);
+    await lab.end(9002, await lab.takeOne(9001, "n2"), ends.released, "n2");
+    await lab.end(9004, await lab.takeOne(9003, "n2"), ends.completed, "n2");
+    const events = await lab.events("a");
+    expect(events.map((event) => event.number)).toEqual(events.map((_, index) => index + 1));
+    expect(events.map((event) => event.type)).toEqual([
+      "job.accepted", "job.accepted", "job.accepted", "job.started", "job.retrying", "chat.paused", "chat.resumed", "job.failed", "job.started", "job.failed",
+      "job.redriven", "job.started", "job.cancelRequested", "job.failed", "job.started", "job.released", "job.started", "job.completed",
+    ]);
+    expect(checkHistory(events, (await list(lab, {})).jobs, { agingMs, atRest: true, promised: ["j1", "j2", "j3"] })).toEqual([]);
+    expect(events[3]).toEqual({ chatId: "a", number: 4, type: "job.started", jobId: "j1", chatSeq: 1, status: "running", attempt: 1, at: iso(1), data: { nodeId: "n1", fence: 1 } });
+    expect(events[4]).toMatchObject({ type: "job.retrying", status: "pending", data: { failureCode: "worker_crashed", runAt: iso(702), delayMs: 700 } });
+    expect(events[9]).toMatchObject({ type: "job.failed", data: { failureCode: "build_failed" } });
+    expect(events[17]).toMatchObject({ type: "job.completed", at: iso(9004), data: { resultBytes: 2, processingMs: 1 } });
+  });
+
+  check("events are read from any number on, of a chat or of one job, and a stream knows where to start", async (lab) => {
+    await lab.accept(0, "a", "a");
+    const read = async (after: number, more: { limit?: number; jobId?: string } = {}) => (await lab.store.events(scope, "a", { after, limit: 100, ...more })).events.map((event) => event.number);
+    expect(await lab.store.eventStart(scope, "a")).toBe(0);
+    await lab.end(2, await lab.takeOne(1), ends.completed);
+    expect(await read(0)).toEqual([1, 2, 3, 4]);
+    expect(await read(2)).toEqual([3, 4]);
+    expect(await read(0, { limit: 3 })).toEqual([1, 2, 3]);
+    expect(await read(0, { jobId: "j1" })).toEqual([1, 3, 4]);
+    expect(await read(1, { jobId: "j1" })).toEqual([3, 4]);
+    expect(await read(4)).toEqual([]);
+    // Before the first event of the oldest unfinished job; the latest number when all are finished.
+    expect(await lab.store.eventStart(scope, "a")).toBe(1);
+    await lab.end(4, await lab.takeOne(3), ends.completed);
+    expect(await lab.store.eventStart(scope, "a")).toBe(6);
+    expect([await lab.store.eventStart(scope, "nobody"), await lab.store.events(scope, "nobody", { after: 0, limit: 10 })]).toEqual([0, { events: [], floor: 0 }]);
+  });
+
+  check("figures count everything once, and their times are those of the latest finished jobs", async (lab) => {
+    expect(await lab.store.stats(scope, T0)).toMatchObject({ totalQueued: 0, totalRunning: 0, totalCompleted: 0, totalFailed: 0, averageProcessingTime: 0, successRate: null, oldestWaitMs: null, activeChats: 0, waitingChats: 0, deadLetters: 0, processing: { p50: null }, waiting: { p99: null } });
+    for (const [index, ms] of [100, 200, 300, 400].entries()) {
+      await lab.accept(index * 1000, "a");
+      await lab.end(index * 1000 + 50 + ms, await lab.takeOne(index * 1000 + 50), index === 3 ? ends.failed : ends.completed);
+    }
+    await lab.accept(5000, "a", "a", "b", ["c", { delayMs: 60_000 }], "d");
+    await lab.store.setChatPaused(scope, "d", true, T0 + 5000);
+    await lab.take(5001, 1);
+    const stats = await lab.store.stats(scope, T0 + 5100);
+    expect(stats).toMatchObject({ totalQueued: 4, totalRunning: 1, totalCompleted: 3, totalFailed: 1, averageProcessingTime: 250, successRate: 0.75, finishedLastMinute: 4, activeChats: 4, waitingChats: 1, deadLetters: 1, queuePaused: false, oldestWaitMs: 100 });
+    expect(stats.processing).toEqual({ p50: 250, p90: expect.closeTo(370, 3), p95: expect.closeTo(385, 3), p99: expect.closeTo(397, 3) });
+    expect(stats.waiting).toEqual({ p50: 50, p95: 50, p99: 50 });
+    expect((await lab.store.stats(scope, T0 + 65_000)).finishedLastMinute).toBe(0);
+  });
+
+  check("a database that answers says so", async (lab) => {
+    expect(await lab.store.ping()).toBe(true);
+  });
+};

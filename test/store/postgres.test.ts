@@ -1,0 +1,110 @@
+/** The contract on real PostgreSQL, and what needs a second connection beside it. */
+import postgres from "postgres";
+import { expect, it } from "vitest";
+import { createBuildQueue } from "../../src/index.js";
+import { systemClock } from "../../src/clock.js";
+import { describePostgres, freshDatabase } from "../support/postgres.js";
+import { exerciseStore } from "./exercise-store.js";
+import { wide } from "./exercise/lab.js";
+import { newJob } from "./programs.js";
+import { createSqlStore } from "../../src/store/sql/index.js";
+import { migrate } from "../../src/store/sql/migrate.js";
+import { postgresDatabase } from "../../src/store/sql/postgres.js";
+import { openPostgres } from "./stores.js";
+
+describePostgres("the PostgreSQL store", () => {
+  exerciseStore(openPostgres);
+});
+
+/** Something to wait for that a test opens by hand. */
+function gate() {
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { open, opened };
+}
+
+/** Holds a chat's row in a transaction of somebody else's, until it is let go. */
+async function holdLane(url: string, chatId: string) {
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  const [held, letGo] = [gate(), gate()];
+  const transaction = sql.begin(async (tx) => {
+    await tx`select 1 from chat_lanes where chat_id = ${chatId} for update`;
+    held.open();
+    await letGo.opened;
+  });
+  await held.opened;
+  return async () => {
+    letGo.open();
+    await transaction;
+    await sql.end();
+  };
+}
+
+/** Resolves when a statement waits for somebody's lock. */
+async function someoneWaits(url: string): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  for (let found = 0; found === 0; ) found = (await sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).length;
+  await sql.end();
+}
+
+describePostgres("transactions beside one another on PostgreSQL", () => {
+  it("number a chat's jobs in the order of their commits, and one that is rolled back leaves no gap", async () => {
+    await using fresh = await freshDatabase();
+    const database = postgresDatabase(fresh.url, { clock: systemClock });
+    await migrate(database);
+    const store = createSqlStore(database, { nodeId: "n1", clock: systemClock });
+    const group = (id: string) => ({ jobs: [newJob(id, "a")], idempotency: null });
+    const numbers: Record<string, number> = {};
+    const inside = (id: string, until: () => Promise<void>) =>
+      database.orm.transaction(async (tx) => {
+        const [answer] = (await store.acceptWithin?.(tx, [group(id)], wide, false)) ?? [];
+        if (answer?.kind === "accepted") numbers[id] = answer.jobs[0]?.chatSeq as number;
+        await until();
+      });
+    const first = gate();
+    const one = inside("one", () => first.opened);
+    while (numbers["one"] === undefined) await new Promise((resolve) => setImmediate(resolve));
+    const two = inside("two", () => Promise.reject(new Error("rolled back"))).catch((error: Error) => error.message);
+    await someoneWaits(fresh.url);
+    expect(numbers).toEqual({ one: 1 });
+    first.open();
+    await one;
+    expect(await two).toBe("rolled back");
+    await inside("three", async () => {});
+    expect(numbers).toEqual({ one: 1, two: 2, three: 2 });
+    await store.close();
+  });
+
+  it("cannot stall the queue: while one holds a chat, all others are accepted, built and recorded, and then that chat goes on", async () => {
+    await using fresh = await freshDatabase();
+    const [started, finish] = [gate(), gate()];
+    const queue = await createBuildQueue({
+      databaseUrl: fresh.url, concurrency: 4,
+      run: async (job) => {
+        if (job.chatId !== "stuck" || job.chatSeq !== 1) return "";
+        started.open();
+        await finish.opened;
+        return "held up";
+      },
+    });
+    const first = await queue.enqueue({ chatId: "stuck", messageId: "m", code: "1" });
+    await started.opened;
+    const letGo = await holdLane(fresh.url, "stuck");
+    // Its end cannot be recorded, and nothing can be added to it.
+    finish.open();
+    let answered = 0;
+    const later = ["2", "3"].map((messageId) => queue.enqueue({ chatId: "stuck", messageId, code: "1" }).finally(() => answered++));
+    await someoneWaits(fresh.url);
+    for (let round = 0; round < 3; round++) {
+      const jobs = await Promise.all(Array.from({ length: 40 }, (_, index) => queue.enqueue({ chatId: `c${index}`, messageId: `${round}`, code: "1" })));
+      expect(jobs.map((job) => job.chatSeq)).toEqual(jobs.map(() => round + 1));
+      await Promise.all(jobs.map(({ id }) => queue.waitFor(id)));
+    }
+    expect([answered, (await queue.get(first.id)).status]).toEqual([0, "running"]);
+    await letGo();
+    expect((await Promise.all(later)).map((job) => job.chatSeq)).toEqual([2, 3]);
+    const done = await Promise.all([first, ...(await Promise.all(later))].map(({ id }) => queue.waitFor(id)));
+    expect(done.map((job) => [job.chatSeq, job.status, job.attempt])).toEqual([[1, "completed", 1], [2, "completed", 1], [3, "completed", 1]]);
+    await queue.stop();
+  });
+});
