@@ -23,6 +23,7 @@ export const errorShapes = {
   forbidden_host: { status: 403, retryable: false },
   cross_site_refused: { status: 403, retryable: false },
   not_found: { status: 404, retryable: false },
+  key_not_found: { status: 404, retryable: false },
   job_not_found: { status: 404, retryable: false },
   method_not_allowed: { status: 405, retryable: false },
   not_acceptable: { status: 406, retryable: false },

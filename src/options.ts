@@ -34,6 +34,28 @@ const retention = z.string().transform((text, context) => {
   return { text, ageMs: Number(match[1]) * unitMs, count: Number(match[3]) };
 });
 
+/** `key`, `key:tenant` or `key:tenant:scope+scope`. Messages never show a key. */
+const apiKeys = z.string().transform((text, context) => {
+  const entries = text.split(",").map((entry) => entry.trim()).filter(Boolean);
+  return entries.map((entry, index) => {
+    const [, key, tenant = "*", scopes = "admin"] = /^([\w.~+/=-]{16,200})(?::([A-Za-z0-9][A-Za-z0-9_.-]{0,62}|\*)?(?::((?:submit|read|operate|admin)(?:\+(?:submit|read|operate|admin))*))?)?$/.exec(entry) ?? [];
+    if (key === undefined) {
+      context.addIssue({ code: "custom", message: `entry ${index + 1}: 16 to 200 letters, digits and .~+/=_-, then perhaps :tenant and :scope+scope` });
+      return z.NEVER;
+    }
+    return { key, tenant, scopes: scopes.split("+") as ("submit" | "read" | "operate" | "admin")[] };
+  });
+});
+
+const origins = z.string().transform((text, context) => {
+  const found = text.split(",").map((origin) => origin.trim()).filter(Boolean);
+  if (found.length === 0 || found.some((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin)) {
+    context.addIssue({ code: "custom", message: 'origins such as "https://app.example", comma-separated, without a path' });
+    return z.NEVER;
+  }
+  return found;
+});
+
 interface Setting {
   /** Environment variable. */
   env: string;
@@ -74,6 +96,8 @@ export const settings = {
   agingMs: setting({ env: "BUILDLANE_AGING_MS", schema: integer(0, 86_400_000), default: "30000", meaning: "Head start that one step of priority is worth, milliseconds." }),
   maxNodeLosses: setting({ env: "BUILDLANE_MAX_NODE_LOSSES", schema: integer(1, 1000), default: "5", meaning: "Nodes that one job may lose before it fails as node_lost." }),
   drainMs: setting({ env: "BUILDLANE_DRAIN_MS", schema: integer(0, 3_600_000), default: "10000", meaning: "How long a stop waits for running builds, milliseconds." }),
+  apiKeys: setting({ env: "BUILDLANE_API_KEYS", schema: apiKeys.optional(), default: undefined, meaning: "API keys of 16 characters or more, comma-separated. A plain one may do everything; `key:tenant:submit+read` limits it to a tenant and to scopes (submit, read, operate, admin). Keys with expiry and rotation: `buildlane keys`.", service: true, secret: true }),
+  corsOrigins: setting({ env: "BUILDLANE_CORS_ORIGINS", schema: origins.optional(), default: undefined, meaning: "Origins whose pages may read answers, comma-separated, such as https://app.example; unset: none.", service: true }),
   allowedHosts: setting({ env: "BUILDLANE_ALLOWED_HOSTS", schema: z.string().transform((text) => text.split(",").map((host) => host.trim()).filter(Boolean)).optional(), default: undefined, meaning: "Host headers that are answered, comma-separated; loopback names always are.", service: true }),
   insecure: setting({ env: "BUILDLANE_INSECURE", schema: flag, default: "false", meaning: "Allows another bind than loopback although nothing asks for a key.", service: true }),
 } as const;

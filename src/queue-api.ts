@@ -1,5 +1,8 @@
 /** The queue as its users see it: the module's callers, the routes and the command line. `queue.ts` fulfils it. */
 import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job, LiveItem } from "./job.js";
+import type { Audit } from "./audit.js";
+import type { ChatTokens } from "./chat-tokens.js";
+import type { Keys } from "./keys.js";
 import type { CallersTransaction, CancelAnswer, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
@@ -80,6 +83,14 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
 
   /** One tenant's jobs and chats; what it submits is its own. Throws BuildlaneError validation_failed for a name that is none. */
   forTenant(tenant: string): QueueView;
+  /** One chat of a tenant, to be read and followed. */
+  forChat(tenant: string, chatId: string): Pick<QueueView, "get" | "output" | "chat" | "events" | "stream">;
+  /** API keys of the service. */
+  readonly keys: Keys;
+  /** Tokens with which a browser watches its own chat. */
+  readonly chatTokens: ChatTokens;
+  /** What operators did. */
+  readonly audit: Audit;
 
   pause(): Promise<void>;
   resume(): Promise<void>;

@@ -2,6 +2,9 @@
  * The composition root: options → store → runner → node. Work goes right (acceptance → store → node: supervisor → chat
  * → job → runner), outcomes go to the store (turns), readers read the store.
  */
+import { createAudit } from "./audit.js";
+import { createChatTokens } from "./chat-tokens.js";
+import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
@@ -237,6 +240,10 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     get draining() {
       return draining !== null;
     },
+    keys: createKeys({ store: store.access, clock }),
+    chatTokens: createChatTokens({ store: store.access, clock }),
+    audit: createAudit({ store: store.access, clock }),
+    forChat: (tenant, chatId) => view({ tenant, chatId }),
     forTenant(tenant) {
       if (tenant !== defaultTenant && !isTenantName(tenant)) throw validationFailed([{ path: "/tenant", message: "Expected 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit." }]);
       return view({ tenant });

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { SettingsError } from "../errors.js";
 import { messageOf } from "../report.js";
 import { version } from "../version.js";
+import { keysCommand } from "./keys.js";
 import { migrateCommand } from "./migrate.js";
 import { serveCommand } from "./serve.js";
 
@@ -13,6 +14,7 @@ const program = new Command("buildlane")
   .exitOverride()
   .showHelpAfterError("(see --help)")
   .addCommand(serveCommand())
+  .addCommand(keysCommand())
   .addCommand(migrateCommand());
 
 try {

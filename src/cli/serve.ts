@@ -7,6 +7,7 @@ import { createLogger, logReports } from "../log.js";
 import { readSettings } from "../options.js";
 import type { Settings } from "../options.js";
 import { createBuildQueue } from "../queue.js";
+import { anyKeys } from "../store/open.js";
 import { embeddedBanner } from "../store/embedded.js";
 import { withSettings } from "./settings-flags.js";
 
@@ -23,8 +24,8 @@ export function serveCommand(): Command {
 }
 
 async function serve(settings: Settings): Promise<void> {
-  if (!loopback.test(settings.host) && !settings.insecure)
-    throw new SettingsError(`Refusing to listen on ${settings.host}: anybody who reaches it could submit code, and no API key is asked for. Listen on 127.0.0.1 behind a proxy that does, or say --insecure (BUILDLANE_INSECURE=true).`);
+  if (!loopback.test(settings.host) && !settings.insecure && settings.apiKeys === undefined && !(await anyKeys({ ...settings, clock: systemClock })))
+    throw new SettingsError(`Refusing to listen on ${settings.host}: anybody who reaches it could submit code, and there is no API key to ask for. Set BUILDLANE_API_KEYS, make one with \`buildlane keys create\`, listen on 127.0.0.1, or say --insecure (BUILDLANE_INSECURE=true).`);
   const logger = createLogger(settings.logLevel);
   const queue = await createBuildQueue({ ...queueOptions(settings), onReport: logReports(logger), onProgress: say });
   const app = await buildServer({ queue, settings, logger, clock: systemClock });
@@ -70,6 +71,6 @@ async function serve(settings: Settings): Promise<void> {
 
 /** The module takes texts where the service has parsed values. */
 function queueOptions(settings: Settings) {
-  const { rateLimit, retention, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, ...plain } = settings;
+  const { rateLimit, retention, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, apiKeys: _keys, corsOrigins: _origins, ...plain } = settings;
   return { ...plain, retention: retention.text, ...(rateLimit ? { rateLimit: rateLimit.text } : {}) };
 }

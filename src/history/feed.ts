@@ -5,7 +5,7 @@
  */
 import type { Clock, Timer } from "../clock.js";
 import type { HistoryEvent, LiveItem } from "../job.js";
-import { defaultTenant, laneOfShown } from "../store/scope.js";
+import { defaultTenant, isWithin, laneOfShown } from "../store/scope.js";
 import type { Scope } from "../store/scope.js";
 import type { Store } from "../store/store.js";
 
@@ -182,4 +182,4 @@ export function createFeed(store: Store, clock: Clock): Feed {
 }
 
 /** Whose it is: what concerns the whole queue is everybody's. */
-const isFor = (scope: Scope, item: LiveItem): boolean => scope === "everyone" || item === "reset" || item.chatId === null || (item.tenant ?? defaultTenant) === scope.tenant;
+const isFor = (scope: Scope, item: LiveItem): boolean => scope === "everyone" || item === "reset" || item.chatId === null || isWithin(scope, laneOfShown({ chatId: item.chatId, tenant: item.tenant }));

@@ -3,23 +3,23 @@
  * body is read, and reaches jobs only through the principal's own view of the queue.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { looksLikeChatToken } from "../chat-tokens.js";
 import { BuildlaneError, forbidden, unauthorized } from "../errors.js";
+import { everyTenant } from "../keys.js";
+import type { AccessScope } from "../keys.js";
 import type { BuildQueue, QueueView } from "../queue-api.js";
 import { defaultTenant, isTenantName } from "../store/scope.js";
+import type { Scope } from "../store/scope.js";
 
-/** What a key may be allowed to do. `admin` is allowed everything. */
-export const accessScopes = ["submit", "read", "operate", "admin"] as const;
-export type AccessScope = (typeof accessScopes)[number];
+export type { AccessScope } from "../keys.js";
 /** What a route needs; `nothing`: open to all who reach the service. */
 export type Needs = AccessScope | "nothing";
-
-export const everyTenant = "*";
 
 export interface Principal {
   /** Whose jobs: a tenant; `*`: everybody's; unset: those of no tenant, and the service itself. */
   tenant?: string | undefined;
   scopes: readonly AccessScope[];
-  /** Who it is, for rate limits and the audit log; never a secret. */
+  /** Who it is, for limits and the audit log; never a secret. */
   name?: string | undefined;
 }
 
@@ -33,49 +33,99 @@ export interface Access {
   principal(request: FastifyRequest): Principal;
   /** The caller's jobs. */
   jobs(request: FastifyRequest): QueueView;
+  /** Of a route that a chat's token opens, too: the caller's jobs, or that one chat. */
+  watched(request: FastifyRequest): ReturnType<BuildQueue["forChat"]>;
   /** The whole queue, for what concerns all; refused to callers of one tenant. */
   whole(request: FastifyRequest): BuildQueue;
+  /** Whose keys and actions the caller may see. */
+  scope(request: FastifyRequest): Scope;
 }
 
-const mayAlso = (principal: Principal, needs: AccessScope): boolean => principal.scopes.includes(needs) || principal.scopes.includes("admin");
+interface Known extends Principal {
+  /** Only this chat. */
+  chatId?: string;
+}
+interface RouteFacts {
+  "x-needs"?: Needs;
+  "x-chat-token"?: boolean;
+}
+
+/** The key or token of a request; in the query only where a browser's EventSource cannot send headers. */
+export function credential({ headers, query }: FastifyRequest, inQuery = false): string | undefined {
+  const bearer = /^Bearer +(\S{1,2000}) *$/i.exec(headers.authorization ?? "")?.[1];
+  if (bearer !== undefined || headers.authorization !== undefined || !inQuery) return bearer;
+  const { token } = query as { token?: unknown };
+  return typeof token === "string" && token.length <= 2000 ? token : undefined;
+}
 
 /** Checks every request to the routes of this scope that are added from now on. */
 export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: Authorize | undefined): Access {
-  const known = new WeakMap<FastifyRequest, Principal>();
+  const known = new WeakMap<FastifyRequest, Known>();
 
-  function admit(request: FastifyRequest, principal: Principal | null | undefined, needs: AccessScope): void {
+  function admit(request: FastifyRequest, principal: Known | null | undefined, needs: AccessScope): void {
     if (!principal) throw unauthorized();
     const { tenant = defaultTenant } = principal;
     if (tenant !== defaultTenant && tenant !== everyTenant && !isTenantName(tenant)) throw new Error("authorize answered with a tenant whose name is not valid");
-    if (!mayAlso(principal, needs)) throw forbidden(needs);
+    if (!principal.scopes.includes(needs) && !principal.scopes.includes("admin")) throw forbidden(needs);
     known.set(request, principal);
   }
 
-  app.addHook("onRequest", (request: FastifyRequest, _reply: FastifyReply, done) => {
-    const needs = (request.routeOptions.schema as { "x-needs"?: Needs } | undefined)?.["x-needs"] ?? "nothing";
-    if (needs === "nothing") return done();
-    if (!authorize) {
-      known.set(request, operator);
-      return done();
+  /** A token says for which chat it is; for any other it is none. */
+  async function byToken(request: FastifyRequest, token: string): Promise<Known | null> {
+    const grant = await queue.chatTokens.verify(token);
+    if (!grant) return null;
+    const { chatId } = request.params as { chatId?: string };
+    if (chatId !== undefined && chatId !== grant.chatId) throw forbidden("read", "your token is for another chat");
+    return { tenant: grant.tenant, chatId: grant.chatId, scopes: ["read"], name: "chat token" };
+  }
+
+  async function authenticate(request: FastifyRequest, needs: AccessScope, opensByToken: boolean): Promise<void> {
+    const given = credential(request, opensByToken);
+    if (given !== undefined && looksLikeChatToken(given)) {
+      if (!opensByToken) throw unauthorized();
+      return admit(request, await byToken(request, given), needs);
     }
-    void (async () => admit(request, await authorize(request), needs))().then(() => done(), (error: unknown) => done(asRefusal(error)));
+    admit(request, authorize ? await authorize(request) : operator, needs);
+  }
+
+  app.addHook("onRequest", (request: FastifyRequest, reply: FastifyReply, done) => {
+    const { "x-needs": needs = "nothing", "x-chat-token": opensByToken = false } = (request.routeOptions.schema ?? {}) as RouteFacts;
+    if (needs === "nothing") return done();
+    authenticate(request, needs, opensByToken).then(
+      () => done(),
+      (error: unknown) => {
+        const refusal = asRefusal(error);
+        if (refusal instanceof BuildlaneError && refusal.code === "unauthorized") reply.header("www-authenticate", "Bearer");
+        done(refusal);
+      },
+    );
   });
 
-  const principal = (request: FastifyRequest): Principal => {
+  const principal = (request: FastifyRequest): Known => {
     const found = known.get(request);
     if (!found) throw new Error(`route ${request.routeOptions.url} needs nothing, and so may see no jobs`);
     return found;
   };
+  const jobs = (request: FastifyRequest): QueueView => {
+    const { tenant = defaultTenant, chatId } = principal(request);
+    if (chatId !== undefined) throw new Error(`route ${request.routeOptions.url} is open to chat tokens, and must look through watched()`);
+    return tenant === everyTenant ? queue : queue.forTenant(tenant);
+  };
+  const ofOneTenant = ({ tenant = defaultTenant }: Principal): boolean => tenant !== defaultTenant && tenant !== everyTenant;
   return {
     principal,
-    jobs(request) {
-      const { tenant = defaultTenant } = principal(request);
-      return tenant === everyTenant ? queue : queue.forTenant(tenant);
+    jobs,
+    watched(request) {
+      const { tenant = defaultTenant, chatId } = principal(request);
+      return chatId === undefined ? jobs(request) : queue.forChat(tenant, chatId);
     },
     whole(request) {
-      const { tenant = defaultTenant } = principal(request);
-      if (tenant !== defaultTenant && tenant !== everyTenant) throw forbidden("operate", "it concerns the whole queue, and yours is the key of one tenant");
+      if (ofOneTenant(principal(request))) throw forbidden("operate", "it concerns the whole queue, and yours is the key of one tenant");
       return queue;
+    },
+    scope(request) {
+      const caller = principal(request);
+      return ofOneTenant(caller) ? { tenant: caller.tenant as string } : "everyone";
     },
   };
 }

@@ -29,10 +29,10 @@ export const serializerCompiler = zodSerializer;
 /** For a body that the queue checks itself: once is enough. Everything else is checked as ever. */
 export const uncheckedBody: FastifySchemaCompiler<unknown> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route as never));
 
-/** A route's schema with what it needs of its caller (access.ts) and the errors that it answers beside those of every route; `openapi.ts` documents both. */
-export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { needs: Needs; errors?: readonly ErrorCode[] }): S => {
-  const { errors = [], needs, ...rest } = schema;
-  return { ...rest, "x-errors": errors, "x-needs": needs } as unknown as S;
+/** A route's schema with what it needs of its caller (access.ts), whether a chat's token opens it, the operator's action that it is (auditing.ts), and the errors that it answers beside those of every route; `openapi.ts` documents both. */
+export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { needs: Needs; chatToken?: boolean; audit?: string; errors?: readonly ErrorCode[] }): S => {
+  const { errors = [], needs, chatToken = false, audit, ...rest } = schema;
+  return { ...rest, "x-errors": errors, "x-needs": needs, "x-chat-token": chatToken, ...(audit === undefined ? {} : { "x-audit": audit }) } as unknown as S;
 };
 
 /** A reply that went out as bytes or as a stream, returned by a route whose schema describes a text. */

@@ -4,12 +4,16 @@ import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fasti
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../clock.js";
 import type { QueueSettings } from "../options.js";
+import type { BuildQueue } from "../queue-api.js";
 import type { Access } from "./access.js";
 import type { Stays } from "./stays.js";
 
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>;
 
 export interface RouteContext extends Access {
+  keys: BuildQueue["keys"];
+  chatTokens: BuildQueue["chatTokens"];
+  audit: BuildQueue["audit"];
   settings: QueueSettings;
   clock: Clock;
   stays: Stays;

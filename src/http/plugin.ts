@@ -10,6 +10,7 @@ import { limits } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
 import { checkAccess } from "./access.js";
 import type { Authorize } from "./access.js";
+import { writeAudit } from "./auditing.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import type { RouteContext } from "./context.js";
 import { handleError, notFound, sendError } from "./errors.js";
@@ -20,6 +21,7 @@ import { controlRoutes } from "./routes/control.js";
 import { deadLetterRoutes } from "./routes/dead-letters.js";
 import { eventRoutes } from "./routes/events.js";
 import { jobRoutes } from "./routes/jobs.js";
+import { keyRoutes } from "./routes/keys.js";
 import { laneRoutes } from "./routes/lanes.js";
 import { statsRoutes } from "./routes/stats.js";
 import { submitRoutes } from "./routes/submit.js";
@@ -64,7 +66,8 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
 
   const refuseOthers = refuseOtherMethods(host);
   const access = checkAccess(host, queue, authorize);
-  const context: RouteContext = { ...access, settings: queue.settings, clock, stays, streamsMax };
-  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, deadLetterRoutes, controlRoutes, eventRoutes]) add(app, context);
+  writeAudit(host, queue.audit, access);
+  const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, clock, stays, streamsMax };
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

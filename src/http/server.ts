@@ -13,6 +13,7 @@ import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import { errorBody, handleAnyError, notFound, sendError } from "./errors.js";
 import { healthRoutes } from "./health.js";
 import { crossSiteRefused, forbiddenHost, hostCheck, isCrossSite } from "./hosts.js";
+import { authorizeByKeys } from "./keys.js";
 import { readJsonBodies } from "./json-body.js";
 import { refuseOtherMethods } from "./methods.js";
 import { metricsRoutes } from "./metrics.js";
@@ -23,7 +24,7 @@ import { createStays } from "./stays.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
-  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes">;
+  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins">>;
   logger: FastifyBaseLogger;
   clock: Clock;
 }
@@ -66,7 +67,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   metricsRoutes(app, { queue, stays });
   await documentRoutes(app as unknown as FastifyInstance);
   refuseOthers();
-  await app.register(buildRoutes, { queue, prefix: basePath, clock, stays, documented: true } as ServerRoutesOptions);
+  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), prefix: basePath, clock, stays, documented: true } as ServerRoutesOptions);
   return app as unknown as FastifyInstance;
 }
 

@@ -3,6 +3,7 @@
  * verb does its work in one synchronous step, which is its transaction. Several nodes may share one store.
  */
 import type { Clock } from "../clock.js";
+import { memoryAccess } from "./memory/access.js";
 import { accept } from "./memory/accept.js";
 import { lanes, news, places, why } from "./memory/live.js";
 import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
@@ -22,6 +23,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
 
   return {
     kind: "memory",
+    access: memoryAccess(),
     accept: (groups, limits, now) => step(() => accept(tables, groups, limits, now ?? clock.now())),
     turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),
     pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),

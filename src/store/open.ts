@@ -85,3 +85,13 @@ export async function migrateDatabase(databaseUrl: string, clock: Clock): Promis
     await database.close();
   }
 }
+
+/** Whether the database has an API key, before anything is started; revoked ones count. */
+export async function anyKeys({ databaseUrl, dataDir, clock }: { databaseUrl?: string | undefined; dataDir: string; clock: Clock }): Promise<boolean> {
+  const store = await openStore({ databaseUrl, dataDir, nodeId: clock.id(), clock });
+  try {
+    return await store.access.hasKeys();
+  } finally {
+    await store.close();
+  }
+}

@@ -132,3 +132,31 @@ export const queueState = pgTable("queue_state", {
   id: boolean("id").primaryKey().default(true),
   pausedAt: time("paused_at"),
 });
+
+export const apiKeys = pgTable("api_keys", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull(),
+  tenant: text("tenant").notNull(),
+  scopes: text("scopes").array().notNull(),
+  hash: text("hash").notNull(),
+  createdAt: time("created_at").notNull(),
+  expiresAt: time("expires_at"),
+  revokedAt: time("revoked_at"),
+});
+
+export const serviceSecrets = pgTable("service_secrets", {
+  name: text("name").primaryKey(),
+  secret: text("secret").notNull(),
+  createdAt: time("created_at").notNull(),
+});
+
+export const operatorActions = pgTable("operator_actions", {
+  id: bigint("id", { mode: "number" }).generatedAlwaysAsIdentity().primaryKey(),
+  at: time("at").notNull(),
+  actor: text("actor").notNull(),
+  tenant: text("tenant").notNull(),
+  action: text("action").notNull(),
+  target: text("target"),
+  reason: text("reason"),
+  data: jsonb("data").$type<Record<string, unknown>>().notNull().default({}),
+});

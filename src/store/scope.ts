@@ -6,7 +6,7 @@
  */
 
 /** Whose jobs a call may see and touch. `everyone` is the operator, for whom a plain chat id is the default tenant's. */
-export type Scope = { readonly tenant: string } | "everyone";
+export type Scope = { readonly tenant: string; /** Only this chat, and only to read. */ readonly chatId?: string | undefined } | "everyone";
 
 /** No keys, or keys without a tenant. */
 export const defaultTenant = "";
@@ -20,6 +20,7 @@ export const tenantIn = (scope: Scope): string => (scope === "everyone" ? defaul
 
 export const laneKey = (scope: Scope, chatId: string): string => {
   const tenant = tenantIn(scope);
+  if (scope !== "everyone" && scope.chatId !== undefined && scope.chatId !== chatId) throw new Error("a scope of one chat was asked for another");
   return tenant === defaultTenant ? chatId : `${tenant}${separator}${chatId}`;
 };
 
@@ -37,7 +38,11 @@ export function shownLane(key: string): { chatId: string; tenant?: string } {
 /** The lane of something that is shown. */
 export const laneOfShown = ({ chatId, tenant = defaultTenant }: { chatId: string; tenant?: string | undefined }): string => laneKey({ tenant }, chatId);
 
-export const isWithin = (scope: Scope, key: string): boolean => scope === "everyone" || ofLane(key).tenant === scope.tenant;
+export const isWithin = (scope: Scope, key: string): boolean => scope === "everyone" || (scope.chatId === undefined ? ofLane(key).tenant === scope.tenant : key === laneKey(scope, scope.chatId));
 
-/** For SQL: null is everyone. */
-export const tenantArg = (scope: Scope): string | null => (scope === "everyone" ? null : scope.tenant);
+/** For SQL that looks no further than the tenant: null is everyone. Throws for a scope of one chat, which only reads. */
+export function tenantArg(scope: Scope): string | null {
+  if (scope === "everyone") return null;
+  if (scope.chatId !== undefined) throw new Error("a scope of one chat reads that chat and nothing else");
+  return scope.tenant;
+}

@@ -20,6 +20,7 @@
  * stand in one line by `turn_at`, the latest of the head's rank, its `run_at` and the end of the lane's latest
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
+import type { AccessStore } from "./access.js";
 import type { Scope } from "./scope.js";
 import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic, Supersede } from "../job.js";
 
@@ -425,6 +426,9 @@ export interface Store {
   /** Tells other nodes, and this one's listeners. Never throws, never waited for. */
   hint(hint: Hint): void;
   onHint(listener: (hint: Hint) => void): () => void;
+
+  /** Keys, secrets and what operators did. */
+  readonly access: AccessStore;
 
   /** Whether the database answers. */
   ping(): Promise<boolean>;

@@ -18,13 +18,14 @@ const chatJobs = z.object({
 });
 const chatPaused = z.object({ chatId: z.string(), paused: z.boolean() });
 
-export function chatRoutes(app: Api, { jobs }: RouteContext): void {
+export function chatRoutes(app: Api, { jobs, watched }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/chat/:chatId",
     schema: documented({
       operationId: "getChat",
       needs: "read",
+      chatToken: true,
       summary: "A chat's jobs by status",
       description: "`limit` counts for each status. A chat that never had a job has four empty lists.",
       tags: ["chats"],
@@ -35,7 +36,7 @@ export function chatRoutes(app: Api, { jobs }: RouteContext): void {
     handler: async (request) => {
       const { params, query } = request;
       const include = wanted(query.include);
-      const { pending, running, completed, failed } = await jobs(request).chat(params.chatId, { limit: query.limit, include });
+      const { pending, running, completed, failed } = await watched(request).chat(params.chatId, { limit: query.limit, include });
       const all = (found: typeof pending) => found.map((job) => summary(job, include));
       return { ok: true as const, data: { pending: all(pending), running: all(running), completed: all(completed), failed: all(failed) } };
     },
@@ -46,7 +47,7 @@ export function chatRoutes(app: Api, { jobs }: RouteContext): void {
       method: "POST",
       url: `/chat/:chatId/${verb}`,
       preValidation: refuseBody,
-      schema: documented({ operationId: `${verb}Chat`, needs: "operate", summary: `${paused ? "Hold" : "Release"} a chat's jobs`, tags: ["chats"], params: chatParams, response: { 200: says(ok(chatPaused), done) }, errors: ["not_found"] }),
+      schema: documented({ operationId: `${verb}Chat`, needs: "operate", audit: `chat.${verb}d`, summary: `${paused ? "Hold" : "Release"} a chat's jobs`, tags: ["chats"], params: chatParams, response: { 200: says(ok(chatPaused), done) }, errors: ["not_found"] }),
       handler: async (request) => {
         const { chatId } = request.params;
         const queue = jobs(request);

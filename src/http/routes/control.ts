@@ -12,7 +12,7 @@ export function controlRoutes(app: Api, { whole }: RouteContext): void {
       method: "POST",
       url: `/${verb}`,
       preValidation: refuseBody,
-      schema: documented({ operationId: `${verb}Queue`, needs: "operate", summary: `${paused ? "Hold" : "Release"} the whole queue`, tags: ["control"], response: { 200: says(ok(z.object({ paused: z.boolean() })), done) } }),
+      schema: documented({ operationId: `${verb}Queue`, needs: "operate", audit: `queue.${verb}d`, summary: `${paused ? "Hold" : "Release"} the whole queue`, tags: ["control"], response: { 200: says(ok(z.object({ paused: z.boolean() })), done) } }),
       handler: async (request) => {
         const queue = whole(request);
         await (paused ? queue.pause() : queue.resume());

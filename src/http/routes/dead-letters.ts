@@ -34,6 +34,7 @@ export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
     schema: documented({
       operationId: "redriveDeadLetters",
       needs: "operate",
+      audit: "deadLetters.redriven",
       summary: "Put dead letters at the tails of their chats again",
       tags: ["dead letters"],
       body: bulkBody,
@@ -53,6 +54,7 @@ export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
     schema: documented({
       operationId: "discardDeadLetters",
       needs: "operate",
+      audit: "deadLetters.discarded",
       summary: "Let dead letters go",
       description: "They stay readable as failed jobs, and are listed as dead letters no more.",
       tags: ["dead letters"],

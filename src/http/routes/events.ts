@@ -16,7 +16,7 @@ const stream = (description: string) => says(z.string(), `${description} Each ev
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
-  const { jobs, stays, streamsMax, clock } = context;
+  const { jobs, watched, stays, streamsMax, clock } = context;
 
   /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
   async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<never> {
@@ -41,6 +41,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     schema: documented({
       operationId: "followJob",
       needs: "read",
+      chatToken: true,
       summary: "A job's events",
       description: "From its first event on, or after `Last-Event-ID`. Ends after the job's final event; a browser that comes back then gets 204 and stops.",
       tags: ["events"],
@@ -54,7 +55,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     handler: (request, reply) =>
       open(request, reply, async ({ signal }) => {
         const { id } = request.params;
-        const queue = jobs(request);
+        const queue = watched(request);
         const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
         const { status } = await queue.get(id);
         const items = jobEvents(queue, id, after ?? 0, signal);
@@ -74,6 +75,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     schema: documented({
       operationId: "followChat",
       needs: "read",
+      chatToken: true,
       summary: "A chat's events",
       description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now.",
       tags: ["events"],
@@ -87,7 +89,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     handler: (request, reply) =>
       open(request, reply, async ({ signal }) => {
         const { after, unknown } = resumeAfter(request.headers["last-event-id"], request.query.after);
-        const items = jobs(request).stream({ chatId: request.params.chatId }, { after, signal });
+        const items = watched(request).stream({ chatId: request.params.chatId }, { after, signal });
         return unknown ? resetThen(items) : items;
       }),
   });
@@ -115,7 +117,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
  * A job's events after a number, up to the one that made it final. They are read from its first on, for they are few,
  * and only so is the end found by who has seen it already. A failed job may have been redriven: then it goes on.
  */
-async function* jobEvents(queue: QueueView, jobId: string, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
+async function* jobEvents(queue: Pick<QueueView, "get" | "stream">, jobId: string, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
   for await (const item of queue.stream({ jobId }, { after: 0, signal })) {
     if (item === "reset" || item.number === null || item.number > after) yield item;
     if (item === "reset" || item.number === null || item.status === null || !isFinal(item.status)) continue;

@@ -16,7 +16,7 @@ const cancelled = z.object({ id: z.string(), status: says(z.enum(["cancelled", "
 
 const notModified = says(z.undefined(), "`If-None-Match` named what is there.");
 
-export function jobRoutes(app: Api, { jobs }: RouteContext): void {
+export function jobRoutes(app: Api, { jobs, watched }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/",
@@ -38,8 +38,8 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
   app.route({
     method: "GET",
     url: "/:id",
-    schema: documented({ operationId: "getJob", needs: "read", summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
-    handler: async (request) => ({ ok: true as const, data: await jobs(request).get(request.params.id) }),
+    schema: documented({ operationId: "getJob", needs: "read", chatToken: true, summary: "A job", tags: ["jobs"], params: jobParams, response: { 200: says(ok(job), "The job, whole.") }, errors: ["job_not_found"] }),
+    handler: async (request) => ({ ok: true as const, data: await watched(request).get(request.params.id) }),
   });
 
   app.route({
@@ -64,6 +64,7 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     schema: documented({
       operationId: "getOutput",
       needs: "read",
+      chatToken: true,
       summary: "The built JavaScript itself",
       tags: ["jobs"],
       params: jobParams,
@@ -73,7 +74,7 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     }),
     handler: async (request, reply) => {
       const { id } = request.params;
-      return sendContent(reply, "text/javascript; charset=utf-8", built(id, await jobs(request).output(id)), request.headers["if-none-match"]);
+      return sendContent(reply, "text/javascript; charset=utf-8", built(id, await watched(request).output(id)), request.headers["if-none-match"]);
     },
   });
 
@@ -83,6 +84,7 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     schema: documented({
       operationId: "getSourceMap",
       needs: "read",
+      chatToken: true,
       summary: "The source map of the built JavaScript",
       tags: ["jobs"],
       params: jobParams,
@@ -91,7 +93,7 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     }),
     handler: async (request, reply) => {
       const { params, headers } = request;
-      const output = await jobs(request).output(params.id);
+      const output = await watched(request).output(params.id);
       built(params.id, output);
       if (output.sourceMap === null) throw new BuildlaneError("not_found", `Job ${params.id} was built without a source map. Submit it with options.sourcemap.`);
       return sendContent(reply, "application/json; charset=utf-8", output.sourceMap, headers["if-none-match"]);
@@ -104,7 +106,8 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     preValidation: refuseBody,
     schema: documented({
       operationId: "cancelJob",
-      needs: "submit",
+      needs: "operate",
+      audit: "job.cancelled",
       summary: "Cancel a job",
       description: "A pending job is cancelled at once. A running one is asked to stop (202) and fails as `cancelled` when it has; `GET` the job to see it.",
       tags: ["jobs"],
@@ -125,7 +128,8 @@ export function jobRoutes(app: Api, { jobs }: RouteContext): void {
     preValidation: refuseBody,
     schema: documented({
       operationId: "retryJob",
-      needs: "submit",
+      needs: "operate",
+      audit: "job.redriven",
       summary: "Put a failed job at the tail of its chat again",
       tags: ["jobs"],
       params: jobParams,

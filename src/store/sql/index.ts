@@ -3,6 +3,7 @@ import type { Clock } from "../../clock.js";
 import type { Hint, Store } from "../store.js";
 import type { Database } from "./database.js";
 import { sqlLive } from "./live.js";
+import { sqlAccess } from "./access.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
 import { sqlVerbs } from "./verbs.js";
@@ -14,6 +15,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
   database.onNotify(tell);
   return {
     kind: database.kind,
+    access: sqlAccess(database),
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
     ...sqlStats(database, clock),

@@ -35,7 +35,7 @@ function jobColumns(include: Include) {
 
 /** Only what the scope may see. The second condition lets the planner take the index of tenants' jobs. */
 const within = (scope: Scope): SQL | undefined =>
-  scope === "everyone" ? undefined : and(eq(buildJobs.tenant, scope.tenant), scope.tenant === "" ? undefined : sql`${buildJobs.tenant} <> ''`);
+  scope === "everyone" ? undefined : and(eq(buildJobs.tenant, scope.tenant), scope.tenant === "" ? undefined : sql`${buildJobs.tenant} <> ''`, scope.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, scope.chatId)));
 const ofJob = (scope: Scope, jobId: string): SQL | undefined => and(eq(buildJobs.id, jobId), within(scope));
 
 const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
