@@ -45,6 +45,8 @@ export const chatMachine = setup({
     cancelHead: sendTo("head", { type: "job.cancelRequested" }),
     giveBackHead: sendTo("head", { type: "job.givenBack" }),
     loseHead: sendTo("head", { type: "job.leaseLost" }),
+    // Its claim may be another node's by the time the head's end is known.
+    dropNext: assign({ next: () => null }),
     /** Filled in: ends what a crashed head left running, and gives its job back. */
     abandonHead: (_, _params: { claim: Claim }) => {},
   },
@@ -108,7 +110,7 @@ export const chatMachine = setup({
       on: {
         "chat.cancelRequested": { guard: { type: "isHead", params: ({ event }) => ({ jobId: event.jobId }) }, actions: "cancelHead", description: "A person wants the running job ended." },
         "chat.givenBack": { actions: "giveBackHead", description: "The node stops." },
-        "chat.leaseLost": { actions: "loseHead", description: "Another node may have the lane." },
+        "chat.leaseLost": { actions: ["loseHead", "dropNext"], description: "Another node may have the lane." },
       },
     },
     idle: {

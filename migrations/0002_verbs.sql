@@ -145,6 +145,7 @@ begin
   ), events as (
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
     select chat_id, number, 'job.accepted', id, chat_seq, 'pending', 0, accepted_at, jsonb_build_object('messageId', message_id, 'priority', priority)
+      || case when delay_ms > 0 then jsonb_build_object('runAt', buildlane_iso(accepted_at + buildlane_ms(delay_ms))) else '{}' end
     from numbered
   )
   select
@@ -414,6 +415,7 @@ declare
   v_started integer;
   -- Two turns of a node may be under way, each on a connection of its own: they must not wait for one row.
   v_counter text := 'turn' || pg_backend_pid() % 4;
+  v_slots integer;
 begin
   if p_lock_ms is not null then
     perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -426,9 +428,10 @@ begin
   end if;
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
+  select slots into v_slots from build_nodes where id = p_node and lease_until > v_at;
   if v_left <= 0
     or (select paused_at is not null from queue_state)
-    or not exists (select 1 from build_nodes where id = p_node and lease_until > v_at) then
+    or v_slots is null then
     perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
     return json_build_object('settled', v_settled, 'claims', v_claims);
   end if;
@@ -470,7 +473,7 @@ begin
       returning s.*, l.event_tail
     ), events as (
       insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
-      select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, jsonb_build_object('nodeId', p_node, 'fence', s.fence)
+      select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, jsonb_build_object('nodeId', p_node, 'slots', v_slots, 'fence', s.fence)
       from lane s
     )
     select json_agg(json_build_object('id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'attempt', attempt,

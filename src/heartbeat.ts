@@ -30,6 +30,7 @@ export interface Heartbeat {
   drain(): void;
   stop(): Promise<void>;
   readonly queuePaused: boolean;
+  readonly leaseLosses: number;
 }
 
 interface Needs {
@@ -62,8 +63,9 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
   let away = false;
   /** Good pulses in a row. A new node takes over lapsed lanes from its second on, one that was cut off from its third. */
   let good = 0;
-  /** Claims that the store says are ours and nobody here knows, as of the pulse before. */
-  let strangers = new Set<string>();
+  let leaseLosses = 0;
+  /** Claims that the store says are ours and nobody here knows, as of the pulse before, each with the latest turn sent then. */
+  let strangers = new Map<string, number>();
 
   function wakeIn(delayMs: number): void {
     const at = clock.monotonic() + delayMs;
@@ -98,18 +100,20 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
         tell({ type: "lane.lost", chatId });
       }
     }
-    const seen = new Set<string>();
+    const seen = new Map<string, number>();
     for (const one of held) {
       const entry = atWork.get(one.chatId);
       if (entry?.claim.claimId === one.claimId) {
         if (one.cancelRequested) tell({ type: "job.cancelRequested", chatId: one.chatId, jobId: one.jobId });
         continue;
       }
-      // A claim whose answer never came: seen twice, it is no turn in flight, and nobody works on it.
-      seen.add(one.claimId + one.chatId);
-      if (!strangers.has(one.claimId + one.chatId)) continue;
+      // A claim whose answer never came: seen twice, with no turn on its way that may have made it, nobody works on it.
+      const key = one.claimId + one.chatId;
+      const since = strangers.get(key);
+      seen.set(key, since ?? turns.latest());
+      if (since === undefined || !turns.isOver(since)) continue;
       report({ type: "lane.returned", chatId: one.chatId, jobId: one.jobId, reason: "unknown" });
-      turns.settle(one, { kind: "released" }).catch(() => undefined);
+      turns.giveBack(one).catch(() => undefined);
     }
     strangers = seen;
   }
@@ -140,6 +144,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
   function loseLease(): void {
     if (leaseLost || stopped) return;
     leaseLost = true;
+    leaseLosses++;
     report({ type: "lease.lost", lanes: atWork.size });
     tell({ type: "lease.lost" });
   }
@@ -190,6 +195,9 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
     },
     get queuePaused() {
       return paused;
+    },
+    get leaseLosses() {
+      return leaseLosses;
     },
   };
 }

@@ -53,6 +53,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       const snapshot = supervisor.getSnapshot();
       return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length : null;
     },
+    takesSlot: ({ chatId, fence }) => supervisor.getSnapshot().context.held[chatId] === fence,
+    leaseLosses: () => heartbeat.leaseLosses,
     tell(event) {
       // A turn that was in flight when the last lane ended: what it claimed goes back.
       if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);

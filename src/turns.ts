@@ -13,6 +13,11 @@ export interface Turns {
   settle(claim: Guard, end: Ending["end"]): Promise<Settled>;
   /** Asks for as many lanes as there are free slots. */
   take(): void;
+  /** Gives back a claim that nobody here works on: it never took a slot, so nothing is claimed in its stead. */
+  giveBack(claim: Guard): Promise<Settled>;
+  /** Names the latest turn sent; `isOver` tells whether it and all before it have been answered or have failed. */
+  latest(): number;
+  isOver(turn: number): boolean;
   idle(): Promise<void>;
 }
 
@@ -35,6 +40,10 @@ interface Needs {
   slots: number;
   /** Slots that no lane takes, by the answered turns' word; none while nothing may be claimed. */
   free(): number | null;
+  /** Whether the answered turns say that this lane takes a slot. */
+  takesSlot(ended: Ended): boolean;
+  /** Grows with every loss of the lease. */
+  leaseLosses(): number;
   tell(event: Extract<SupervisorEvent, { type: "turn.taken" }>): void;
   /** A turn that failed for another reason than its own endings. */
   failed(error: unknown): void;
@@ -45,11 +54,13 @@ const batchBytesMax = 4 * 1024 * 1024;
 /** Two small turns cost more than one of both: most of a small turn's cost is there without any lane. */
 const togetherMin = 16;
 
-export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, tell, failed }: Needs): Turns {
+export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, takesSlot, leaseLosses, tell, failed }: Needs): Turns {
   const flightsMax = slots >= 2 * togetherMin ? 2 : 1;
   const togetherMax = Math.max(togetherMin, Math.ceil(slots / flightsMax));
   /** Lanes that the turns in flight may claim beyond those that end with them. */
   let promised = 0;
+  let sent = 0;
+  const flying = new Set<number>();
 
   /** Lanes that a turn may claim: those that end with it, and a share of the slots that are free. */
   function wantOf(ending: number): number {
@@ -60,16 +71,23 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
 
   const turns = coalesce<Ending, Settled>({
     async send(endings, alone) {
-      const want = alone ? 0 : wantOf(endings.length);
+      const ended = endings.map(({ chatId, fence }): Ended => ({ chatId, fence }));
+      // An outcome that is offered again after the lease was lost takes no slot any more, and frees none.
+      const freed = ended.filter(takesSlot).length;
+      const want = alone ? 0 : wantOf(freed);
       if (endings.length === 0 && want === 0) return [];
-      const extra = Math.max(0, want - endings.length);
+      const extra = Math.max(0, want - freed);
+      const turn = ++sent;
+      const losses = leaseLosses();
       promised += extra;
+      flying.add(turn);
       try {
         const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want, nodeLossesMax, patient: alone });
         promised -= extra;
-        const ended = endings.map(({ chatId, fence }): Ended => ({ chatId, fence }));
+        // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
+        const ours = losses === leaseLosses() ? claims : [];
         // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
-        tell({ type: "turn.taken", ended, grants: claims.map((claim) => ({ claim, jitter: clock.random() })) });
+        tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
         // It got all it wanted: there may be more, for slots that this turn left alone.
         // One that went alone asked for none, and its slot is free now.
         if (alone || (want > 0 && claims.length === want && wantOf(0) > 0)) turns.nudge();
@@ -78,6 +96,8 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
         promised -= extra;
         if (endings.length === 0) failed(error);
         throw error;
+      } finally {
+        flying.delete(turn);
       }
     },
     lanesOf: ({ chatId }) => [chatId],
@@ -89,6 +109,12 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
   return {
     settle: (guard, end) => turns.add({ ...guard, end }),
     take: () => turns.nudge(),
+    async giveBack({ jobId, chatId, attempt, fence, claimId }) {
+      const { settled } = await store.turn({ nodeId, claimId: clock.id(), endings: [{ jobId, chatId, attempt, fence, claimId, end: { kind: "released" } }], want: 0, nodeLossesMax });
+      return settled[0] as Settled;
+    },
+    latest: () => sent,
+    isOver: (turn) => [...flying].every((one) => one > turn),
     idle: () => turns.idle(),
   };
 }

@@ -7,6 +7,7 @@ import { version } from "../version.js";
 import { keysCommand } from "./keys.js";
 import { migrateCommand } from "./migrate.js";
 import { serveCommand } from "./serve.js";
+import { verifyCommand } from "./verify.js";
 
 const program = new Command("buildlane")
   .description("A build queue for AI chat products: every chat is a lane, strictly first in, first out.")
@@ -15,7 +16,10 @@ const program = new Command("buildlane")
   .showHelpAfterError("(see --help)")
   .addCommand(serveCommand())
   .addCommand(keysCommand())
-  .addCommand(migrateCommand());
+  .addCommand(migrateCommand())
+  .addCommand(verifyCommand());
+// A command that was made elsewhere would end the process by itself, with a status of its own.
+for (const command of program.commands) command.copyInheritedSettings(program);
 
 try {
   await program.parseAsync();

@@ -6,6 +6,7 @@ import type { Clock } from "../clock.js";
 import { memoryAccess } from "./memory/access.js";
 import { accept } from "./memory/accept.js";
 import { lanes, news, places, why } from "./memory/live.js";
+import { readHistory } from "./memory/history.js";
 import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
 import { createTables } from "./memory/tables.js";
@@ -47,6 +48,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     places: (scope, chatId, limit, now) => step(() => places(tables, laneKey(scope, chatId), limit, now ?? clock.now())),
     why: (scope, jobId, now) => step(() => why(tables, scope, jobId, now ?? clock.now())),
     lanes: (scope, query, now) => step(() => lanes(tables, scope, query, now ?? clock.now())),
+    readHistory: (read) => read(readHistory(tables)),
     prune: (keep, now) => step(() => prune(tables, keep, now ?? clock.now())),
     // Later, as from a database: whoever sends a hint has finished its own step by then.
     hint: (hint) => queueMicrotask(() => tell(hint)),

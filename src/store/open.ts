@@ -1,9 +1,11 @@
 /** Chooses and opens the store: memory, the embedded database of a folder, or a PostgreSQL; migrated and ready. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { PGlite } from "@electric-sql/pglite";
 import type { Sql } from "postgres";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
-import { openEmbedded } from "./embedded.js";
+import { embeddedMajor, openEmbedded } from "./embedded.js";
 import { createMemoryStore } from "./memory.js";
 import { reaching } from "./sql/database.js";
 import type { Database } from "./sql/database.js";
@@ -74,6 +76,24 @@ function callersDatabase({ $client: client }: CallersDatabase, clock: Clock, onU
     return pgliteDatabase(client as PGlite, { clock, close: () => upkeep.stop(), listens: true });
   }
   throw new SettingsError("Expected db to be a Drizzle database over postgres.js or PGlite.");
+}
+
+/** Opens what is there to be read, and makes, migrates and takes over nothing. */
+export async function openForReading({ databaseUrl, dataDir, clock }: Pick<StoreChoice, "databaseUrl" | "dataDir" | "clock">): Promise<Store> {
+  const nodeId = clock.id();
+  if (databaseUrl !== undefined) {
+    const database = postgresDatabase(databaseUrl, { clock, connections: { work: 2, reads: 1 }, notify: false });
+    const tables = await reaching(() => database.call<string | null>("select to_regclass('job_events')::text as answer", [], "apart")).catch(async (error: unknown) => {
+      await database.close();
+      throw error;
+    });
+    if (tables !== null) return createSqlStore(database, { nodeId, clock });
+    await database.close();
+    throw new SettingsError("This database holds no Buildlane. Check DATABASE_URL.");
+  }
+  if (!existsSync(join(dataDir, `pg${embeddedMajor}`))) throw new SettingsError(`There is no embedded database in ${dataDir}. Set DATABASE_URL, or BUILDLANE_DATA_DIR to the folder of one.`);
+  const embedded = await openEmbedded(dataDir, { clock });
+  return createSqlStore(pgliteDatabase(embedded.client, { clock, close: () => embedded.close() }), { nodeId, clock });
 }
 
 /** Applies missing migrations; their names. */

@@ -21,6 +21,7 @@
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
 import type { AccessStore } from "./access.js";
+import type { CheckedEvent, CheckedJob, CheckedLane } from "../history/check.js";
 import type { Scope } from "./scope.js";
 import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic, Supersede } from "../job.js";
 
@@ -344,6 +345,20 @@ export interface Output {
   sourceMap: string | null;
 }
 
+/** The whole history as it was at one moment; pages, so that a reader's memory is bounded. Valid inside `readHistory` only. */
+export interface HistorySnapshot {
+  /** By chat id, as bytes. */
+  lanes(): AsyncIterable<CheckedLane[]>;
+  /** By chat, then number; or by time, then chat and number. */
+  events(order: "chat" | "time"): AsyncIterable<CheckedEvent[]>;
+  /** By chat, then chatSeq. */
+  jobs(): AsyncIterable<CheckedJob[]>;
+  /** Slots of the nodes that are known now. */
+  slots: ReadonlyMap<string, number>;
+  /** The aging that the jobs with a priority were accepted with; null when it changed meanwhile or none has one. */
+  agingMs: number | null;
+}
+
 /** A hint that something may be there: never needed, only faster. */
 export type Hint = { kind: "ready" } | { kind: "chat"; chatId: string } | { kind: "cancel"; nodeId: string } | { kind: "paused" };
 
@@ -419,6 +434,9 @@ export interface Store {
   why(scope: Scope, jobId: string, now?: number): Promise<WhyFacts | null>;
   /** Lanes by how much they need a person (paused, delayed, at work or in line, idle), then by chat. */
   lanes(scope: Scope, query: LanesQuery, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
+
+  /** Reads everything that `src/history` judges, in one consistent view, however long it takes. */
+  readHistory<T>(read: (snapshot: HistorySnapshot) => Promise<T>): Promise<T>;
 
   /** Deletes finished jobs and their events beyond age or count, expired idempotency keys and rows of dead nodes; in small steps. */
   prune(keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, now?: number): Promise<{ jobs: number; more: boolean }>;

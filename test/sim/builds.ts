@@ -12,8 +12,15 @@ export interface AttemptPlan {
   lingerMs: number;
 }
 
+interface Running {
+  process: SimulatedProcess;
+  nodeId: string;
+  /** The process's thaws when it began. */
+  thaws: number;
+}
+
 export interface Watch {
-  readonly running: Map<string, { process: SimulatedProcess; nodeId: string }>;
+  readonly running: Map<string, Running>;
   readonly perNode: Map<string, number>;
   violations: string[];
 }
@@ -41,13 +48,13 @@ function outcomeOf(end: AttemptPlan["end"]): Outcome {
 }
 
 export function createRunner(process: SimulatedProcess, nodeId: string, slots: number, watch: Watch): Runner {
-  /** A dead node runs nothing; a frozen one may have been fenced, and its builds stand still. */
-  const awake = (holder: { process: SimulatedProcess } | undefined): boolean => holder?.process.state === "up";
+  /** A dead node runs nothing; one that was frozen may be fenced by now, and needs a moment to see it and kill. */
+  const surelyOurs = ({ process: holder, thaws }: Running): boolean => holder.state === "up" && holder.thaws === thaws;
 
   function begin(chatId: string): () => void {
     const other = watch.running.get(chatId);
-    if (other && awake(other)) watch.violations.push(`Two builds of chat ${chatId} ran at once, on ${other.nodeId} and ${nodeId}.`);
-    const mine = { process, nodeId };
+    if (other && surelyOurs(other)) watch.violations.push(`Two builds of chat ${chatId} ran at once, on ${other.nodeId} and ${nodeId}.`);
+    const mine = { process, nodeId, thaws: process.thaws };
     watch.running.set(chatId, mine);
     const count = (watch.perNode.get(nodeId) ?? 0) + 1;
     watch.perNode.set(nodeId, count);

@@ -9,6 +9,8 @@ import type { SimulatedClock } from "../../src/simulated-clock.js";
 export interface SimulatedProcess {
   readonly clock: Clock;
   readonly state: "up" | "frozen" | "dead";
+  /** How often it was frozen and went on. */
+  readonly thaws: number;
   /** Lets something from outside in: now, when it goes on, or never. */
   deliver(callback: () => void): void;
   freeze(): void;
@@ -18,6 +20,7 @@ export interface SimulatedProcess {
 
 export function createProcess(world: SimulatedClock, skewMs: number): SimulatedProcess {
   let state: SimulatedProcess["state"] = "up";
+  let thaws = 0;
   const timers = new Set<{ cancel(): void }>();
   let due: { callback(): void; isTimer: boolean }[] = [];
   const origin = world.monotonic() - 1000 * world.random();
@@ -54,6 +57,9 @@ export function createProcess(world: SimulatedClock, skewMs: number): SimulatedP
     get state() {
       return state;
     },
+    get thaws() {
+      return thaws;
+    },
     deliver: (callback) => enter(false, callback),
     freeze() {
       if (state === "up") state = "frozen";
@@ -61,6 +67,7 @@ export function createProcess(world: SimulatedClock, skewMs: number): SimulatedP
     thaw() {
       if (state !== "frozen") return;
       state = "up";
+      thaws++;
       // What a real process hears first, its timers or its sockets, is left to chance.
       const timersFirst = world.random() < 0.5;
       const all = [...due].sort((a, b) => Number(b.isTimer === timersFirst) - Number(a.isTimer === timersFirst));

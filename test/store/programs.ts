@@ -3,8 +3,8 @@
  * any store: the transcripts must be the same, and the history must keep the promises.
  */
 import fc from "fast-check";
-import { checkHistory } from "../../src/history/check.js";
 import type { Violation } from "../../src/history/check.js";
+import { verify } from "../../src/history/verify.js";
 import type { HistoryEvent } from "../../src/job.js";
 import { isWithin, laneKey, laneOfShown, ofLane } from "../../src/store/scope.js";
 import type { Scope } from "../../src/store/scope.js";
@@ -220,7 +220,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   const byLane = (x: HistoryEvent, y: HistoryEvent) => (laneOfShown(x) < laneOfShown(y) ? -1 : laneOfShown(x) > laneOfShown(y) ? 1 : x.number - y.number);
   transcript.push(["news", normal([...seen.events].sort(byLane)), seen.now, seen.queuePaused]);
   transcript.push(["events", normal(events)], ["jobs", normal([...jobs].sort((x, y) => (x.id < y.id ? -1 : 1)))], ["totals", [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats]]);
-  return { transcript, violations: checkHistory(events, jobs, { agingMs, atRest: true, promised }) };
+  return { transcript, violations: (await store.readHistory((history) => verify(history, { agingMs, atRest: true, promised }))).violations };
 }
 
 /** As JSON: what every store must agree on, without the order of keys. */

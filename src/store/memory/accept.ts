@@ -106,6 +106,6 @@ function insert(tables: Tables, offered: NewJob, agingMs: number, at: number): J
   tables.jobs.set(id, job);
   tables.byAge.add(job);
   enterPending(tables, lane, job);
-  write(lane, job, "job.accepted", lane.acceptedAt, { messageId, priority });
+  write(lane, job, "job.accepted", lane.acceptedAt, { messageId, priority, ...(delayMs > 0 ? { runAt: iso(job.runAt) } : {}) });
   return job;
 }

@@ -144,7 +144,7 @@ function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow
   lane.running = job;
   tables.totals.running++;
   tables.owned.set(held.nodeId, (tables.owned.get(held.nodeId) ?? new Set<Lane>()).add(lane));
-  write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, fence: held.fence });
+  write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, slots: tables.nodes.get(held.nodeId)?.slots, fence: held.fence });
   lineUp(tables, lane, at);
   const { id, chatId, messageId, chatSeq, attempt, priority, maxAttempts, timeoutMs, spent, strikes } = job;
   const source = job.code === null ? { files: copy(job.files ?? {}), entry: job.entry ?? "" } : { code: job.code };

@@ -4,6 +4,7 @@ import type { Hint, Store } from "../store.js";
 import type { Database } from "./database.js";
 import { sqlLive } from "./live.js";
 import { sqlAccess } from "./access.js";
+import { sqlHistory } from "./history.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
 import { sqlVerbs } from "./verbs.js";
@@ -20,6 +21,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
     ...sqlReads(database, clock),
     ...sqlStats(database, clock),
     ...sqlLive(database, clock),
+    ...sqlHistory(database),
     hint(hint) {
       tell(hint);
       database.notify([hint]);

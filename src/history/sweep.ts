@@ -1,0 +1,269 @@
+/**
+ * The promises that hold across chats, proven from all events in the order of their times: P6 (budget) and P8 (waits
+ * are bounded). One pass; what it remembers grows with the jobs that are unfinished at a time and with the chats.
+ *
+ * Budget: only attempts that surely ran to their recorded end count. What was rescued or given back may have ended
+ * long before the record says so (a dead node runs nothing), and so may what was recorded long after its start: when a
+ * node loses its lease its slots are free, and the outcomes of builds that had ended already are offered later.
+ *
+ * Waits: a head may run from the time at which its lane stood in line with it, and its turn counts from `turnAt`, the
+ * latest of its rank, its `runAt` and the lane's latest change. Whoever starts after that goes behind it with the next
+ * head. So between the two and the head's start, no other chat starts more often than `startsMax` (once).
+ */
+import type { EventType } from "../job.js";
+import { timeOf } from "./check.js";
+import type { CheckedEvent, Violation } from "./check.js";
+
+export interface SweepOptions {
+  agingMs?: number | undefined;
+  /** Slots of nodes whose starts do not say it, by node id. */
+  slots?: ReadonlyMap<string, number> | undefined;
+  /** Attempts that lasted longer are not counted against a budget, milliseconds. */
+  sureMsMax?: number | undefined;
+  /** Running builds over all nodes, at most. */
+  clusterMax?: number | undefined;
+  /** Starts of another chat while a head waits, at most. */
+  startsMax?: number | undefined;
+  /** A wait counts from so long after its begin: an acceptance is seen by others only when it has been committed. */
+  slackMs?: number | undefined;
+  found(violation: Violation): void;
+}
+
+export interface Sweep {
+  /** In the order of their times, those of a chat by number where times are equal. */
+  event(event: CheckedEvent): void;
+  end(): SweepFigures;
+}
+
+export interface SweepFigures {
+  attempts: number;
+  /** Attempts whose node's slots are known. */
+  attemptsWithSlots: number;
+  /** Heads whose wait was judged. */
+  waits: number;
+  /** Most that ran at once over all nodes, by what is sure. */
+  runningMost: number;
+}
+
+/** When a pending job's turn counts from at the earliest, and its order in the chat. */
+interface Standing {
+  from: number;
+  rank: number;
+  place: number;
+}
+
+interface Line {
+  /** Time of the latest event that may have changed who is head or whether it may run. */
+  changedAt: number;
+  paused: boolean;
+  running: boolean;
+  pending: Map<string, Standing>;
+  /** Where the running job stood. */
+  current: Standing | null;
+  /** The latest starts, `startsMax` of them. */
+  starts: number[];
+}
+
+/** More sure attempts at once than allowed, unless one of them turns out to have ended early. */
+interface Suspicion {
+  nodeId: string;
+  max: number;
+  at: string;
+  open: Set<string>;
+  sure: number;
+  first: { chatId: string; jobId: string; number: number };
+}
+
+const ends: { [type in EventType]?: "sure" | "unsure" } = { "job.completed": "sure", "job.failed": "sure", "job.retrying": "sure", "job.rescued": "unsure", "job.released": "unsure" };
+/** A cancel, a supersession or the loss of nodes may have been recorded by whoever took the lane over. */
+const byOthers: unknown[] = ["cancelled", "superseded", "node_lost"];
+const endOf = ({ type, data }: CheckedEvent): "sure" | "unsure" | undefined => (type === "job.failed" && byOthers.includes(data["failureCode"]) ? "unsure" : ends[type]);
+
+const everyNode = "";
+
+/** Events tell it in milliseconds; the store may mean up to one more. */
+const runAtOf = (event: CheckedEvent): number => (typeof event.data["runAt"] === "string" ? Date.parse(event.data["runAt"]) + 1 : timeOf(event));
+
+export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax = 1, slackMs = 0, found }: SweepOptions): Sweep {
+  const lines = new Map<string, Line>();
+  const figures: SweepFigures = { attempts: 0, attemptsWithSlots: 0, waits: 0, runningMost: 0 };
+  let places = 0;
+  /** Events of one moment: which came first is not known across chats. */
+  let moment: CheckedEvent[] = [];
+  let momentMs = Number.NEGATIVE_INFINITY;
+  /** The latest first start of any chat's `startsMax` + 1 starts in a row, and whose. */
+  let repeated = { from: Number.NEGATIVE_INFINITY, chatId: "" };
+  const budget = createBudget(sureMsMax, found, (running) => (figures.runningMost = Math.max(figures.runningMost, running)));
+
+  function lineOf(chatId: string): Line {
+    let line = lines.get(chatId);
+    if (!line) lines.set(chatId, (line = { changedAt: Number.NEGATIVE_INFINITY, paused: false, running: false, pending: new Map(), current: null, starts: [] }));
+    return line;
+  }
+  function join(line: Line, event: CheckedEvent, priority: number): void {
+    const at = timeOf(event);
+    // With an unknown aging a priority may put it anywhere, so its wait is not judged.
+    const rank = priority === 0 ? at : agingMs === undefined ? Number.POSITIVE_INFINITY : at - priority * agingMs;
+    line.pending.set(event.jobId ?? "", { from: Math.max(rank, runAtOf(event)), rank, place: ++places });
+  }
+  /** Pending again, where it stood. */
+  function comeBack(line: Line, event: CheckedEvent): void {
+    const { rank, place } = line.current ?? { rank: timeOf(event), place: 0 };
+    line.pending.set(event.jobId ?? "", { from: Math.max(rank, runAtOf(event)), rank, place });
+  }
+  const priorities = new Map<string, number>();
+
+  function judge(chatId: string, from: number, jobId: string, event: CheckedEvent | null): void {
+    if (!Number.isFinite(from)) return;
+    figures.waits++;
+    if (repeated.from > from + slackMs && repeated.chatId !== chatId)
+      found({
+        kind: "unfair", chatId, jobId, events: event ? [event.number] : [],
+        message: `Job ${jobId} was next in line since ${new Date(from).toISOString()}, and chat ${repeated.chatId} started more than ${startsMax} time${startsMax === 1 ? "" : "s"} before it${event ? "" : ", which still waits"}.`,
+      });
+  }
+
+  function start(line: Line, event: CheckedEvent): void {
+    figures.attempts++;
+    const jobId = event.jobId ?? "";
+    const job = line.pending.get(jobId);
+    if (job) judge(event.chatId, Math.max(job.from, line.changedAt), jobId, event);
+    line.pending.delete(jobId);
+    line.current = job ?? null;
+    line.running = true;
+    const nodeId = typeof event.data["nodeId"] === "string" ? event.data["nodeId"] : "";
+    const known = typeof event.data["slots"] === "number" ? event.data["slots"] : slots?.get(nodeId);
+    if (known !== undefined) figures.attemptsWithSlots++;
+    budget.start(event, nodeId, known);
+  }
+
+  function apply(event: CheckedEvent): void {
+    const line = lineOf(event.chatId);
+    const jobId = event.jobId ?? "";
+    switch (event.type) {
+      case "job.accepted": {
+        const priority = typeof event.data["priority"] === "number" ? event.data["priority"] : 0;
+        if (priority !== 0) priorities.set(jobId, priority);
+        join(line, event, priority);
+        return;
+      }
+      case "job.started":
+        start(line, event);
+        break;
+      case "job.redriven":
+        join(line, event, priorities.get(jobId) ?? 0);
+        return;
+      case "job.cancelRequested":
+        return;
+      case "chat.paused":
+      case "chat.resumed":
+        line.paused = event.type === "chat.paused";
+        break;
+      default: {
+        const end = endOf(event);
+        if (end) budget.end(event, end);
+        line.running = false;
+        if (event.status === "pending") comeBack(line, event);
+        else {
+          line.pending.delete(jobId);
+          // A dead letter may be redriven with its priority; whatever else is final is done with.
+          if (event.type === "job.completed") priorities.delete(jobId);
+        }
+      }
+    }
+    line.changedAt = Math.max(line.changedAt, timeOf(event));
+  }
+
+  function closeMoment(): void {
+    for (const event of moment) {
+      if (event.type !== "job.started") continue;
+      const { starts } = lineOf(event.chatId);
+      starts.push(momentMs);
+      if (starts.length <= startsMax) continue;
+      const from = starts.shift() as number;
+      if (from > repeated.from) repeated = { from, chatId: event.chatId };
+    }
+    budget.check(slots, clusterMax);
+    moment = [];
+  }
+
+  return {
+    event(event) {
+      const at = timeOf(event);
+      if (at !== momentMs) closeMoment();
+      momentMs = at;
+      apply(event);
+      moment.push(event);
+    },
+    end() {
+      closeMoment();
+      // Heads that still wait are judged by what was served before them.
+      for (const [chatId, line] of lines) {
+        let head: (Standing & { jobId: string }) | null = null;
+        for (const [jobId, job] of line.pending) if (!head || job.rank < head.rank || (job.rank === head.rank && job.place < head.place)) head = { jobId, ...job };
+        if (head && !line.running && !line.paused) judge(chatId, Math.max(head.from, line.changedAt), head.jobId, null);
+      }
+      return figures;
+    },
+  };
+}
+
+/** Counts what runs, by node and over all. */
+function createBudget(sureMsMax = Number.POSITIVE_INFINITY, found: (violation: Violation) => void, ran: (running: number) => void) {
+  const open = new Map<string, { nodeId: string; chatId: string; number: number; at: string; atMs: number }>();
+  const perNode = new Map<string, { max: number | undefined; jobs: Set<string> }>();
+  let suspicions: Suspicion[] = [];
+  /** Nodes with a start in this moment. */
+  const grown = new Set<string>();
+
+  function suspect(nodeId: string, max: number, jobs: Iterable<string>): void {
+    const members = new Set(jobs);
+    const [first] = [...members].slice(-1) as [string];
+    const event = open.get(first) as { chatId: string; number: number; at: string };
+    suspicions.push({ nodeId, max, at: event.at, open: members, sure: 0, first: { chatId: event.chatId, jobId: first, number: event.number } });
+  }
+
+  return {
+    start(event: CheckedEvent, nodeId: string, max: number | undefined): void {
+      const { jobId, chatId, number, at } = event;
+      open.set(jobId ?? "", { nodeId, chatId, number, at, atMs: timeOf(event) });
+      const node = perNode.get(nodeId) ?? { max, jobs: new Set<string>() };
+      perNode.set(nodeId, node);
+      node.max = max ?? node.max;
+      node.jobs.add(jobId ?? "");
+      grown.add(nodeId);
+    },
+    end(event: CheckedEvent, how: "sure" | "unsure"): void {
+      const id = event.jobId ?? "";
+      const attempt = open.get(id);
+      if (!attempt) return;
+      open.delete(id);
+      const node = perNode.get(attempt.nodeId);
+      node?.jobs.delete(id);
+      if (node?.jobs.size === 0) perNode.delete(attempt.nodeId);
+      suspicions = suspicions.filter((one) => {
+        if (!one.open.delete(id)) return true;
+        if (how === "sure" && timeOf(event) - attempt.atMs <= sureMsMax) one.sure++;
+        if (one.sure > one.max) {
+          const whose = one.nodeId === everyNode ? "all nodes together" : `node ${one.nodeId}`;
+          found({ kind: "overBudget", chatId: one.first.chatId, jobId: one.first.jobId, events: [one.first.number], message: `At ${one.at} more than ${one.max} attempts ran on ${whose}: job ${one.first.jobId} was one too many.` });
+          return false;
+        }
+        return one.open.size + one.sure > one.max;
+      });
+    },
+    /** When a moment is over: what started and ended within it never ran beside one another for sure. */
+    check(slots: ReadonlyMap<string, number> | undefined, clusterMax: number | undefined): void {
+      for (const nodeId of grown) {
+        const node = perNode.get(nodeId);
+        const max = node?.max ?? slots?.get(nodeId);
+        if (node && max !== undefined && node.jobs.size > max) suspect(nodeId, max, node.jobs);
+      }
+      if (grown.size > 0) {
+        ran(open.size);
+        if (clusterMax !== undefined && open.size > clusterMax) suspect(everyNode, clusterMax, open.keys());
+      }
+      grown.clear();
+    },
+  };
+}
