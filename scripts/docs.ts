@@ -2,6 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { charts } from "./chart-layout.js";
+import { hostileDocs } from "./hostile-docs.js";
 import { machineDocs } from "./machine-docs.js";
 import { errorDocs, settingsDocs } from "./reference-docs.js";
 
@@ -9,6 +10,7 @@ export const generatedDocs: Record<string, () => string | Promise<string>> = {
   "docs/machines.md": machineDocs,
   "docs/settings.md": settingsDocs,
   "docs/errors.md": errorDocs,
+  "docs/hostile-builds.md": hostileDocs,
   ...charts,
 };
 

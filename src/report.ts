@@ -26,5 +26,11 @@ export type Report =
 
 export type Reporter = (report: Report) => void;
 
-/** An error's message for a log: first line, bounded. */
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split("\n")[0]?.slice(0, 300) ?? "";
+/** An error's message for a log: first line, bounded. Anything may have been thrown, even what throws when it is read. */
+export function messageOf(error: unknown): string {
+  try {
+    return (error instanceof Error ? String(error.message) : String(error)).split("\n")[0]?.slice(0, 300) ?? "";
+  } catch {
+    return "Something was thrown that cannot be written as text.";
+  }
+}

@@ -7,6 +7,15 @@ export type Run = (job: RunnableJob, context: { signal: AbortSignal; attempt: nu
 
 const asText = (value: unknown): string => (typeof value === "string" ? value : (JSON.stringify(value) ?? ""));
 
+/** Whether an error says that another try makes no sense. */
+function isFinal(error: unknown): boolean {
+  try {
+    return (error as { retryable?: unknown } | null)?.retryable === false;
+  } catch {
+    return false;
+  }
+}
+
 /** The Runner of a caller's function. */
 export function ownRunner(run: Run, outputBytesMax: number): Runner {
   return {
@@ -22,7 +31,7 @@ export function ownRunner(run: Run, outputBytesMax: number): Runner {
       } catch (error) {
         if (context.signal.aborted) throw error;
         const message = messageOf(error);
-        const retryable = (error as { retryable?: unknown } | null)?.retryable !== false;
+        const retryable = !isFinal(error);
         return { kind: "failed", failure: { code: "run_failed", message, retryable, diagnostics: [] }, error: message };
       }
     },

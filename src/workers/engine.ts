@@ -42,7 +42,7 @@ export async function build(channel: Channel, { source, options, packages, limit
   }
   const { errors, warnings, files } = readAnswer(answer);
   if (errors.length > 0) return failedBuild(errors, named(tree), limits);
-  return collect(files, warnings, tree, options, externals, limits);
+  return collect(files, warnings, tree, options, externals, walls.outputs ? limits : { ...limits, outputBytesMax: Number.POSITIVE_INFINITY });
 }
 
 const flagsFor = ({ jsx, minify, sourcemap }: BuildOptions, targets: string[], define: Record<string, string>): string[] => [

@@ -57,7 +57,7 @@ const asked = (question: Fields): Question => ({
 function resolve({ path, importer, namespace, kind }: Question, { tree, packages, externals, walls }: GateParts): Fields | Promise<Fields> {
   if (kind === "entry-point") return resolved({ path: `/${tree.entry.path}`, namespace: "file" });
   // An empty answer leaves it to esbuild.
-  if (!walls.resolve) return {};
+  if (!walls.resolve && path.startsWith("/")) return {};
   // What a style sheet shows (images, fonts) is fetched by the page, not by the build.
   if (kind === "url-token" && (/^(https?:|data:|#)/i.test(path) || path.startsWith("//"))) return external(path);
   const leave = (name: string): Fields => {
