@@ -265,6 +265,8 @@ begin
   ), ended as (
     update build_jobs j set
       status = case when f.kind in ('completed', 'failed') then f.kind else 'pending' end,
+      -- Where retrying jobs yield, one stands where one accepted at the end of its backoff would.
+      rank = case f.kind when 'retrying' then greatest(j.rank, (select p_at + buildlane_ms(f.delay_ms) from chat_lanes l where l.chat_id = j.chat_id and l.while_retrying = 'yield')) else j.rank end,
       run_at = case f.kind when 'retrying' then p_at + buildlane_ms(f.delay_ms) when 'released' then p_at when 'rescued' then p_at else j.run_at end,
       completed_at = case when f.kind in ('completed', 'failed') then greatest(p_at, j.started_at) end,
       spent = j.spent + case when f.offered in ('released', 'rescued') then 0 else 1 end,
@@ -298,7 +300,7 @@ begin
       owner = null, claim_id = null, settled_at = n.at, event_tail = l.event_tail + 1,
       pending = l.pending + case when n.status = 'pending' then 1 else 0 end,
       completed = l.completed + case when n.status = 'completed' then 1 else 0 end, failed = l.failed + case when n.status = 'failed' then 1 else 0 end,
-      head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = l.mixed and n.head_id is not null,
+      head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = (l.mixed or (n.kind = 'retrying' and l.while_retrying = 'yield')) and n.head_id is not null,
       turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at) end,
       state = case when n.head_id is null then 'idle' when l.paused_at is not null then 'paused' when n.head_run_at > p_at then 'delayed' else 'ready' end
     from next n where l.chat_id = n.chat_id
@@ -320,6 +322,9 @@ begin
     count(*) filter (where status = 'pending'), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
   into answer, pending, completed, failed from lane;
   answer := coalesce(answer, '[]'::json);
+  if failed > 0 then
+    perform buildlane_hold(array(select x ->> 'jobId' from json_array_elements(answer) x where x ->> 'status' = 'failed'), p_at);
+  end if;
 end $$;
 
 -- Fails pending jobs without a run (cancelled, superseded, quarantined). The caller holds the lanes' locks.
@@ -357,6 +362,7 @@ begin
   )
   select array_agg(distinct chat_id), count(*) into v_chats, v_count from failed;
   if v_chats is not null then
+    perform buildlane_hold(p_ids, p_at);
     perform buildlane_line_up(v_chats, p_at);
     perform buildlane_count(p_node, 'fail_pending', -v_count, 0, v_count);
   end if;
@@ -593,6 +599,11 @@ begin
   where id = p_id returning * into v_job;
   insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)
   values (v_chat, v_lane.event_tail, 'job.redriven', p_id, v_job.chat_seq, 'pending', v_job.attempt, v_lane.accepted_at);
+  -- A chat that was held for this job goes on with it.
+  if v_lane.held_by = p_id then
+    update chat_lanes set paused_at = null, held_by = null, event_tail = event_tail + 1 where chat_id = v_chat;
+    insert into job_events (chat_id, number, type, at) values (v_chat, v_lane.event_tail + 1, 'chat.resumed', v_lane.accepted_at);
+  end if;
   perform buildlane_line_up(array[v_chat], v_at);
   perform buildlane_count(p_node, 'redrive', 1, 0, 0);
   return json_build_object('kind', 'redriven', 'job', json_build_object('id', v_job.id, 'chatId', v_chat, 'messageId', v_job.message_id, 'chatSeq', v_job.chat_seq,
@@ -610,6 +621,8 @@ begin
   if v_lane.chat_id is null then
     return false;
   end if;
+  -- From now on the pause is a person's own.
+  update chat_lanes set held_by = null where chat_id = p_chat and held_by is not null;
   if (v_lane.paused_at is not null) <> p_paused then
     update chat_lanes set paused_at = case when p_paused then v_at end, event_tail = event_tail + 1 where chat_id = p_chat;
     insert into job_events (chat_id, number, type, at) values (p_chat, v_lane.event_tail + 1, case when p_paused then 'chat.paused' else 'chat.resumed' end, v_at);

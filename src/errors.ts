@@ -30,6 +30,7 @@ export const errorShapes = {
   already_final: { status: 409, retryable: false },
   not_failed: { status: 409, retryable: false },
   no_output: { status: 409, retryable: true },
+  chat_stopping: { status: 409, retryable: true },
   payload_too_large: { status: 413, retryable: false },
   unsupported_media_type: { status: 415, retryable: false },
   idempotency_conflict: { status: 422, retryable: false },
@@ -77,10 +78,13 @@ export const jobNotFound = (id: string): BuildlaneError =>
   new BuildlaneError("job_not_found", `There is no job ${id}. It may have been removed by the retention of old jobs.`);
 
 export const jobsRemoved = (key: string): BuildlaneError =>
-  new BuildlaneError("job_not_found", `Idempotency key ${key} was used before, and what was accepted then has been removed by the retention of old jobs. Use a new key to build it again.`);
+  new BuildlaneError("job_not_found", `Idempotency key ${key} was used before, and what was accepted then has been removed since, by the retention of old jobs or with its chat. Use a new key to build it again.`);
 
 export const alreadyFinal = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("already_final", `Job ${id} is ${status} already; only pending and running jobs can be cancelled.`);
+
+export const chatStopping = (chatId: string, jobId: string): BuildlaneError =>
+  new BuildlaneError("chat_stopping", `Chat ${chatId} is not erased yet: its job ${jobId} is still being stopped. Everything else is cancelled; try again.`, { retryAfterMs: 1000 });
 
 export const notFailed = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("not_failed", `Job ${id} is ${status}; only failed jobs can be retried.`);

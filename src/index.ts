@@ -8,7 +8,7 @@ export type { BuildQueueOptions } from "./queue.js";
 export type { BuildQueue, ChatJobs, EnqueueOptions, QueueStats } from "./queue-api.js";
 export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
-export type { CallersDatabase, CallersTransaction } from "./store/store.js";
+export type { CallersDatabase, CallersTransaction, ChatPolicy, ChatState } from "./store/store.js";
 export type { Run } from "./run.js";
 export type { Why, WhyReason } from "./why.js";
 export type { LaneJob, LanesQuery, LaneView } from "./store/store.js";

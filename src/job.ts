@@ -219,6 +219,7 @@ export const eventTypes = [
   "job.cancelRequested",
   "chat.paused",
   "chat.resumed",
+  "chat.policyChanged",
 ] as const;
 export type EventType = (typeof eventTypes)[number];
 

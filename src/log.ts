@@ -12,6 +12,7 @@ const levels: Partial<Record<Report["type"], "info" | "warn" | "error">> = {
   "queue.paused": "info",
   "queue.resumed": "info",
   "jobs.pruned": "info",
+  "chat.erased": "info",
   "database.away": "error",
   "database.back": "info",
   "lease.lost": "error",

@@ -3,7 +3,7 @@ import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job, LiveIte
 import type { Audit } from "./audit.js";
 import type { ChatTokens } from "./chat-tokens.js";
 import type { Keys } from "./keys.js";
-import type { CallersTransaction, CancelAnswer, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, StoreStats } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
 
@@ -57,6 +57,18 @@ export interface QueueView {
     discard(filter: DeadLetterFilter, limit: number): Promise<number>;
   };
 
+  /** Ends all unfinished jobs of a chat. Null when there is no such chat. `stopping`: the running one, which is being stopped. */
+  cancelChat(chatId: string): Promise<{ cancelled: number; stopping: string | null } | null>;
+  /** Null when there is no such chat. */
+  chatState(chatId: string): Promise<ChatState | null>;
+  /** Changes what is given; the whole policy. A chat may have one before its first job. Rejects with validation_failed. */
+  setPolicy(chatId: string, policy: Partial<ChatPolicy>): Promise<ChatPolicy>;
+  /**
+   * Forgets a conversation: cancels its jobs, waits until the running one is stopped, then deletes jobs, code, results and
+   * events for good; how many jobs were deleted, null when there is no such chat. Its numbers go on. Rejects with
+   * chat_stopping when the running job could not be stopped in time: everything else is cancelled then, so ask again.
+   */
+  erase(chatId: string): Promise<{ jobs: number } | null>;
   pauseChat(chatId: string): Promise<boolean>;
   resumeChat(chatId: string): Promise<boolean>;
 
@@ -84,7 +96,7 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   /** One tenant's jobs and chats; what it submits is its own. Throws BuildlaneError validation_failed for a name that is none. */
   forTenant(tenant: string): QueueView;
   /** One chat of a tenant, to be read and followed. */
-  forChat(tenant: string, chatId: string): Pick<QueueView, "get" | "output" | "chat" | "events" | "stream">;
+  forChat(tenant: string, chatId: string): Pick<QueueView, "get" | "output" | "chat" | "chatState" | "events" | "stream">;
   /** API keys of the service. */
   readonly keys: Keys;
   /** Tokens with which a browser watches its own chat. */

@@ -8,7 +8,7 @@ import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { SettingsError, alreadyFinal, jobNotFound, notFailed, validationFailed } from "./errors.js";
+import { SettingsError, alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -29,6 +29,7 @@ import { openStore } from "./store/open.js";
 import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
+import { checkPolicy } from "./request.js";
 import { explain } from "./why.js";
 import { createWorkerPool } from "./workers/pool.js";
 
@@ -46,6 +47,9 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   /** Time and chance; the system's unless a test says otherwise. */
   clock?: Clock;
 }
+
+/** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
+const eraseWaitMs = 15_000;
 
 /** Opens the store, starts workers and actors; resolves when the queue takes work. Rejects with SettingsError or BuildlaneError `database_unavailable`. */
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
@@ -123,6 +127,27 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     if (known) store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
     if (known && !paused) store.hint({ kind: "ready" });
     return known;
+  }
+
+  async function erase(scope: Scope, chatId: string): Promise<{ jobs: number } | null> {
+    const watch = wakeups.watch(laneKey(scope, chatId));
+    const deadline = clock.monotonic() + eraseWaitMs;
+    try {
+      for (;;) {
+        const answer = await store.erase(scope, chatId);
+        if (answer.kind === "unknown") return null;
+        store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
+        if (answer.kind === "erased") {
+          report({ type: "chat.erased", jobs: answer.jobs });
+          return { jobs: answer.jobs };
+        }
+        announceStop(answer.stopping);
+        if (clock.monotonic() > deadline) throw chatStopping(chatId, answer.stopping.jobId);
+        await watch.next();
+      }
+    } finally {
+      watch.close();
+    }
   }
 
   async function drain(): Promise<void> {
@@ -217,6 +242,21 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
       },
       discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
     },
+    async cancelChat(chatId) {
+      const answer = await store.cancelChat(scope, chatId);
+      if (answer.kind === "unknown") return null;
+      if (answer.stopping) announceStop(answer.stopping);
+      else store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
+      return { cancelled: answer.cancelled, stopping: answer.stopping?.jobId ?? null };
+    },
+    chatState: (chatId) => store.chatState(scope, chatId),
+    async setPolicy(chatId, policy) {
+      checkPolicy(chatId, policy);
+      const whole = await store.setPolicy(scope, chatId, policy);
+      store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
+      return whole;
+    },
+    erase: (chatId) => erase(scope, chatId),
     pauseChat: (chatId) => pauseChat(scope, chatId, true),
     resumeChat: (chatId) => pauseChat(scope, chatId, false),
     async *events(which, eventOptions) {

@@ -19,6 +19,7 @@ export type Report =
   | { type: "queue.paused" }
   | { type: "queue.resumed" }
   | { type: "jobs.pruned"; jobs: number }
+  | { type: "chat.erased"; jobs: number }
   | { type: "node.started"; nodeId: string; store: string; slots: number }
   | { type: "node.draining"; held: number }
   | { type: "node.stopped"; nodeId: string }

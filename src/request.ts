@@ -12,7 +12,8 @@ import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
 import { laneKey } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
-import type { NewJob } from "./store/store.js";
+import { chatPolicies } from "./store/store.js";
+import type { ChatPolicy, NewJob } from "./store/store.js";
 
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
@@ -96,6 +97,21 @@ function requestIssues(request: BuildRequest): Issue[] {
     ...field("/delayMs", request.delayMs, integer(0, limits.delayMsMax)),
     ...field("/supersede", request.supersede, (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}.`)),
   ];
+}
+
+/** Throws BuildlaneError validation_failed. */
+export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void {
+  const idIssue = id("/chatId", chatId) ?? (isChatName(chatId as string) ? null : "Expected a text without control characters.");
+  const unknown = Object.keys(policy).filter((name) => !Object.hasOwn(chatPolicies, name));
+  const issues: Issue[] = [
+    ...(idIssue ? [{ path: "/chatId", message: idIssue }] : []),
+    ...unknown.map((name) => ({ path: `/${pointer(name)}`, message: "Unknown field." })),
+    ...(Object.keys(chatPolicies) as (keyof ChatPolicy)[]).flatMap((name): Issue[] => {
+      const allowed: readonly unknown[] = chatPolicies[name];
+      return policy[name] === undefined || allowed.includes(policy[name]) ? [] : [{ path: `/${name}`, message: `Expected one of ${allowed.join(", ")}.` }];
+    }),
+  ];
+  if (issues.length > 0) throw validationFailed(issues);
 }
 
 function sourceBytes({ code, files }: BuildRequest): number {

@@ -1,7 +1,7 @@
 /** One answer to "why is it not running?", from what the store read at one moment. Pure. */
 import type { WhyFacts } from "./store/store.js";
 
-export const whyReasons = ["queue_paused", "chat_paused", "behind", "backing_off", "delayed", "draining", "no_node", "no_slot", "starting", "running", "final"] as const;
+export const whyReasons = ["queue_paused", "chat_paused", "chat_held", "behind", "backing_off", "delayed", "draining", "no_node", "no_slot", "starting", "running", "final"] as const;
 export type WhyReason = (typeof whyReasons)[number];
 
 export interface Why {
@@ -39,12 +39,12 @@ export function explain(facts: WhyFacts): Why {
   };
 }
 
-function reasonsOf({ status, front, nextAttemptAt, attempt, chatPaused, queuePaused, nodes }: WhyFacts): WhyReason[] {
+function reasonsOf({ status, front, nextAttemptAt, attempt, chatPaused, heldBy, queuePaused, nodes }: WhyFacts): WhyReason[] {
   if (status === "running") return ["running"];
   if (status !== "pending") return ["final"];
   const found: WhyReason[] = [];
   if (queuePaused) found.push("queue_paused");
-  if (chatPaused) found.push("chat_paused");
+  if (chatPaused) found.push(heldBy === null ? "chat_paused" : "chat_held");
   if (front) found.push("behind");
   const waiting = front?.status === "running" ? null : (front ?? { nextAttemptAt, attempt });
   if (waiting?.nextAttemptAt) found.push(waiting.attempt > 0 ? "backing_off" : "delayed");
@@ -54,13 +54,15 @@ function reasonsOf({ status, front, nextAttemptAt, attempt, chatPaused, queuePau
   return found.length > 0 ? found : ["starting"];
 }
 
-function say(reason: WhyReason, { status, front, nextAttemptAt, attempt, lanesAhead, nodes, failureCode, queuePosition }: WhyFacts): { message: string; unblocks: string | null } {
+function say(reason: WhyReason, { status, front, nextAttemptAt, attempt, lanesAhead, nodes, failureCode, queuePosition, heldBy }: WhyFacts): { message: string; unblocks: string | null } {
   const slots = `${nodes.running} of ${nodes.slots} slots`;
   switch (reason) {
     case "queue_paused":
       return { message: "The whole queue is paused.", unblocks: "Resume the queue." };
     case "chat_paused":
       return { message: "Its chat is paused.", unblocks: "Resume the chat." };
+    case "chat_held":
+      return { message: `Its chat is held since job ${heldBy} failed for good, as the chat's policy says.`, unblocks: "Resume the chat, or redrive that job." };
     case "behind": {
       const doing = front?.status === "running" ? "is running" : front?.nextAttemptAt ? `waits until ${front.nextAttemptAt}` : "waits for a slot";
       const more = queuePosition > 2 ? `, with ${queuePosition - 2} more between them` : "";

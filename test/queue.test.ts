@@ -2,6 +2,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import { createBuildQueue } from "../src/index.js";
 import type { BuildQueue, BuildQueueOptions, HistoryEvent, Report, RunnableJob } from "../src/index.js";
 import { createMemoryStore, createSimulatedClock } from "../src/testing.js";
+import { systemClock } from "../src/clock.js";
+import { checkHistory } from "../src/history/check.js";
 
 const open: BuildQueue[] = [];
 afterEach(async () => {
@@ -263,6 +265,86 @@ describe("the queue", () => {
     await queue.resume();
     (await started(3)).end("");
     await queue.waitFor(later.id);
+  });
+
+  it("lets later jobs pass one in backoff where the chat's policy says yield", async () => {
+    const { queue, gates, started, submit } = await gated({ concurrency: 1, retryBaseMs: 1, clock: { ...systemClock, random: () => 0.999 } });
+    expect(await queue.setPolicy("a", { whileRetrying: "yield" })).toEqual({ whileRetrying: "yield", afterFailure: "skip" });
+    const flaky = await submit("a", "flaky", { maxAttempts: 2 });
+    const others = [await submit("a", "1"), await submit("a", "2")];
+    (await started(0)).fail(new Error("flaky"));
+    for (let index = 1; index < 4; index++) (await started(index)).end("");
+    await Promise.all([flaky, ...others].map(({ id }) => queue.waitFor(id)));
+    expect(gates.map(({ job }) => job.messageId)).toEqual(["flaky", "1", "2", "flaky"]);
+    const events = await eventsOf(queue, "a", 12);
+    expect(events[0]).toMatchObject({ type: "chat.policyChanged", jobId: null, data: { whileRetrying: "yield", afterFailure: "skip" } });
+    expect(checkHistory(events, await Promise.all([flaky, ...others].map(({ id }) => queue.get(id))), { agingMs: 30_000, atRest: true })).toEqual([]);
+    const blind = events.slice(1).map((event) => ({ ...event, number: event.number - 1 }));
+    expect(checkHistory(blind, await Promise.all([flaky, ...others].map(({ id }) => queue.get(id))), { agingMs: 30_000 }).map(({ kind }) => kind)).toContain("overtaking");
+  });
+
+  it("holds a chat after a final failure where its policy says so, until the job is redriven or the chat resumed", async () => {
+    const { queue, started, submit, gates } = await gated({ maxAttempts: 1 });
+    await queue.setPolicy("a", { afterFailure: "hold" });
+    const [bad, next] = [await submit("a", "bad"), await submit("a", "next")];
+    (await started(0)).fail(new Error("no"));
+    await queue.waitFor(bad.id);
+    expect(await queue.chatState("a")).toEqual({ paused: true, heldBy: bad.id, policy: { whileRetrying: "block", afterFailure: "hold" } });
+    expect(await queue.why(next.id)).toMatchObject({ reason: "chat_held", message: expect.stringContaining(bad.id) });
+    const cancelled = await submit("a", "cancelled");
+    await queue.cancel(cancelled.id);
+    await queue.retry(bad.id);
+    (await started(1)).end("");
+    (await started(2)).fail(new Error("again"));
+    await queue.waitFor(bad.id);
+    expect(gates.map(({ job }) => job.messageId)).toEqual(["bad", "next", "bad"]);
+    const last = await submit("a", "last");
+    expect((await queue.chatState("a"))?.heldBy).toBe(bad.id);
+    await queue.resumeChat("a");
+    (await started(3)).end("");
+    await queue.waitFor(last.id);
+    expect(await queue.chatState("a")).toMatchObject({ paused: false, heldBy: null });
+  });
+
+  it("cancels all of a chat, the running one by stopping it, and no other chat", async () => {
+    const { queue, started, submit } = await gated();
+    const [running, one, two, other] = [await submit("a", "1"), await submit("a", "2"), await submit("a", "3"), await submit("b", "1")];
+    const gate = await started(0);
+    expect(await queue.cancelChat("a")).toEqual({ cancelled: 2, stopping: running.id });
+    expect(gate.signal.aborted).toBe(true);
+    const ended = await Promise.all([running, one, two].map(({ id }) => queue.waitFor(id)));
+    expect(ended.map((job) => job.failure?.code)).toEqual(["cancelled", "cancelled", "cancelled"]);
+    expect(await queue.cancelChat("a")).toEqual({ cancelled: 0, stopping: null });
+    expect(await queue.cancelChat("nobody")).toBeNull();
+    (await started(1)).end("");
+    expect((await queue.waitFor(other.id)).status).toBe("completed");
+  });
+
+  it("erases a conversation: stops what runs, then forgets jobs, results and events, and goes on counting", async () => {
+    const { queue, started, submit } = await gated({ concurrency: 1 });
+    const [done, running, waiting] = [await queue.enqueue({ chatId: "a", messageId: "1", code: "1" }, { idempotencyKey: "k" }), await submit("a", "2"), await submit("a", "3")];
+    const other = await submit("b");
+    (await started(0)).end("secret");
+    await queue.waitFor(done.id);
+    (await started(1)).end("");
+    await queue.waitFor(other.id);
+    const gate = await started(2);
+    await queue.setPolicy("a", { afterFailure: "hold" });
+    const watching = queue.events({ chatId: "a" }, { after: 1, signal: AbortSignal.timeout(10_000) })[Symbol.asyncIterator]();
+    await watching.next();
+    expect(await queue.erase("a")).toEqual({ jobs: 3 });
+    expect(gate.signal.aborted).toBe(true);
+    for (const { id } of [done, running, waiting]) await expect(queue.get(id)).rejects.toMatchObject({ code: "job_not_found" });
+    expect(await queue.chat("a")).toEqual({ pending: [], running: [], completed: [], failed: [] });
+    expect(await queue.chatState("a")).toEqual({ paused: false, heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" } });
+    await expect(queue.enqueue({ chatId: "a", messageId: "1", code: "1" }, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "job_not_found" });
+    let seen = await watching.next();
+    while (seen.value !== "reset") seen = await watching.next();
+    expect(await submit("a", "4")).toMatchObject({ chatSeq: 4, queuePosition: 1 });
+    (await started(3)).end("");
+    expect((await watching.next()).value).toMatchObject({ type: "job.accepted", chatSeq: 4 });
+    expect((await queue.get(other.id)).status).toBe("completed");
+    expect(await queue.erase("nobody")).toBeNull();
   });
 
   it("holds a delayed job's place until its time", async () => {

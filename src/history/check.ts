@@ -153,6 +153,8 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
   /** Latest end of an attempt. */
   let end: { jobId: string | null; number: number; atMs: number; at: string } | null = null;
   let paused = false;
+  /** Whether later jobs pass one that backs off. */
+  let yields = false;
   let number = 0;
   let chatSeq: number | null = floor === 0 ? 0 : null;
   let pendingRows = 0;
@@ -225,7 +227,8 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
           if (event.type === "job.completed" || event.type === "job.failed" || event.type === "job.retrying") job.spent++;
         }
         running.delete(job);
-        if (to === "pending") order.comeBack(job.id);
+        if (event.type === "job.retrying" && yields) order.yieldUntil(job.id, Date.parse(String(event.data["runAt"])));
+        else if (to === "pending") order.comeBack(job.id);
         else order.leave(job.id);
     }
   }
@@ -244,6 +247,7 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
     event(event) {
       checkNumber(event);
       if (event.type === "chat.paused" || event.type === "chat.resumed") paused = event.type === "chat.paused";
+      else if (event.type === "chat.policyChanged") yields = event.data["whileRetrying"] === "yield";
       else follow(event);
     },
 

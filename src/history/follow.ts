@@ -33,7 +33,11 @@ export async function* follow<M extends PassingEvent = never>(
     while (!signal.aborted) {
       const { events, floor } = await store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
       // After 0 all that is kept is wanted, so nothing is missed there.
-      if (resumed && last > 0 && last < floor) yield "reset";
+      if (resumed && last > 0 && last < floor) {
+        // Told once, also when nothing newer is there.
+        last = Math.max(last, Math.min(floor, (events[0]?.number ?? floor + 1) - 1));
+        yield "reset";
+      }
       resumed = true;
       for (const event of events) {
         if (signal.aborted) return;

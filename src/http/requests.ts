@@ -4,6 +4,7 @@ import { failureCodes, jobStatuses, supersedes } from "../job.js";
 import type { JobStatus } from "../job.js";
 import { limits } from "../options.js";
 import { isChatName, isStorable, urlBytes } from "../request.js";
+import { chatPolicies } from "../store/store.js";
 import { named, says } from "./components.js";
 import { buildOptions } from "./schemas.js";
 
@@ -50,6 +51,16 @@ export const batchHeaders = submitHeaders.pick({ "idempotency-key": true });
 
 export const jobParams = z.object({ id: jobId });
 export const chatParams = z.object({ chatId });
+
+export const policyBody = named(
+  "ChatPolicyChange",
+  z.strictObject({
+    whileRetrying: says(z.enum(chatPolicies.whileRetrying).optional(), "`block`: later jobs of the chat wait for one that backs off. `yield`: they pass it, and it stands where a job accepted at the end of its backoff would."),
+    afterFailure: says(z.enum(chatPolicies.afterFailure).optional(), "`skip`: the chat goes on after a job that failed for good. `hold`: it is paused until it is resumed or that job redriven."),
+  }),
+  "What is left out stays as it is.",
+  { examples: [{ whileRetrying: "yield", afterFailure: "hold" }] },
+);
 
 const commaList = <const T extends readonly [string, ...string[]]>(values: T, description: string) =>
   says(z.string().transform((given) => given.split(",")).pipe(z.array(z.enum(values))).optional(), `${description}, comma-separated: ${values.join(", ")}.`);

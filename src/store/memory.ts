@@ -5,13 +5,14 @@
 import type { Clock } from "../clock.js";
 import { memoryAccess } from "./memory/access.js";
 import { accept } from "./memory/accept.js";
+import { cancelChat, chatState, erase, setChatPaused, setPolicy } from "./memory/chats.js";
 import { lanes, news, places, why } from "./memory/live.js";
 import { readHistory } from "./memory/history.js";
 import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
 import { createTables } from "./memory/tables.js";
 import { rescue, turn } from "./memory/turn.js";
-import { cancel, discard, endLeases, prune, pulse, redrive, setChatPaused } from "./memory/verbs.js";
+import { cancel, discard, endLeases, prune, pulse, redrive } from "./memory/verbs.js";
 import { laneKey } from "./scope.js";
 import type { Hint, Store } from "./store.js";
 
@@ -37,6 +38,10 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     discard: (scope, jobIds, now) => step(() => discard(tables, scope, jobIds, now ?? clock.now())),
     setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),
     setChatPaused: (scope, chatId, paused, now) => step(() => setChatPaused(tables, laneKey(scope, chatId), paused, now ?? clock.now())),
+    setPolicy: (scope, chatId, policy, now) => step(() => setPolicy(tables, laneKey(scope, chatId), policy, now ?? clock.now())),
+    chatState: (scope, chatId) => step(() => chatState(tables, laneKey(scope, chatId))),
+    cancelChat: (scope, chatId, now) => step(() => cancelChat(tables, laneKey(scope, chatId), now ?? clock.now())),
+    erase: (scope, chatId, now) => step(() => erase(tables, laneKey(scope, chatId), now ?? clock.now())),
     get: (scope, jobId) => step(() => get(tables, scope, jobId, clock.now())),
     output: (scope, jobId) => step(() => output(tables, scope, jobId)),
     chat: (scope, chatId, limit, include) => step(() => chat(tables, laneKey(scope, chatId), limit, include, clock.now())),

@@ -187,6 +187,32 @@ export type CancelAnswer =
 
 export type RedriveAnswer = { kind: "redriven"; job: Accepted } | { kind: "notFailed"; status: JobStatus } | { kind: "unknown" };
 
+/** How a chat's order deals with failures. */
+export interface ChatPolicy {
+  /** `yield`: later jobs pass one that backs off; it stands then where one accepted at the end of its backoff would. */
+  whileRetrying: "block" | "yield";
+  /** `hold`: a job that failed for good pauses its chat, until that is resumed or the job redriven. */
+  afterFailure: "skip" | "hold";
+}
+export const chatPolicies = { whileRetrying: ["block", "yield"], afterFailure: ["skip", "hold"] } as const;
+
+export interface ChatState {
+  paused: boolean;
+  /** The failed job for which it is paused. */
+  heldBy: string | null;
+  policy: ChatPolicy;
+}
+
+export type CancelChatAnswer =
+  /** How many pending jobs were cancelled; the running one is to be stopped by its holder. */
+  { kind: "done"; cancelled: number; stopping: Stopping | null } | { kind: "unknown" };
+
+export type EraseAnswer =
+  | { kind: "erased"; jobs: number }
+  /** Everything else is cancelled; ask again when this one is gone. */
+  | { kind: "stopping"; stopping: Stopping }
+  | { kind: "unknown" };
+
 /** Which dead letters are meant; all filters together. */
 export interface DeadLetterFilter {
   ids?: string[] | undefined;
@@ -270,6 +296,8 @@ export interface WhyFacts {
   front: { id: string; chatSeq: number; status: "pending" | "running"; attempt: number; nextAttemptAt: string | null } | null;
   nextAttemptAt: string | null;
   chatPaused: boolean;
+  /** The failed job for which the chat is paused. */
+  heldBy: string | null;
   queuePaused: boolean;
   /** Lanes that stand before this chat's in the line, when it stands there. */
   lanesAhead: number;
@@ -413,6 +441,14 @@ export interface Store {
   setQueuePaused(paused: boolean, now?: number): Promise<void>;
   /** False when there is no such chat. */
   setChatPaused(scope: Scope, chatId: string, paused: boolean, now?: number): Promise<boolean>;
+  /** Changes what is given, of a chat that may have no jobs yet; the whole policy. */
+  setPolicy(scope: Scope, chatId: string, policy: Partial<ChatPolicy>, now?: number): Promise<ChatPolicy>;
+  /** Null when there is no such chat. */
+  chatState(scope: Scope, chatId: string): Promise<ChatState | null>;
+  /** Cancels all unfinished jobs of a chat. */
+  cancelChat(scope: Scope, chatId: string, now?: number): Promise<CancelChatAnswer>;
+  /** Cancels, then deletes jobs and events of a chat for good; its lane stays, without policy and pause, and its numbers go on. */
+  erase(scope: Scope, chatId: string, now?: number): Promise<EraseAnswer>;
 
   get(scope: Scope, jobId: string): Promise<StoredJob | null>;
   output(scope: Scope, jobId: string): Promise<Output | null>;

@@ -8,7 +8,7 @@ import { verify } from "../../src/history/verify.js";
 import type { HistoryEvent } from "../../src/job.js";
 import { isWithin, laneKey, laneOfShown, ofLane } from "../../src/store/scope.js";
 import type { Scope } from "../../src/store/scope.js";
-import type { AcceptLimits, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
+import type { AcceptLimits, ChatPolicy, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
 
 export const T0 = 1_800_000_000_000;
 /** Lanes; the last is a tenant's chat that has the name of another. */
@@ -43,6 +43,8 @@ type Step = { afterMs: number } & (
   | { verb: "cancel" | "redrive"; pick: number; scope: number }
   | { verb: "look"; pick: number; scope: number }
   | { verb: "pauseChat"; chat: number; paused: boolean }
+  | { verb: "policy"; chat: number; whileRetrying: ChatPolicy["whileRetrying"] | undefined; afterFailure: ChatPolicy["afterFailure"] | undefined }
+  | { verb: "cancelChat" | "erase"; chat: number }
   | { verb: "pauseQueue"; paused: boolean }
 );
 export type Program = Step[];
@@ -87,6 +89,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("policy" as const), chat, whileRetrying: fc.constantFrom(undefined, "block" as const, "yield" as const, "yield" as const), afterFailure: fc.constantFrom(undefined, "skip" as const, "hold" as const) }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancelChat" as const, "erase" as const), chat }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
 );
 export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45 });
@@ -178,6 +182,21 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         const { tenant, chatId } = ofLane(chats[one.chat] as string);
         return store.setChatPaused({ tenant }, chatId, one.paused, now);
       }
+      case "policy": {
+        const { tenant, chatId } = ofLane(chats[one.chat] as string);
+        return [await store.chatState({ tenant }, chatId), await store.setPolicy({ tenant }, chatId, one, now)];
+      }
+      case "cancelChat": {
+        const { tenant, chatId } = ofLane(chats[one.chat] as string);
+        return [await store.cancelChat({ tenant }, chatId, now), await store.chatState({ tenant }, chatId)];
+      }
+      case "erase": {
+        const { tenant, chatId } = ofLane(chats[one.chat] as string);
+        const before = (await store.list({ tenant }, { chatId, limit: 200, include: { code: false, result: false } })).jobs;
+        const answer = await store.erase({ tenant }, chatId, now);
+        if (answer.kind === "erased") for (const job of before) promised.delete(job.id);
+        return answer;
+      }
       case "pauseQueue":
         return store.setQueuePaused(one.paused, now);
       default:
@@ -200,9 +219,10 @@ export async function play(store: Store, program: Program): Promise<{ transcript
 
   // The calm end: nothing paused, the old nodes dead, one healthy node works until nothing is left.
   await store.setQueuePaused(false, now);
-  for (const lane of chats) await store.setChatPaused({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, false, now);
   now += 60_000;
   for (let round = 0; round < 200; round++) {
+    // Each time: a failure may hold a chat again.
+    for (const lane of chats) await store.setChatPaused({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, false, now);
     await store.pulse({ nodeId: "calm", leaseMs: 1e9, slots: 3, draining: false }, now);
     await store.rescue({ nodeId: "calm", nodeLossesMax: 2, limit: 10 }, now);
     const { claims: taken } = await store.turn({ nodeId: "calm", claimId: `calm${round}`, endings: [], want: 3, nodeLossesMax: 2 }, now);
@@ -212,7 +232,10 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   }
 
   const events: HistoryEvent[] = [];
-  for (const lane of chats) events.push(...(await store.events({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, { after: 0, limit: 10_000 })).events.map((event) => ({ ...event, chatId: laneOfShown(event) })));
+  for (const lane of chats) {
+    const found = await store.events({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, { after: 0, limit: 10_000 });
+    events.push(...found.events.map((event) => ({ ...event, chatId: laneOfShown(event) })));
+  }
   const jobs = (await store.list("everyone", { limit: 200, include: { code: false, result: false } })).jobs.map((job) => ({ ...job, chatId: laneOfShown(job) }));
   const { nodes: _nodes, ...stats } = await store.stats("everyone", now);
   // What watchers see, of the whole run at once.

@@ -43,7 +43,7 @@ export function why(tables: Tables, scope: Scope, jobId: string, at: number): Wh
     id: row.id, ...shownLane(row.chatId), status: row.status, attempt: row.attempt, startedAt: isoOrNull(row.startedAt), completedAt: isoOrNull(row.completedAt),
     failureCode: row.failed?.failure.code ?? null, nodeId: row.held?.nodeId ?? null, queuePosition: positionOf(lane, row),
     front: front && front !== row ? { id: front.id, chatSeq: front.chatSeq, status: front.status as "pending" | "running", attempt: front.attempt, nextAttemptAt: nextAttemptAt(front, at) } : null,
-    nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, queuePaused: tables.queuePaused,
+    nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, heldBy: lane.heldBy, queuePaused: tables.queuePaused,
     lanesAhead: lane.state === "running" || lane.state === "idle" ? 0 : tables.ready.rankOf(lane),
     nodes: { alive: alive.length, claiming: claiming.length, slots: claiming.reduce((sum, node) => sum + node.slots, 0), running: tables.totals.running },
   };

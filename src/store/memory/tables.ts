@@ -3,6 +3,7 @@
  * a job. The same rows as migrations/0001_tables.sql, where the data is told; times are milliseconds since 1970.
  */
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus } from "../../job.js";
+import type { ChatPolicy } from "../store.js";
 import { isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { Sorted } from "./sorted.js";
@@ -57,6 +58,9 @@ export interface Lane {
   /** Theoretical arrival time of the rate limiter (GCRA). */
   rateAt: number | null;
   pausedAt: number | null;
+  /** The failed job for which it is paused. */
+  heldBy: string | null;
+  policy: ChatPolicy;
   state: "idle" | "ready" | "delayed" | "paused" | "running";
   turnAt: number;
   readyAt: number;
@@ -132,6 +136,7 @@ export function jobWithin(tables: Tables, scope: Scope, jobId: string): JobRow |
 
 export const createLane = (chatId: string, at: number): Lane => ({
   chatId, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, completed: 0, failed: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
+  heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" },
   state: "idle", turnAt: 0, readyAt: 0, running: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
 });
 
@@ -214,7 +219,16 @@ export function failPending(tables: Tables, job: JobRow, failure: Failure, at: n
   job.failed = { failure, error: failure.message };
   enterFinished(tables, lane, job, "failed", endedAt);
   write(lane, job, "job.failed", endedAt, failedData(failure, job));
+  hold(lane, job, at);
   lineUp(tables, lane, at);
+}
+
+/** A job that failed for good pauses its chat where the policy says so. The lane is put in line after this. */
+export function hold(lane: Lane, job: JobRow, at: number): void {
+  if (lane.policy.afterFailure !== "hold" || lane.pausedAt !== null || !isDeadLetter(job)) return;
+  lane.pausedAt = at;
+  lane.heldBy = job.id;
+  write(lane, null, "chat.paused", Math.max(at, job.completedAt ?? at), { heldBy: job.id });
 }
 
 /** 1 for the job that runs next; a running one counts as ahead; 0 when it is not pending. */

@@ -1,7 +1,7 @@
 /** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
 import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
 import type { Failure } from "../../job.js";
-import { copy, enterFinished, enterPending, failedData, failPending, failureOf, iso, laneOf, leavePending, lineUp, lineUpDue, supersededMessage, write } from "./tables.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, lineUpDue, supersededMessage, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** How an attempt ends, as a node offers it or as its loss is found. */
@@ -95,9 +95,11 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
     job.failed = { failure: copy(end.failure), error: end.error };
     enterFinished(tables, lane, job, "failed", endedAt);
     write(lane, job, "job.failed", endedAt, failedData(end.failure, job));
+    hold(lane, job, at);
   } else {
     job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
     if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;
+    if (end.kind === "retrying" && lane.policy.whileRetrying === "yield") job.rank = Math.max(job.rank, job.runAt);
     enterPending(tables, lane, job);
     if (end.kind === "retrying") write(lane, job, "job.retrying", endedAt, { failureCode: end.failure.code, message: end.failure.message, runAt: iso(job.runAt), delayMs: end.delayMs });
     else if (end.kind === "rescued") write(lane, job, "job.rescued", endedAt, { nodeId: lostNodeId, nodeLosses: job.nodeLosses });

@@ -62,6 +62,11 @@ export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs }
   } satisfies Partial<JobRow>);
   enterPending(tables, lane, job);
   write(lane, job, "job.redriven", lane.acceptedAt);
+  if (lane.heldBy === job.id) {
+    lane.heldBy = null;
+    lane.pausedAt = null;
+    write(lane, null, "chat.resumed", lane.acceptedAt);
+  }
   lineUp(tables, lane, at);
   return { kind: "redriven", job: acceptedOf(tables, job) };
 }
@@ -73,16 +78,6 @@ export function discard(tables: Tables, scope: Scope, jobIds: string[], at: numb
     tables.deadLetters.delete(job);
   }
   return letters.length;
-}
-
-export function setChatPaused(tables: Tables, chatId: string, paused: boolean, at: number): boolean {
-  const lane = tables.lanes.get(chatId);
-  if (lane && (lane.pausedAt !== null) !== paused) {
-    lane.pausedAt = paused ? at : null;
-    write(lane, null, paused ? "chat.paused" : "chat.resumed", at);
-    lineUp(tables, lane, at);
-  }
-  return lane !== undefined;
 }
 
 export function prune(tables: Tables, keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, at: number): { jobs: number; more: boolean } {

@@ -80,7 +80,7 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
                 select json_build_object('id', f.id, 'chatSeq', f.chat_seq, 'status', f.status, 'attempt', f.attempt, 'nextAttemptAt', case when f.status = 'pending' and f.run_at > ${at} then buildlane_iso(f.run_at) end)
                 from build_jobs f where f.chat_id = j.chat_id and f.status in ('pending', 'running') order by f.status desc, f.rank, f.place limit 1) end,
             'nextAttemptAt', case when j.status = 'pending' and j.run_at > ${at} then buildlane_iso(j.run_at) end,
-            'chatPaused', l.paused_at is not null,
+            'chatPaused', l.paused_at is not null, 'heldBy', l.held_by,
             'queuePaused', (select paused_at is not null from queue_state),
             'lanesAhead', case when l.turn_at is null then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
                 + (select count(*) from chat_lanes o where o.state = 'delayed' and o.ready_at <= ${at} and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id)) end,

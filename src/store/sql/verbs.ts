@@ -8,7 +8,7 @@ import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../.
 import type { FailureCode, Source } from "../../job.js";
 import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, Claim, Hint, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Claim, EraseAnswer, Hint, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
 import { busy, channel, driverError, isContended, isRecorded, reaching, uncut } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
 
@@ -28,11 +28,15 @@ const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
 const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5) as answer";
 const pauseChatSql = "select buildlane_pause_chat($1, $2, $3) as answer";
+const policySql = "select buildlane_set_policy($1, $2, $3, $4) as answer";
+const chatStateSql = "select (select json_build_object('paused', paused_at is not null, 'heldBy', held_by, 'policy', json_build_object('whileRetrying', while_retrying, 'afterFailure', after_failure)) from chat_lanes where chat_id = $1) as answer";
+const cancelChatSql = "select buildlane_cancel_chat($1, $2, $3) as answer";
+const eraseSql = "select buildlane_erase($1, $2, $3) as answer";
 const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
 const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
 
-type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "prune">;
+type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
 /** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
 const iso = (text: string): string => new Date(text).toISOString();
@@ -213,6 +217,10 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       await call<boolean>(pauseQueueSql, [paused, now ?? null]);
     },
     setChatPaused: (scope, chatId, paused, now) => callApart<boolean>(pauseChatSql, [laneKey(scope, chatId), paused, now ?? null], chatId),
+    setPolicy: (scope, chatId, { whileRetrying, afterFailure }, now) => callApart<ChatPolicy>(policySql, [laneKey(scope, chatId), whileRetrying ?? null, afterFailure ?? null, now ?? null], chatId),
+    chatState: (scope, chatId) => call<ChatState | null>(chatStateSql, [laneKey(scope, chatId)]),
+    cancelChat: (scope, chatId, now) => callApart<CancelChatAnswer>(cancelChatSql, [nodeId, laneKey(scope, chatId), now ?? null], chatId),
+    erase: (scope, chatId, now) => callApart<EraseAnswer>(eraseSql, [nodeId, laneKey(scope, chatId), now ?? null], chatId),
 
     prune: (keep, now) => call<{ jobs: number; more: boolean }>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, now ?? null]),
   };
