@@ -78,7 +78,7 @@ export const jobNotFound = (id: string): BuildlaneError =>
   new BuildlaneError("job_not_found", `There is no job ${id}. It may have been removed by the retention of old jobs.`);
 
 export const jobsRemoved = (key: string): BuildlaneError =>
-  new BuildlaneError("job_not_found", `Idempotency key ${key} was used before, and what was accepted then has been removed since, by the retention of old jobs or with its chat. Use a new key to build it again.`);
+  new BuildlaneError("job_not_found", `Idempotency key ${key} was used before, and what was accepted then has been removed by the retention of old jobs, or erased with its chat. Use a new key to build it again.`);
 
 export const alreadyFinal = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("already_final", `Job ${id} is ${status} already; only pending and running jobs can be cancelled.`);
