@@ -44,6 +44,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   database_unavailable: "The database cannot be reached; nothing was accepted. When the connection broke before the answer came, the message says so: then look, or try again with an `Idempotency-Key`.",
   chat_busy: "Another transaction (of an application that enqueues within its own, say) has held the chat for too long; nothing was accepted.",
   database_busy: "A transaction of the embedding application holds the embedded database's only connection; nothing was done.",
+  overloaded: "This node's event loop lags; reads go on.",
   draining: "This node is stopping.",
   internal_error: "A fault of the service; its log has the request id.",
 };

@@ -42,6 +42,7 @@ export const errorShapes = {
   database_unavailable: { status: 503, retryable: true },
   chat_busy: { status: 503, retryable: true },
   database_busy: { status: 503, retryable: true },
+  overloaded: { status: 503, retryable: true },
   draining: { status: 503, retryable: true },
   internal_error: { status: 500, retryable: true },
 } as const satisfies Record<string, Shape>;
@@ -125,6 +126,9 @@ export const databaseBusy = (waitedMs: number): BuildlaneError =>
 
 export const draining = (): BuildlaneError =>
   new BuildlaneError("draining", "This node is stopping and accepts nothing more. Try again; another node or the next start will answer.", { retryAfterMs: 2000 });
+
+export const overloaded = (delayMs: number): BuildlaneError =>
+  new BuildlaneError("overloaded", `This node is too busy to accept more: its event loop lags by ${Math.round(delayMs)} ms. Try again.`, { retryAfterMs: 2000 });
 
 /** A setting that cannot be used; stops the start. */
 export class SettingsError extends Error {

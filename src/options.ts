@@ -97,6 +97,8 @@ export const settings = {
   maxNodeLosses: setting({ env: "BUILDLANE_MAX_NODE_LOSSES", schema: integer(1, 1000), default: "5", meaning: "Nodes that one job may lose before it fails as node_lost." }),
   drainMs: setting({ env: "BUILDLANE_DRAIN_MS", schema: integer(0, 3_600_000), default: "10000", meaning: "How long a stop waits for running builds, milliseconds." }),
   apiKeys: setting({ env: "BUILDLANE_API_KEYS", schema: apiKeys.optional(), default: undefined, meaning: "API keys of 16 characters or more, comma-separated. A plain one may do everything; `key:tenant:submit+read` limits it to a tenant and to scopes (submit, read, operate, admin). Keys with expiry and rotation: `buildlane keys`.", service: true, secret: true }),
+  keyRateLimit: setting({ env: "BUILDLANE_KEY_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per API key and node, such as 6000/minute; unset: no limit.", service: true }),
+  maxLoopDelayMs: setting({ env: "BUILDLANE_MAX_LOOP_DELAY_MS", schema: integer(0, 60_000), default: "2000", meaning: "Mean lag of the event loop above which submissions get 503, milliseconds; 0: never.", service: true }),
   corsOrigins: setting({ env: "BUILDLANE_CORS_ORIGINS", schema: origins.optional(), default: undefined, meaning: "Origins whose pages may read answers, comma-separated, such as https://app.example; unset: none.", service: true }),
   allowedHosts: setting({ env: "BUILDLANE_ALLOWED_HOSTS", schema: z.string().transform((text) => text.split(",").map((host) => host.trim()).filter(Boolean)).optional(), default: undefined, meaning: "Host headers that are answered, comma-separated; loopback names always are.", service: true }),
   insecure: setting({ env: "BUILDLANE_INSECURE", schema: flag, default: "false", meaning: "Allows another bind than loopback although nothing asks for a key.", service: true }),
@@ -164,4 +166,6 @@ export const limits = {
   diagnosticLineCharsMax: 200,
   errorCharsMax: 16_000,
   streamsMax: 1000,
+  /** Of one API key, or of one chat's tokens. */
+  streamsPerKeyMax: 250,
 } as const;

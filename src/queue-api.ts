@@ -69,6 +69,9 @@ export interface QueueView {
    * chat_stopping when the running job could not be stopped in time: everything else is cancelled then, so ask again.
    */
   erase(chatId: string): Promise<{ jobs: number } | null>;
+  /** Milliseconds by which the chat's rate limiter is ahead of now (GCRA's theoretical arrival time), 0 when it is not. */
+  rateAheadMs(chatId: string): Promise<number>;
+
   pauseChat(chatId: string): Promise<boolean>;
   resumeChat(chatId: string): Promise<boolean>;
 

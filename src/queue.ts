@@ -257,6 +257,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
       return whole;
     },
     erase: (chatId) => erase(scope, chatId),
+    rateAheadMs: async (chatId) => store.rateAheadMs(scope, chatId),
     pauseChat: (chatId) => pauseChat(scope, chatId, true),
     resumeChat: (chatId) => pauseChat(scope, chatId, false),
     async *events(which, eventOptions) {

@@ -31,6 +31,8 @@ export const operator: Principal = { tenant: everyTenant, scopes: ["admin"], nam
 
 export interface Access {
   principal(request: FastifyRequest): Principal;
+  /** Whom limits count for; undefined where no key is asked for. */
+  caller(request: FastifyRequest): string | undefined;
   /** The caller's jobs. */
   jobs(request: FastifyRequest): QueueView;
   /** Of a route that a chat's token opens, too: the caller's jobs, or that one chat. */
@@ -114,6 +116,10 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
   const ofOneTenant = ({ tenant = defaultTenant }: Principal): boolean => tenant !== defaultTenant && tenant !== everyTenant;
   return {
     principal,
+    caller(request) {
+      const { name, tenant = "", chatId } = principal(request);
+      return chatId !== undefined ? `token:${tenant}/${chatId}` : name === operator.name ? undefined : name;
+    },
     jobs,
     watched(request) {
       const { tenant = defaultTenant, chatId } = principal(request);

@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../clock.js";
 import type { QueueSettings } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
+import type { Rates } from "./rate.js";
 import type { Access } from "./access.js";
 import type { Stays } from "./stays.js";
 
@@ -15,6 +16,7 @@ export interface RouteContext extends Access {
   chatTokens: BuildQueue["chatTokens"];
   audit: BuildQueue["audit"];
   settings: QueueSettings;
+  rates: Rates;
   clock: Clock;
   stays: Stays;
   streamsMax: number;

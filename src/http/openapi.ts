@@ -7,14 +7,16 @@ import type { FastifyInstance } from "fastify";
 import { errorShapes } from "../errors.js";
 import type { ErrorCode } from "../errors.js";
 import { documented } from "./compilers.js";
+import type { Needs } from "./access.js";
 import { components } from "./components.js";
 import { errorCodes, problemType } from "./errors.js";
 
 /** What any route may answer. */
 const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "chat_busy", "internal_error"];
+const withKey: ErrorCode[] = ["unauthorized", "forbidden"];
 const withBody: ErrorCode[] = ["invalid_json", "payload_too_large", "unsupported_media_type"];
 
-type Operation = { responses: Record<string, unknown>; requestBody?: unknown; "x-errors"?: ErrorCode[] };
+type Operation = { responses: Record<string, unknown>; requestBody?: unknown; security?: unknown; "x-errors"?: ErrorCode[]; "x-needs"?: Needs; "x-chat-token"?: boolean; "x-audit"?: string };
 type Document = { components?: { schemas?: Record<string, unknown> }; paths?: Record<string, Record<string, Operation>> };
 
 const errorProperties = {
@@ -55,8 +57,10 @@ function errorResponses(codes: ErrorCode[]): Record<string, unknown> {
 function complete(document: Document): Document {
   const paths = Object.fromEntries(Object.entries(document.paths ?? {}).map(([path, operations]) => [path.replace(/(.)\/$/, "$1"), operations]));
   for (const operation of Object.values(paths).flatMap((path) => Object.values(path))) {
-    const codes = [...everywhere, ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
-    delete operation["x-errors"];
+    const { "x-needs": needs = "nothing", "x-chat-token": byToken = false } = operation;
+    const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
+    for (const name of ["x-errors", "x-needs", "x-chat-token", "x-audit"] as const) delete operation[name];
+    operation.security = needs === "nothing" ? [] : [{ apiKey: [needs] }, ...(byToken ? [{ chatToken: [] }, { chatTokenInQuery: [] }] : [])];
     operation.responses = { ...operation.responses, ...errorResponses(codes) };
   }
   const all: Record<string, unknown> = { ...document.components?.schemas, ...errorSchemas };
@@ -97,6 +101,13 @@ export async function collectDocument(app: FastifyInstance, version: string): Pr
       openapi: "3.1.1",
       info: { title: "Buildlane", version, description: "A build queue for AI chat products: every chat is a lane, strictly first in, first out. Success is `{ ok: true, data }`; failure is an Error, with a stable `code`." },
       servers: [{ url: "/" }],
+      components: {
+        securitySchemes: {
+          apiKey: { type: "http", scheme: "bearer", bearerFormat: "bl_…", description: "An API key; the scope that an operation needs stands beside it. A service on loopback that has no key asks for none." },
+          chatToken: { type: "http", scheme: "bearer", bearerFormat: "blc_…", description: "A short-lived token for one chat, from `POST /api/builds/chat/{chatId}/token`." },
+          chatTokenInQuery: { type: "apiKey", in: "query", name: "token", description: "The same token, where a browser's EventSource cannot send headers. API keys are never taken from a URL." },
+        },
+      },
     },
     transform: createJsonSchemaTransform(options),
     transformObject: (document) => complete(toComponents(document) as Document) as never,

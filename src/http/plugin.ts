@@ -14,6 +14,8 @@ import { writeAudit } from "./auditing.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import type { RouteContext } from "./context.js";
 import { handleError, notFound, sendError } from "./errors.js";
+import { createRates } from "./rate.js";
+import type { Rate } from "./rate.js";
 import { readJsonBodies } from "./json-body.js";
 import { refuseOtherMethods } from "./methods.js";
 import { chatRoutes } from "./routes/chats.js";
@@ -46,11 +48,12 @@ export interface ServerRoutesOptions extends RoutesOptions {
   /** Shows the routes to @fastify/swagger. */
   documented?: boolean | undefined;
   stays?: Stays | undefined;
+  keyRate?: Rate | undefined;
 }
 
 /** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
 export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
-  const { queue, authorize, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
+  const { queue, authorize, keyRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
   const app = host.withTypeProvider<ZodTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler as never);
@@ -67,7 +70,7 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   const refuseOthers = refuseOtherMethods(host);
   const access = checkAccess(host, queue, authorize);
   writeAudit(host, queue.audit, access);
-  const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, clock, stays, streamsMax };
+  const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
   for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

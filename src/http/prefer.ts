@@ -13,8 +13,8 @@ export function waitSeconds(prefer: string | undefined): number | null {
 }
 
 /** The finished job, or null when it takes longer, or when too many wait already. Never rejects: the job is accepted by now. */
-export async function finishedWithin(id: string, seconds: number, { queue, clock, stays, response }: { queue: QueueView; clock: Clock; stays: Stays; response: ServerResponse }): Promise<FinishedJob | null> {
-  const stay = stays.enter(response);
+export async function finishedWithin(id: string, seconds: number, { queue, clock, stays, response, caller }: { caller: string | undefined; queue: QueueView; clock: Clock; stays: Stays; response: ServerResponse }): Promise<FinishedJob | null> {
+  const stay = stays.enter(response, caller);
   if (!stay) return null;
   const timer = clock.after(seconds * 1000, stay.leave);
   try {

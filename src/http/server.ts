@@ -14,6 +14,9 @@ import { errorBody, handleAnyError, notFound, sendError } from "./errors.js";
 import { healthRoutes } from "./health.js";
 import { crossSiteRefused, forbiddenHost, hostCheck, isCrossSite } from "./hosts.js";
 import { authorizeByKeys } from "./keys.js";
+import { sendSafeHeaders } from "./headers.js";
+import { allowOrigins, isAllowedOrigin } from "./cors.js";
+import { refuseUnderPressure } from "./pressure.js";
 import { readJsonBodies } from "./json-body.js";
 import { refuseOtherMethods } from "./methods.js";
 import { metricsRoutes } from "./metrics.js";
@@ -24,7 +27,7 @@ import { createStays } from "./stays.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
-  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins">>;
+  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins" | "keyRateLimit" | "maxLoopDelayMs">>;
   logger: FastifyBaseLogger;
   clock: Clock;
 }
@@ -58,7 +61,10 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   app.setErrorHandler(handleAnyError);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request), request, reply));
   readJsonBodies(app as unknown as FastifyInstance);
+  await sendSafeHeaders(app as unknown as FastifyInstance);
   guard(app as unknown as FastifyInstance, settings);
+  await allowOrigins(app as unknown as FastifyInstance, settings.corsOrigins);
+  await refuseUnderPressure(app as unknown as FastifyInstance, settings.maxLoopDelayMs ?? 0);
   if (logger.level === "debug" || logger.level === "trace") logRequests(app as unknown as FastifyInstance);
 
   await collectDocument(app as unknown as FastifyInstance, version);
@@ -67,7 +73,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   metricsRoutes(app, { queue, stays });
   await documentRoutes(app as unknown as FastifyInstance);
   refuseOthers();
-  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), prefix: basePath, clock, stays, documented: true } as ServerRoutesOptions);
+  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), keyRate: settings.keyRateLimit, prefix: basePath, clock, stays, documented: true } as ServerRoutesOptions);
   return app as unknown as FastifyInstance;
 }
 
@@ -83,7 +89,7 @@ function guard(app: FastifyInstance, settings: ServerOptions["settings"]): void 
     reply.header("x-request-id", request.id);
     if (closing) return done(draining());
     if (!isAllowed(headers.host) && url !== "/livez" && url !== "/readyz") return done(forbiddenHost(headers.host));
-    if (isCrossSite(method ?? "", headers["sec-fetch-site"])) return done(crossSiteRefused());
+    if (isCrossSite(method ?? "", headers["sec-fetch-site"]) && !isAllowedOrigin(settings.corsOrigins, headers.origin)) return done(crossSiteRefused());
     return done();
   });
 }

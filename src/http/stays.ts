@@ -5,6 +5,7 @@
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
+import { limits } from "../options.js";
 
 /** How long answers may take to be flushed at closing before their sockets are cut, milliseconds. */
 const flushMs = 300;
@@ -18,12 +19,13 @@ export interface Stay {
 
 export interface Stays {
   readonly count: number;
-  /** Null when there are too many. */
-  enter(response: ServerResponse): Stay | null;
+  /** Null when there are too many, in all or of this caller; a caller without a name has no limit of its own. */
+  enter(response: ServerResponse, caller?: string): Stay | null;
   close(): Promise<void>;
 }
 
-export function createStays(max: number, clock: Clock): Stays {
+export function createStays(max: number, clock: Clock, perCallerMax: number = limits.streamsPerKeyMax): Stays {
+  const perCaller = new Map<string, number>();
   const open = new Map<ServerResponse, AbortController>();
   let closing = false;
   let emptied: (() => void) | null = null;
@@ -31,13 +33,19 @@ export function createStays(max: number, clock: Clock): Stays {
     get count() {
       return open.size;
     },
-    enter(response) {
-      if (closing || open.size >= max) return null;
+    enter(response, caller) {
+      const own = caller === undefined ? 0 : (perCaller.get(caller) ?? 0);
+      if (closing || open.size >= max || own >= perCallerMax) return null;
+      if (caller !== undefined) perCaller.set(caller, own + 1);
       const controller = new AbortController();
       open.set(response, controller);
       const leave = () => {
         response.off("close", leave);
-        open.delete(response);
+        if (open.delete(response) && caller !== undefined) {
+          const left = (perCaller.get(caller) ?? 1) - 1;
+          if (left === 0) perCaller.delete(caller);
+          else perCaller.set(caller, left);
+        }
         controller.abort();
         if (open.size === 0) emptied?.();
       };
@@ -61,4 +69,4 @@ export function createStays(max: number, clock: Clock): Stays {
 }
 
 export const tooManyStreams = (max: number): BuildlaneError =>
-  new BuildlaneError("too_many_streams", `At most ${max} event streams may be open. Close some, or follow a whole chat instead of its jobs.`, { retryAfterMs });
+  new BuildlaneError("too_many_streams", `At most ${max} event streams may be open, ${limits.streamsPerKeyMax} of one key. Close some, or follow a whole chat instead of its jobs.`, { retryAfterMs });

@@ -42,6 +42,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     chatState: (scope, chatId) => step(() => chatState(tables, laneKey(scope, chatId))),
     cancelChat: (scope, chatId, now) => step(() => cancelChat(tables, laneKey(scope, chatId), now ?? clock.now())),
     erase: (scope, chatId, now) => step(() => erase(tables, laneKey(scope, chatId), now ?? clock.now())),
+    rateAheadMs: (scope, chatId, now) => step(() => Math.max(0, (tables.lanes.get(laneKey(scope, chatId))?.rateAt ?? Number.NEGATIVE_INFINITY) - (now ?? clock.now()))),
     get: (scope, jobId) => step(() => get(tables, scope, jobId, clock.now())),
     output: (scope, jobId) => step(() => output(tables, scope, jobId)),
     chat: (scope, chatId, limit, include) => step(() => chat(tables, laneKey(scope, chatId), limit, include, clock.now())),

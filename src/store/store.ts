@@ -450,6 +450,9 @@ export interface Store {
   /** Cancels, then deletes jobs and events of a chat for good; its lane stays, without policy and pause, and its numbers go on. */
   erase(scope: Scope, chatId: string, now?: number): Promise<EraseAnswer>;
 
+  /** Milliseconds by which the chat's rate limiter is ahead of now; 0 when it is not. */
+  rateAheadMs(scope: Scope, chatId: string, now?: number): Promise<number>;
+
   get(scope: Scope, jobId: string): Promise<StoredJob | null>;
   output(scope: Scope, jobId: string): Promise<Output | null>;
   /** Pending and running jobs whole up to `limit` each; finished ones the newest `limit`. */

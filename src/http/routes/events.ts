@@ -16,12 +16,12 @@ const stream = (description: string) => says(z.string(), `${description} Each ev
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
-  const { jobs, watched, stays, streamsMax, clock } = context;
+  const { jobs, watched, caller, stays, streamsMax, clock } = context;
 
   /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
   async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<never> {
     checkAccept(request);
-    const stay = stays.enter(reply.raw);
+    const stay = stays.enter(reply.raw, caller(request));
     if (!stay) throw tooManyStreams(streamsMax);
     try {
       const items = await itemsFor(stay);

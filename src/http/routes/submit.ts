@@ -1,4 +1,5 @@
 /** The way in: one job, or many. Answers when what was accepted is durable. */
+import type { FastifyReply, FastifyRequest } from "fastify";
 import type { AcceptedJob, BuildRequest, FinishedJob } from "../../job.js";
 import { isFinal } from "../../job.js";
 import { documented, uncheckedBody } from "../compilers.js";
@@ -10,18 +11,32 @@ import { accepted, job, ok } from "../schemas.js";
 import { validationFailed } from "../../errors.js";
 import { z } from "zod";
 
-const refusals = ["chat_queue_full", "queue_full", "rate_limited", "idempotency_conflict", "job_not_found", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
+const refusals = ["chat_queue_full", "queue_full", "rate_limited", "overloaded", "idempotency_conflict", "job_not_found", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
 /** When to ask for the job, seconds: most are done by then. */
 const askAgainSeconds = 1;
 
 const location = { Location: "The job." };
+const rateHeaders = { "RateLimit-Policy": "The limits that apply, where some are set: `\"chat\";q=120;w=60`, quota and window in seconds.", RateLimit: "What is left of each: `\"chat\";r=119;t=1`, and seconds until it is whole." };
 const replayedHeader = { "Idempotent-Replayed": "`true` when the key had been used for this request before." };
 const applied = { "Preference-Applied": "`wait=N`: how long was waited at most, seconds." };
-const acceptedAnswer = says(ok(accepted), "Accepted and durable.", withHeaders({ ...location, "Retry-After": "When to ask for it, seconds.", ...replayedHeader, ...applied }));
+const acceptedAnswer = says(ok(accepted), "Accepted and durable.", withHeaders({ ...location, ...rateHeaders, "Retry-After": "When to ask for it, seconds.", ...replayedHeader, ...applied }));
 const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.", withHeaders({ ...location, ...replayedHeader, ...applied }));
 const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.", withHeaders(replayedHeader));
 
-export function submitRoutes(app: Api, { jobs, clock, stays }: RouteContext): void {
+export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: RouteContext): void {
+  /** Counts it against the caller's rate, and says what is left whether it was accepted or not. */
+  async function limited<T>(request: FastifyRequest, reply: FastifyReply, count: number, wanted: unknown[], submit: () => Promise<T>): Promise<T> {
+    const who = caller(request) ?? "anybody";
+    const chats = new Set(wanted.map((one) => (one as { chatId?: unknown } | null)?.chatId));
+    const [chatId] = chats;
+    try {
+      rates.take(who, count);
+      return await submit();
+    } finally {
+      await rates.tell(reply, who, jobs(request), chats.size === 1 && typeof chatId === "string" ? chatId : undefined);
+    }
+  }
+
   app.route({
     method: "POST",
     url: "/",
@@ -40,7 +55,7 @@ export function submitRoutes(app: Api, { jobs, clock, stays }: RouteContext): vo
     handler: async (request, reply) => {
       const queue = jobs(request);
       const idempotencyKey = request.headers["idempotency-key"];
-      const { replayed, ...taken } = await queue.enqueue(request.body as BuildRequest, idempotencyKey === undefined ? undefined : { idempotencyKey });
+      const { replayed, ...taken } = await limited(request, reply, 1, [request.body], () => queue.enqueue(request.body as BuildRequest, idempotencyKey === undefined ? undefined : { idempotencyKey }));
       reply.header("location", `${app.prefix}/${taken.id}`);
       if (replayed) reply.header("idempotent-replayed", "true");
       const seconds = waitSeconds(request.headers.prefer);
@@ -48,7 +63,7 @@ export function submitRoutes(app: Api, { jobs, clock, stays }: RouteContext): vo
       if (replayed && isFinal(taken.status)) finished = (await queue.get(taken.id)) as FinishedJob;
       else if (seconds !== null) {
         reply.header("preference-applied", `wait=${seconds}`);
-        finished = await finishedWithin(taken.id, seconds, { queue, clock, stays, response: reply.raw });
+        finished = await finishedWithin(taken.id, seconds, { queue, clock, stays, response: reply.raw, caller: caller(request) });
       }
       if (finished) return reply.code(200).send({ ok: true, data: finished });
       return reply.code(202).header("retry-after", askAgainSeconds).send({ ok: true, data: taken as AcceptedJob });
@@ -72,7 +87,8 @@ export function submitRoutes(app: Api, { jobs, clock, stays }: RouteContext): vo
     }),
     handler: async (request, reply) => {
       const idempotencyKey = request.headers["idempotency-key"];
-      const { jobs: taken, replayed } = await jobs(request).enqueueMany(jobsOf(request.body), idempotencyKey === undefined ? undefined : { idempotencyKey });
+      const wanted = jobsOf(request.body);
+      const { jobs: taken, replayed } = await limited(request, reply, wanted.length, wanted, () => jobs(request).enqueueMany(wanted, idempotencyKey === undefined ? undefined : { idempotencyKey }));
       if (replayed) reply.header("idempotent-replayed", "true");
       const done = replayed && taken.every(({ status }) => isFinal(status));
       if (!done) reply.header("retry-after", askAgainSeconds);

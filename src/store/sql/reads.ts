@@ -12,7 +12,7 @@ import { reads } from "./database.js";
 import type { Database } from "./database.js";
 import { toEvent, toJob } from "./rows.js";
 
-type Reads = Pick<Store, "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "discard" | "ping">;
+type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "discard" | "ping">;
 type Include = { code: boolean; result: boolean };
 
 const finished = ["completed", "failed"] as const;
@@ -85,6 +85,13 @@ export function sqlReads(database: Database, clock: Clock): Reads {
   const without = ({ cursorAt: _cursor, ...job }: StoredJob & { cursorAt: string }): StoredJob => job as StoredJob;
 
   return {
+    rateAheadMs: (scope, chatId, now) =>
+      reading(async () => {
+        const ahead = sql<number>`greatest(0, extract(epoch from ${chatLanes.rateAt} - buildlane_now(${now ?? null}::float8)) * 1000)`.mapWith(Number);
+        const [lane] = await orm.select({ ahead }).from(chatLanes).where(eq(chatLanes.chatId, laneKey(scope, chatId)));
+        return lane?.ahead ?? 0;
+      }),
+
     get: (scope, jobId) =>
       reading(async () => {
         const [job] = await jobs(ofJob(scope, jobId), [], 1, { code: true, result: true });
