@@ -414,7 +414,8 @@ declare
   v_claims json := '[]';
   v_more json;
   v_at timestamptz;
-  v_left integer := p_want;
+  v_allowed integer := p_want;
+  v_left integer;
   v_chats text[];
   v_bad_ids text[];
   v_bad_failures jsonb[];
@@ -435,9 +436,16 @@ begin
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
   select slots into v_slots from build_nodes where id = p_node and lease_until > v_at;
-  if v_left <= 0
-    or (select paused_at is not null from queue_state)
+  if (select paused_at is not null from queue_state)
     or v_slots is null then
+    v_allowed := 0;
+  end if;
+  v_allowed := buildlane_allow(p_node, v_allowed, v_at);
+  v_left := v_allowed;
+  if v_left <= 0 then
+    if p_endings is not null then
+      perform buildlane_yield_permits(p_node);
+    end if;
     perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
     return json_build_object('settled', v_settled, 'claims', v_claims);
   end if;
@@ -488,7 +496,7 @@ begin
     into v_more, v_started from lane;
 
     if v_started > 0 then
-      v_claims := case when v_left = p_want then v_more else (select json_agg(x) from (select json_array_elements(v_claims) as x union all select json_array_elements(v_more)) both_claims) end;
+      v_claims := case when v_left = v_allowed then v_more else (select json_agg(x) from (select json_array_elements(v_claims) as x union all select json_array_elements(v_more)) both_claims) end;
       v_left := v_left - v_started;
     end if;
     -- Another round only when quarantined heads took places that the next in line may have.
@@ -496,7 +504,8 @@ begin
     v_bad_ids := null;
   end loop;
 
-  perform buildlane_count(p_node, v_counter, v_pending + v_left - p_want, v_completed, v_failed);
+  perform buildlane_yield_permits(p_node);
+  perform buildlane_count(p_node, v_counter, v_pending + v_left - v_allowed, v_completed, v_failed);
   return json_build_object('settled', v_settled, 'claims', v_claims);
 end $$;
 
@@ -519,18 +528,20 @@ begin
   select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
+  perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;
   perform buildlane_count(p_node, 'rescue', v_end.pending, v_end.completed, v_end.failed);
   return v_end.answer;
 end $$;
 
 -- pulse: one statement that renews a node's lease and tells it what it must know.
-create function buildlane_pulse(p_node text, p_lease_ms double precision, p_slots integer, p_draining boolean, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_pulse(p_node text, p_lease_ms double precision, p_slots integer, p_draining boolean, p_cluster_cap integer, p_now double precision default null) returns json language plpgsql as $$
 declare
   v_at timestamptz := buildlane_now(p_now);
 begin
-  insert into build_nodes as n (id, slots, draining, started_at, lease_until)
-  values (p_node, p_slots, p_draining, v_at, v_at + buildlane_ms(p_lease_ms))
-  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, lease_until = excluded.lease_until;
+  insert into build_nodes as n (id, slots, draining, cluster_cap, started_at, lease_until)
+  values (p_node, p_slots, p_draining, p_cluster_cap, v_at, v_at + buildlane_ms(p_lease_ms))
+  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, cluster_cap = excluded.cluster_cap, lease_until = excluded.lease_until;
+  perform buildlane_set_cap(v_at);
   return json_build_object(
     'held', (select coalesce(json_agg(json_build_object('chatId', l.chat_id, 'jobId', j.id, 'attempt', j.attempt, 'fence', l.fence, 'claimId', l.claim_id, 'cancelRequested', j.cancel_requested_at is not null)), '[]'::json)
              from chat_lanes l join build_jobs j on j.chat_id = l.chat_id and j.status = 'running' where l.owner = p_node),

@@ -39,6 +39,7 @@ interface Needs {
   clock: Clock;
   leaseMs: number;
   slots: number;
+  clusterCap: number | null;
   nodeLossesMax: number;
   turns: Turns;
   atWork: ReadonlyMap<string, AtWork>;
@@ -46,7 +47,7 @@ interface Needs {
   report: Reporter;
 }
 
-export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
+export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterCap, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
   const pulseMs = Math.min(pulseMsMax, leaseMs / 4);
   /** Who else could take a lane from an embedded database waits for the same connection; a caller's transaction may hold that for long. */
   const lapses = store.kind !== "pglite";
@@ -153,7 +154,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, nodeLoss
     const sentAt = clock.monotonic();
     const building = new Map([...atWork].filter(([, entry]) => !entry.settling));
     try {
-      const answer = await store.pulse({ nodeId, leaseMs, slots, draining });
+      const answer = await store.pulse({ nodeId, leaseMs, slots, draining, clusterCap });
       if (!stopped) hear(answer, sentAt, building);
     } catch (error) {
       good = -1;

@@ -60,6 +60,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
       tell(event);
       for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
+      // What this node gave back of the cluster's cap, another one may be waiting for.
+      if (settings.clusterConcurrency !== undefined && event.ended.length > event.grants.length) store.hint({ kind: "ready" });
     },
     failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
   });
@@ -84,7 +86,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     },
   });
   supervisor.subscribe({ error: (error) => report({ type: "actor.crashed", actorId: "supervisor", error: String(error) }) });
-  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, report });
+  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, clusterCap: settings.clusterConcurrency ?? null, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, report });
   const deaf = store.onHint((hint) => {
     if (hint.kind === "ready") tell({ type: "lanes.ready" });
     if (hint.kind === "paused" || (hint.kind === "cancel" && hint.nodeId === nodeId)) heartbeat.soon();

@@ -14,6 +14,7 @@ export const buildNodes = pgTable("build_nodes", {
   draining: boolean("draining").notNull().default(false),
   startedAt: time("started_at").notNull(),
   leaseUntil: time("lease_until").notNull(),
+  clusterCap: integer("cluster_cap"),
 });
 
 export const chatLanes = pgTable("chat_lanes", {
@@ -131,7 +132,10 @@ export const buildCounters = pgTable(
 export const queueState = pgTable("queue_state", {
   id: boolean("id").primaryKey().default(true),
   pausedAt: time("paused_at"),
+  clusterCap: integer("cluster_cap"),
 });
+
+export const clusterSlots = pgTable("cluster_slots", { permit: integer("permit").primaryKey(), owner: text("owner") });
 
 export const apiKeys = pgTable("api_keys", {
   id: text("id").primaryKey(),

@@ -155,6 +155,8 @@ export interface PulseRequest {
   leaseMs: number;
   slots: number;
   draining: boolean;
+  /** Attempts that may run over all nodes; null: as many as there are slots. The lowest of living nodes is in force from this pulse on. */
+  clusterCap?: number | null;
 }
 export interface PulseAnswer {
   /** Everything this node holds by the store's word: compare, and stop what is not in it. */
@@ -415,7 +417,7 @@ export interface Store {
   /**
    * One turn of the slots. Records endings whose guard holds (job, attempt, node, fence, claim id, status `running`),
    * puts their lanes back in line, then claims up to `want` lanes from the head of the line and starts their heads.
-   * Claims nothing while the queue is paused or when the node's lease is over.
+   * Claims nothing while the queue is paused or when the node's lease is over, and no more than the cluster's cap allows.
    */
   turn(request: TurnRequest, now?: number): Promise<TurnAnswer>;
 

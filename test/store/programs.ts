@@ -38,7 +38,7 @@ type EndName = keyof typeof ends;
 type Step = { afterMs: number } & (
   | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[] }
   | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
-  | { verb: "pulse"; node: number }
+  | { verb: "pulse"; node: number; clusterCap: number | null }
   | { verb: "rescue"; node: number }
   | { verb: "cancel" | "redrive"; pick: number; scope: number }
   | { verb: "look"; pick: number; scope: number }
@@ -84,7 +84,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       want: fc.integer({ min: 0, max: 3 }),
     }),
   },
-  { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node }) },
+  { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node, clusterCap: fc.constantFrom(null, null, null, 1, 2) }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("rescue" as const), node }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
@@ -167,7 +167,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         return turn(nodes[one.node] as string, endings, one.want);
       }
       case "pulse": {
-        const { held, ...rest } = await store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false }, now);
+        const { held, ...rest } = await store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false, clusterCap: one.clusterCap }, now);
         return { ...rest, held: [...held].sort((a, b) => (a.chatId < b.chatId ? -1 : 1)) };
       }
       case "rescue":
@@ -223,7 +223,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   for (let round = 0; round < 200; round++) {
     // Each time: a failure may hold a chat again.
     for (const lane of chats) await store.setChatPaused({ tenant: ofLane(lane).tenant }, ofLane(lane).chatId, false, now);
-    await store.pulse({ nodeId: "calm", leaseMs: 1e9, slots: 3, draining: false }, now);
+    await store.pulse({ nodeId: "calm", leaseMs: 1e9, slots: 3, draining: false, clusterCap: null }, now);
     await store.rescue({ nodeId: "calm", nodeLossesMax: 2, limit: 10 }, now);
     const { claims: taken } = await store.turn({ nodeId: "calm", claimId: `calm${round}`, endings: [], want: 3, nodeLossesMax: 2 }, now);
     now += 1000;

@@ -74,6 +74,7 @@ export interface NodeRow {
   readonly id: string;
   slots: number;
   draining: boolean;
+  clusterCap: number | null;
   readonly startedAt: number;
   leaseUntil: number;
 }
@@ -112,6 +113,8 @@ export const createTables = () => ({
   /** Running totals; the last two only grow. */
   totals: { pending: 0, running: 0, completed: 0, failed: 0 },
   queuePaused: false,
+  /** Attempts that may run over all nodes: the lowest of what living nodes were given, as of the latest pulse. */
+  clusterCap: Number.POSITIVE_INFINITY,
 });
 export type Tables = ReturnType<typeof createTables>;
 

@@ -125,7 +125,7 @@ function free(tables: Tables, lane: Lane, job: JobRow): void {
 function claim(tables: Tables, { nodeId, claimId, want }: Pick<TurnRequest, "nodeId" | "claimId" | "want">, at: number): Claim[] {
   lineUpDue(tables, at);
   const claims: Claim[] = [];
-  while (claims.length < want) {
+  while (claims.length < want && tables.totals.running < tables.clusterCap) {
     const lane = tables.ready.first;
     const head = lane?.pending.first;
     if (!lane || !head) break;

@@ -10,9 +10,10 @@ import type { JobRow, Tables } from "./tables.js";
 const readyLanesMax = 1000;
 const deadNodeKeptMs = 60_000;
 
-export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining }: PulseRequest, at: number): PulseAnswer {
-  const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, startedAt: at, leaseUntil: at };
-  tables.nodes.set(nodeId, Object.assign(node, { slots, draining, leaseUntil: at + leaseMs }));
+export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining, clusterCap = null }: PulseRequest, at: number): PulseAnswer {
+  const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, clusterCap, startedAt: at, leaseUntil: at };
+  tables.nodes.set(nodeId, Object.assign(node, { slots, draining, clusterCap, leaseUntil: at + leaseMs }));
+  tables.clusterCap = Math.min(...[...tables.nodes.values()].map((one) => (one.leaseUntil > at ? (one.clusterCap ?? Number.POSITIVE_INFINITY) : Number.POSITIVE_INFINITY)));
   lineUpDue(tables, at);
   const others = [...tables.owned.keys()].filter((owner) => owner !== nodeId).map((owner) => (tables.nodes.get(owner)?.leaseUntil ?? at) - at);
   return {

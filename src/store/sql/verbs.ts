@@ -23,7 +23,7 @@ const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::jso
 const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
 const recordedSql =
   "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
-const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5) as answer";
+const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
 const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5) as answer";
@@ -194,7 +194,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       };
     },
 
-    pulse: ({ nodeId: node, leaseMs, slots, draining }, now) => uncut(clock, () => call<PulseAnswer>(pulseSql, [node, leaseMs, slots, draining, now ?? null], "pulse")),
+    pulse: ({ nodeId: node, leaseMs, slots, draining, clusterCap = null }, now) => uncut(clock, () => call<PulseAnswer>(pulseSql, [node, leaseMs, slots, draining, clusterCap, now ?? null], "pulse")),
 
     async rescue({ nodeId: node, nodeLossesMax, limit }, now) {
       const rows = await call<{ jobId: string; chatId: string; status: Rescued["status"] }[]>(rescueSql, [node, limit, nodeLossesMax, now ?? null], "together");

@@ -1,0 +1,101 @@
+-- The cluster-wide cap (P6): at most so many attempts run over all nodes. One row is one permit; a node owns as many
+-- as it has running lanes, at every commit. Permits are claimed with `skip locked`, so nodes do not wait for each other,
+-- and a turn that ends and claims the same number, as busy ones do, writes none. A dead node's permits stay taken until
+-- its lanes are rescued. Counting running lanes instead would need one lock around every claim of the cluster; a counter
+-- row would be that lock.
+--
+-- The cap in force is the lowest that a living node was given, so that nodes may be restarted one after another with
+-- another one; it stands in queue_state, and the next pulse that finds another one changes it. Permits beyond a lower
+-- cap stay for as long as something runs on them, and nothing starts meanwhile.
+
+create table cluster_slots (
+  permit integer primary key check (permit > 0),
+  owner  text collate "C"
+) with (fillfactor = 50);
+create index cluster_slots_owner on cluster_slots (owner, permit);
+
+alter table build_nodes add column cluster_cap integer check (cluster_cap > 0);
+alter table queue_state add column cluster_cap integer check (cluster_cap > 0);
+
+create function buildlane_running(p_owner text) returns bigint language sql stable as $$
+  select count(*) from chat_lanes where owner = p_owner and state = 'running'
+$$;
+
+-- How many of p_want lanes a node may start now; called in its turn, after the endings.
+create function buildlane_allow(p_node text, p_want integer, p_at timestamptz) returns integer language plpgsql as $$
+declare
+  v_cap integer := (select cluster_cap from queue_state);
+  v_want integer;
+  v_spare integer;
+  v_got integer;
+begin
+  if p_want <= 0 or v_cap is null then
+    return p_want;
+  end if;
+  -- A node's own turns follow one another here, or both would count the same permits as spare. Nobody who has this lock
+  -- waits for a lane.
+  perform set_config('lock_timeout', '0', true);
+  perform pg_advisory_xact_lock(727271003, hashtext(p_node));
+  -- No more permits than there are lanes: they would only be given back.
+  select count(*) into v_want from (
+    (select 1 from chat_lanes where state = 'ready' limit p_want) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_want) limit p_want
+  ) waiting;
+  v_spare := (select count(*) from cluster_slots where owner = p_node) - buildlane_running(p_node);
+  if v_want > v_spare then
+    with free as (
+      select permit from cluster_slots where owner is null order by permit limit v_want - v_spare for update skip locked
+    )
+    update cluster_slots s set owner = p_node from free f where s.permit = f.permit;
+    get diagnostics v_got = row_count;
+    v_spare := v_spare + v_got;
+  end if;
+  if exists (select 1 from cluster_slots where permit > v_cap) then
+    v_spare := least(v_spare, v_cap - (select count(*) from cluster_slots where owner <> p_node) - buildlane_running(p_node));
+  end if;
+  return greatest(0, least(v_want, v_spare));
+end $$;
+
+-- Gives back what a node owns beyond its running lanes; last in every step that ended attempts.
+create function buildlane_yield_permits(p_owner text) returns void language plpgsql as $$
+declare
+  v_cap integer := (select cluster_cap from queue_state);
+  v_left bigint;
+begin
+  if v_cap is null then
+    return;
+  end if;
+  v_left := (select count(*) from cluster_slots where owner = p_owner) - buildlane_running(p_owner);
+  if v_left > 0 then
+    with surplus as (
+      select permit from cluster_slots where owner = p_owner order by permit desc limit v_left for update skip locked
+    ), gone as (
+      delete from cluster_slots s using surplus u where s.permit = u.permit and s.permit > v_cap
+    )
+    update cluster_slots s set owner = null from surplus u where s.permit = u.permit and s.permit <= v_cap;
+  end if;
+end $$;
+
+-- Makes the lowest cap of living nodes the one in force; what runs already keeps or gets its permit.
+create function buildlane_set_cap(p_at timestamptz) returns void language plpgsql as $$
+declare
+  v_cap integer := (select min(cluster_cap) from build_nodes where lease_until > p_at);
+begin
+  update queue_state set cluster_cap = v_cap where cluster_cap is distinct from v_cap;
+  if not found then
+    return;
+  end if;
+  delete from cluster_slots where v_cap is null or permit > v_cap and owner is null;
+  if v_cap is not null then
+    with running as (
+      select owner, row_number() over (partition by owner) as mine from chat_lanes where owner is not null and state = 'running'
+    ), bare as (
+      select owner, row_number() over (order by owner) as nth from running r where mine > (select count(*) from cluster_slots s where s.owner = r.owner)
+    ), numbers as (
+      select permit, row_number() over (order by permit) as nth
+      from generate_series(1, v_cap + (select count(*)::integer from bare) + (select count(*)::integer from cluster_slots)) as g (permit)
+      where not exists (select 1 from cluster_slots s where s.permit = g.permit)
+    )
+    insert into cluster_slots (permit, owner)
+    select n.permit, b.owner from numbers n left join bare b on b.nth = n.nth where n.permit <= v_cap or b.owner is not null;
+  end if;
+end $$;

@@ -1,0 +1,62 @@
+import { afterEach, expect, it } from "vitest";
+import { createBuildQueue } from "../../src/index.js";
+import type { BuildQueue, BuildQueueOptions, Run } from "../../src/index.js";
+import { systemClock } from "../../src/clock.js";
+import { createMemoryStore } from "../../src/store/memory.js";
+import { describePostgres, freshDatabase } from "../support/postgres.js";
+
+const open: BuildQueue[] = [];
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((queue) => queue.stop()));
+});
+
+/** Builds that take a few turns of the event loop, and the most of them that ran at once. */
+function counted() {
+  const seen = { running: 0, most: 0 };
+  const run: Run = async () => {
+    seen.most = Math.max(seen.most, ++seen.running);
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    seen.running--;
+    return "built";
+  };
+  return { seen, run };
+}
+
+/** The most attempts that the history has running at one moment. */
+const mostRecorded = (jobs: { startedAt: string | null; completedAt: string | null }[]): number => {
+  const moments = jobs.flatMap(({ startedAt, completedAt }) => [[startedAt, 1], [completedAt, -1]] as [string, number][]).sort(([a, x], [b, y]) => (a < b ? -1 : a > b ? 1 : x - y));
+  let running = 0;
+  return Math.max(...moments.map(([, change]) => (running += change)));
+};
+
+async function capHolds(options: BuildQueueOptions, caps: (number | undefined)[], cap: number): Promise<void> {
+  const { seen, run } = counted();
+  const nodes = await Promise.all(caps.map((clusterConcurrency) => createBuildQueue({ ...options, run, concurrency: 3, clusterConcurrency })));
+  open.push(...nodes);
+  // Every node has pulsed by now, so the cap is in force before the first job.
+  const jobs = await Promise.all(
+    Array.from({ length: 120 }, (_, index) => (nodes[index % nodes.length] as BuildQueue).enqueue({ chatId: `chat${index % 12}`, messageId: "m", code: "1" })),
+  );
+  const done = await Promise.all(jobs.map((job) => (nodes[0] as BuildQueue).waitFor(job.id)));
+  expect(new Set(done.map((job) => job.status))).toEqual(new Set(["completed"]));
+  expect(seen.most).toBeLessThanOrEqual(cap);
+  expect(mostRecorded(done)).toBe(cap);
+}
+
+it("over three nodes on the memory store no more run at once than the cluster may", async () => {
+  await capHolds({ store: createMemoryStore({ clock: systemClock }) }, [4, 4, 4], 4);
+});
+
+describePostgres("the cluster's cap on PostgreSQL", () => {
+  it("is never exceeded by three nodes, and is used whole", async () => {
+    await using database = await freshDatabase();
+    await capHolds({ databaseUrl: database.url }, [4, 4, 4], 4);
+    await Promise.all(open.splice(0).map((queue) => queue.stop()));
+  });
+
+  it("is the lowest that a living node was given, for those too that were given none", async () => {
+    await using database = await freshDatabase();
+    await capHolds({ databaseUrl: database.url }, [2, undefined, 5], 2);
+    await Promise.all(open.splice(0).map((queue) => queue.stop()));
+  });
+});
