@@ -91,6 +91,8 @@ export const settings = {
   maxBodyBytes: setting({ env: "BUILDLANE_MAX_BODY_BYTES", schema: integer(1 * KiB, 512 * MiB), default: String(8 * MiB), meaning: "Bytes of a request's body." }),
   maxOutputBytes: setting({ env: "BUILDLANE_MAX_OUTPUT_BYTES", schema: integer(1 * KiB, 256 * MiB), default: String(8 * MiB), meaning: "Bytes of a build's output with its source map." }),
   workerMemoryMb: setting({ env: "BUILDLANE_WORKER_MEMORY_MB", schema: integer(128, 65_536), default: "512", meaning: "Memory of one build process, MiB." }),
+  packagesDir: setting({ env: "BUILDLANE_PACKAGES_DIR", schema: z.string().min(1).optional(), default: undefined, meaning: "Folder of packages (a node_modules, or the folder around one) that builds may import; unset: none." }),
+  importMap: setting({ env: "BUILDLANE_IMPORT_MAP", schema: z.string().min(1).optional(), default: undefined, meaning: "JSON file of package names to addresses, for imports that are not in the package folder; sub-paths follow." }),
   allowUnconfined: setting({ env: "BUILDLANE_ALLOW_UNCONFINED", schema: flag, default: "false", meaning: "Builds run although this machine cannot confine them (anything but Linux with /bin/sh); for trusted code only." }),
   rateLimit: setting({ env: "BUILDLANE_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per chat, such as 120/minute; unset: no limit." }),
   retention: setting({ env: "BUILDLANE_RETENTION", schema: retention, default: "7d,100000", meaning: "Age and count of finished jobs that are kept with their events." }),

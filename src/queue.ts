@@ -31,6 +31,7 @@ import type { Scope } from "./store/scope.js";
 import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
 import { checkPolicy } from "./request.js";
 import { explain } from "./why.js";
+import { openPackages } from "./workers/open-packages.js";
 import { createWorkerPool } from "./workers/pool.js";
 
 export interface BuildQueueOptions extends QueueSettingsInput {
@@ -62,13 +63,15 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     count(counters, one);
     options.onReport?.(one);
   };
+  // Before the store is open: a folder that is not there stops the start.
+  const packages = await openPackages({ packagesDir: settings.packagesDir, importMap: settings.importMap, clock });
   const store = await openStore({
     store: options.store, db: options.db, databaseUrl: settings.databaseUrl, databasePrepare: settings.databasePrepare, databaseNotify: settings.databaseNotify, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
     onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
   });
   const runner: Runner = options.run
     ? ownRunner(options.run, settings.maxOutputBytes)
-    : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
+    : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, packages, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
   try {
     return await composeQueue({ nodeId, settings, store, runner, clock, report, counters });
   } catch (error) {

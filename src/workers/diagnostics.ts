@@ -5,6 +5,7 @@
 import type { Diagnostic, FailureCode, Outcome } from "../job.js";
 import { frame } from "./frame.js";
 import type { BuildLimits } from "./limits.js";
+import { packageNamespace } from "./packages.js";
 
 /** What is used of a message of esbuild's. Column and length count UTF-8 bytes from 0. */
 export interface EngineMessage {
@@ -27,6 +28,7 @@ interface Located {
 }
 
 export const gateName = "gate";
+const packagePrefix = `${packageNamespace}:`;
 const computedPath = /^Could not resolve (import|require)\("/;
 const computedPathText = "The path of this import is computed when the code runs. A build includes only files that are named by a plain string.";
 const elsewhereText = "The build failed at a place outside of the submitted code.";
@@ -52,7 +54,8 @@ export function failedBuild(messages: EngineMessage[], linesOf: LinesOf, limits:
 
 export const toWarnings = (messages: EngineMessage[], linesOf: LinesOf, limits: BuildLimits): Diagnostic[] =>
   messages
-    .filter((message) => message.location !== null)
+    // What a package does is nothing that the author of the code could change.
+    .filter(({ location }) => location !== null && linesOf(location.file) !== null)
     .slice(0, limits.diagnosticsMax)
     .map((message) => locate(message, linesOf, limits).diagnostic);
 
@@ -66,6 +69,8 @@ function locate({ text, location }: EngineMessage, linesOf: LinesOf, limits: Bui
   });
   if (!location) return nowhere(nowhereText);
   const submitted = linesOf(location.file);
+  // The operator allowed what is in packages; the name is that of the package's file, not a path of the host.
+  if (!submitted && location.file.startsWith(packagePrefix)) return nowhere(cut(oneLine(`In the package file ${location.file.slice(packagePrefix.length)}: ${text}`), limits.diagnosticTextCharsMax));
   if (!submitted) return nowhere(elsewhereText);
   const place = placeOf(location, submitted);
   const shownText = computedPath.test(text) ? computedPathText : text;

@@ -7,6 +7,7 @@ import { builtinModules } from "node:module";
 import { posix } from "node:path";
 import type { Answerer, Fields } from "./channel.js";
 import { cut, gateName } from "./diagnostics.js";
+import { packageNamespace } from "./packages.js";
 import type { PackageAccess } from "./packages.js";
 import type { SourceTree } from "./sources.js";
 import type { Walls } from "./walls.js";
@@ -16,8 +17,6 @@ const externalCharsMax = 250;
 const packageName = /^(?:@[a-z0-9~-][\w.~-]*\/)?[a-z0-9~-][\w.~-]*(?:\/(?!\.{1,2}(?:\/|$))[\w.~@$+=,!-]+)*$/i;
 const scheme = /^[a-z][a-z0-9+.-]*:/i;
 const nodeModules = new Set(builtinModules);
-/** Files of packages have this namespace; submitted ones have none, so that messages name them as they were submitted. */
-export const packageNamespace = "package";
 
 export interface GateParts {
   tree: SourceTree;

@@ -1,4 +1,7 @@
-/** What a build may use beside what was submitted: packages, of a folder or by addresses. */
+/**
+ * What a build may use beside what was submitted: packages of a folder that the operator installed, else by addresses of
+ * an import map; what is in neither is left to the page.
+ */
 export interface PackageFile {
   contents: Uint8Array;
   loader: string;
@@ -21,5 +24,15 @@ export interface PackageAccess {
   /** The address that the import map gives a package, its sub-paths included. */
   urlOf(specifier: string): string | null;
 }
+
+export interface Packages {
+  /** Each build has limits of its own. */
+  forBuild(): PackageAccess;
+  /** Changes when the same code may build to something else. */
+  version(): Promise<string>;
+}
+
+/** Files of packages have this namespace; submitted ones have none, so that messages name them as they were submitted. */
+export const packageNamespace = "package";
 
 export const noPackages: PackageAccess = { define: {}, resolve: () => null, load: async () => "There is no package folder.", urlOf: () => null };

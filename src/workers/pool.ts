@@ -13,6 +13,7 @@ import type { Crew, CrewEvent } from "./crew.js";
 import { deferred } from "./deferred.js";
 import { messagesTooLarge, outOfMemory, workerCrashed } from "./failures.js";
 import { noPackages } from "./packages.js";
+import type { Packages } from "./packages.js";
 import type { SubmittedSource } from "./sources.js";
 import { waitingLine } from "./waiting-line.js";
 import type { Openings, Walls } from "./walls.js";
@@ -32,6 +33,8 @@ export interface WorkerPoolOptions {
   /** Result and source map together. */
   outputBytesMax: number;
   clock: Clock;
+  /** What builds may use beside what was submitted. */
+  packages?: Packages | undefined;
   /** Whether builds run where this machine lacks walls, once the gate alone has kept the canaries from being read. */
   allowUnconfined?: boolean | undefined;
   onEvent?: ((event: WorkerEvent) => void) | undefined;
@@ -138,7 +141,7 @@ export function createWorkerPool(options: WorkerPoolOptions, { walls, openings }
     jobs++;
     const abort = () => void worker.kill("aborted");
     signal.addEventListener("abort", abort, { once: true });
-    const end = await worker.build(sourceOf(job), job.options, noPackages);
+    const end = await worker.build(sourceOf(job), job.options, options.packages?.forBuild() ?? noPackages);
     signal.removeEventListener("abort", abort);
     if (signal.aborted) {
       await worker.kill("aborted");

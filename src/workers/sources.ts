@@ -91,7 +91,7 @@ const module = (path: string, loader: ModuleLoader, text: string, code: string):
  * one with an unknown scheme is passed over in silence, so each file ends with such a one. In CSS an unclosed `url(`
  * could swallow it; there, where no string ever needs the word, the submitted ones are disarmed too, columns kept.
  */
-function disarmed(code: string, loader: ModuleLoader): string {
+export function disarmed(code: string, loader: ModuleLoader): string {
   if (loader === "json") return code;
   if (loader === "css" || loader === "local-css") return `${code.replaceAll("sourceMappingURL=", "sourceMappingURL_")}\n/*# sourceMappingURL=http:x */`;
   return `${code}\n//# sourceMappingURL=http:x`;
