@@ -4,7 +4,7 @@
  *
  *     node scripts/build.mjs [--types] [--force]        --types: .d.ts files too, by tsc; --force: even if nothing changed
  *
- * Nothing else is bundled or copied but the embedded database's template. Everything is made in a folder beside `dist/` and renamed into place. Several builds at once wait for one another.
+ * Beside them the dashboard's page, bundled, and the embedded database's template. Everything is made in a folder beside `dist/` and renamed into place. Several builds at once wait for one another.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
@@ -14,6 +14,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as esbuild from "esbuild";
+import { bundleDashboard } from "./dashboard.mjs";
 
 const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const dist = path.join(project, "dist");
@@ -48,6 +49,7 @@ async function buildLocked(types, say) {
     const stamp = await wantedStamp(types);
     await transform(part);
     if (types) await emitTypes(part);
+    await bundleDashboard(path.join(part, "dashboard"));
     await addTemplate(part, say);
     // A source that changed meanwhile makes the stamp stale, so that the next start builds again.
     await writeFile(path.join(part, "stamp.json"), `${JSON.stringify(stamp)}\n`);
@@ -101,7 +103,7 @@ async function isCurrent(types) {
 
 async function wantedStamp(types) {
   const hash = createHash("sha256");
-  for (const file of [...(await sources()), "package.json", "tsconfig.json", "scripts/build.mjs"]) {
+  for (const file of [...(await sources()), ...(await pageSources()), "scripts/dashboard.mjs", "package.json", "tsconfig.json", "scripts/build.mjs"]) {
     const content = await readFile(path.join(project, file)).catch(() => "");
     hash.update(`${file}\0${content.length}\0`).update(content);
   }
@@ -115,6 +117,12 @@ async function sources() {
     return entries.filter((entry) => entry.isFile() && /\.ts$/.test(entry.name) && !entry.name.endsWith(".d.ts")).map((entry) => path.relative(project, path.join(entry.parentPath ?? entry.path, entry.name)));
   }));
   return found.flat().sort();
+}
+
+/** What the dashboard's page is made of. */
+async function pageSources() {
+  const entries = await readdir(path.join(project, "src", "dashboard"), { recursive: true, withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isFile()).map((entry) => path.relative(project, path.join(entry.parentPath ?? entry.path, entry.name))).sort();
 }
 
 const versionOf = async (name) => JSON.parse(await readFile(path.join(project, "node_modules", name, "package.json"), "utf8")).version;

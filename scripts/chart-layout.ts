@@ -32,7 +32,8 @@ function moves(machine: AnyStateMachine): Move[] {
     const key = `${idOf(from)}>${idOf(to)}`;
     const move = found.get(key) ?? { from: idOf(from), to: idOf(to), labels: [] };
     found.set(key, move);
-    const text = cut(label.replace(/ \[.*\]$/, ""));
+    // What is always tried says when by its guard alone; where the others say it by an event, guards would only be long.
+    const text = cut(label.replace(/ ?\[.*\]$/, ""));
     if (text !== "" && !move.labels.includes(text)) move.labels.push(text);
   }
   return [...found.values()];
@@ -64,7 +65,7 @@ async function layout(machine: AnyStateMachine): Promise<string> {
     ...root,
     layoutOptions: {
       "elk.algorithm": "layered", "elk.direction": "RIGHT", "elk.hierarchyHandling": "INCLUDE_CHILDREN", "elk.edgeRouting": "ORTHOGONAL", "elk.padding": "[top=8,left=8,bottom=8,right=8]",
-      "elk.json.edgeCoords": "ROOT", "elk.json.shapeCoords": "ROOT", "elk.spacing.nodeNode": "26", "elk.layered.spacing.nodeNodeBetweenLayers": "30", "elk.spacing.edgeLabel": "3",
+      "elk.json.edgeCoords": "ROOT", "elk.json.shapeCoords": "ROOT", "elk.spacing.nodeNode": "26", "elk.layered.spacing.nodeNodeBetweenLayers": "22", "elk.spacing.edgeLabel": "3",
       "elk.spacing.edgeNode": "14", "elk.spacing.edgeEdge": "10", "elk.layered.considerModelOrder.strategy": "NODES_AND_EDGES", "elk.edgeLabels.placement": "CENTER",
     },
     edges: all.map(({ from, to, labels }, index): ElkExtendedEdge => ({

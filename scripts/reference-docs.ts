@@ -21,6 +21,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   validation_failed: "A field is missing, unknown or out of its limits; `issues` names each with its path.",
   invalid_json: "The body is not JSON.",
   unauthorized: "No valid API key: missing, unknown, expired or revoked.",
+  read_only: "The service only shows the queue (`BUILDLANE_READ_ONLY`).",
   forbidden: "The key may not do this: it lacks the scope, or is the key of one tenant.",
   forbidden_host: "The `Host` header is not one that the service answers to (protection against DNS rebinding).",
   cross_site_refused: "A browser sent this from another site.",

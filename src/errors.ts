@@ -19,6 +19,7 @@ export const errorShapes = {
   validation_failed: { status: 400, retryable: false },
   invalid_json: { status: 400, retryable: false },
   unauthorized: { status: 401, retryable: false },
+  read_only: { status: 403, retryable: false },
   forbidden: { status: 403, retryable: false },
   forbidden_host: { status: 403, retryable: false },
   cross_site_refused: { status: 403, retryable: false },

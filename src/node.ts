@@ -5,6 +5,8 @@ import type { Clock } from "./clock.js";
 import { createEffects, fillMachines } from "./effects.js";
 import type { AtWork } from "./effects.js";
 import { createHeartbeat } from "./heartbeat.js";
+import { viewActors } from "./inspect/actors.js";
+import type { ActorsView } from "./inspect/actors.js";
 import type { Runner } from "./job.js";
 import type { QueueSettings } from "./options.js";
 import { messageOf } from "./report.js";
@@ -27,6 +29,8 @@ export interface Node {
   tell(event: SupervisorEvent): void;
   /** Something will be ready in `delayMs`. */
   wakeIn(delayMs: number): void;
+  /** How its actors stand. */
+  view(): ActorsView;
   /** What this node has in hand, by chat. */
   readonly atWork: ReadonlyMap<string, AtWork>;
   /** Claims nothing more, waits for running builds, gives back what is left, stops the runner. Call once. */
@@ -116,6 +120,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     tell,
     wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
     atWork: effects.atWork,
+    view: () => viewActors(supervisor, effects.atWork, settings.concurrency),
     async drain() {
       heartbeat.drain();
       const stopped = new Promise<void>((resolve) => {

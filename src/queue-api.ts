@@ -2,8 +2,9 @@
 import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job, LiveItem } from "./job.js";
 import type { Audit } from "./audit.js";
 import type { ChatTokens } from "./chat-tokens.js";
+import type { ActorsView } from "./inspect/actors.js";
 import type { Keys } from "./keys.js";
-import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, StoreStats } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, Quarantined, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
 
@@ -29,6 +30,14 @@ export interface QueueStats extends StoreStats {
 export type ChatJobs = { [K in keyof ChatView]: Job[] };
 
 export type CancelResult = Extract<CancelAnswer, { kind: "cancelled" | "requested" | "already" }>["kind"];
+
+/** The node of this process. */
+export interface NodeView extends ActorsView {
+  nodeId: string;
+  quarantine: Quarantined[];
+  /** Those that neither name a place nor hold a secret. */
+  settings: Record<string, string | number | boolean>;
+}
 
 /** What may be done with jobs: those of one tenant, or everybody's. Whatever is outside is not there. */
 export interface QueueView {
@@ -109,6 +118,9 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
 
   pause(): Promise<void>;
   resume(): Promise<void>;
+
+  /** The node of this process, as its actors stand. */
+  node(): Promise<NodeView>;
 
   /** Whether the node can accept: database reachable, not draining. */
   ready(): Promise<{ ready: boolean; draining: boolean; database: boolean }>;

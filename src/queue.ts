@@ -80,6 +80,9 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
   }
 }
 
+/** Quarantined code that is listed. */
+const quarantineShown = 100;
+
 /** The queue around an open store and a runner; the way in for a simulation, which brings its own. */
 export async function composeQueue({ counters, ...parts }: NodeParts & { counters: Record<string, number> }): Promise<BuildQueue> {
   const { nodeId, settings, store, clock, report } = parts;
@@ -294,6 +297,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     },
     pause: () => pauseQueue(true),
     resume: () => pauseQueue(false),
+    node: async () => ({ nodeId, ...node.view(), quarantine: await store.quarantined(quarantineShown), settings: shownSettings(settings) }),
     async ready() {
       const database = await store.ping();
       return { ready: draining === null && database, draining: draining !== null, database };
@@ -304,6 +308,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   };
   return queue;
 }
+
+/** Plain numbers and switches, and limits as they were written; never places or secrets, which are texts. */
+const shownSettings = (settings: NodeParts["settings"]): Record<string, string | number | boolean> =>
+  Object.fromEntries(
+    Object.entries(settings).flatMap(([name, value]: [string, unknown]) => {
+      const shown = typeof value === "object" && value !== null && "text" in value && (name === "retention" || name === "rateLimit") ? value.text : value;
+      return typeof shown === "number" || typeof shown === "boolean" || (typeof shown === "string" && shown !== value) ? [[name, shown as string | number | boolean]] : [];
+    }),
+  );
 
 /** Counts for /metrics: one per kind of report, and outcomes by failure code. */
 function count(counters: Record<string, number>, report: Report): void {

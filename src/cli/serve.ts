@@ -39,7 +39,7 @@ async function serve(settings: Settings): Promise<void> {
   const address = app.server.address();
   const port = typeof address === "object" && address !== null ? address.port : settings.port;
   const url = `http://${settings.host.includes(":") ? `[${settings.host}]` : settings.host}:${port}`;
-  say(`Buildlane listens on ${url} (API ${url}/api/builds, docs ${url}/docs)`);
+  say(`Buildlane listens on ${url} (dashboard ${url}/, API ${url}/api/builds, docs ${url}/docs)`);
   say(settings.databaseUrl === undefined ? embeddedBanner : "database: PostgreSQL");
 
   let signalledAt: number | null = null;
@@ -71,6 +71,6 @@ async function serve(settings: Settings): Promise<void> {
 
 /** The module takes texts where the service has parsed values. */
 function queueOptions(settings: Settings) {
-  const { rateLimit, retention, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, apiKeys: _keys, corsOrigins: _origins, keyRateLimit: _keyRate, maxLoopDelayMs: _delay, ...plain } = settings;
+  const { rateLimit, retention, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, readOnly: _readOnly, apiKeys: _keys, corsOrigins: _origins, keyRateLimit: _keyRate, maxLoopDelayMs: _delay, ...plain } = settings;
   return { ...plain, retention: retention.text, ...(rateLimit ? { rateLimit: rateLimit.text } : {}) };
 }

@@ -6,6 +6,7 @@ import type { ZodTypeProvider } from "@fastify/type-provider-zod";
 import type { FastifyInstance } from "fastify";
 import { systemClock } from "../clock.js";
 import type { Clock } from "../clock.js";
+import { BuildlaneError } from "../errors.js";
 import { limits } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
 import { checkAccess } from "./access.js";
@@ -25,12 +26,15 @@ import { eventRoutes } from "./routes/events.js";
 import { jobRoutes } from "./routes/jobs.js";
 import { keyRoutes } from "./routes/keys.js";
 import { laneRoutes } from "./routes/lanes.js";
+import { nodeRoutes } from "./routes/node.js";
 import { statsRoutes } from "./routes/stats.js";
 import { submitRoutes } from "./routes/submit.js";
 import { createStays } from "./stays.js";
 import type { Stays } from "./stays.js";
 
 export interface RoutesOptions {
+  /** Refuses everything that would change something, with 403 `read_only`. */
+  readOnly?: boolean | undefined;
   /** The queue that is served. Its life is the caller's: closing the application does not stop it. */
   queue: BuildQueue;
   /** Where the routes are, such as `/api/builds`. Without one they are at the root, and the host's 404 stays the host's. */
@@ -53,7 +57,7 @@ export interface ServerRoutesOptions extends RoutesOptions {
 
 /** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
 export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
-  const { queue, authorize, keyRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
+  const { queue, readOnly = false, authorize, keyRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
   const app = host.withTypeProvider<ZodTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler as never);
@@ -67,10 +71,12 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
     if (!documented) route.schema = { ...route.schema, hide: true };
   });
 
+  if (readOnly)
+    app.addHook("onRequest", (request, _reply, done) => done(request.method === "GET" || request.method === "HEAD" ? undefined : new BuildlaneError("read_only", "This service is read-only: it shows the queue and changes nothing.")));
   const refuseOthers = refuseOtherMethods(host);
   const access = checkAccess(host, queue, authorize);
   writeAudit(host, queue.audit, access);
   const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
-  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

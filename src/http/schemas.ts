@@ -214,6 +214,22 @@ export const lane = named(
   "A chat and its jobs in order.",
 );
 
+const states = says(z.array(text), "Entered states, from the outermost to the innermost.");
+const laneName = { chatId: text, tenant: text.optional() };
+export const nodeView = named(
+  "NodeView",
+  z.object({
+    nodeId: text,
+    state: says(text, "The supervisor's state."),
+    slots: z.object({ total: count, held: z.array(z.object({ ...laneName, jobId: text, chatSeq: count, attempt: count, startedAt: time("When the attempt started.") })) }),
+    actors: says(count, "Living chat actors, those not listed included."),
+    chats: z.array(z.object({ ...laneName, states, job: z.object({ id: text, chatSeq: count, attempt: count, states }).nullable() })),
+    quarantine: says(z.array(z.object({ codeHash: text, cause: z.enum(failureCodes), crashes: count, quarantinedAt: time("Since when.") })), "Code that is refused by its hash, newest first."),
+    settings: says(z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])), "Those that neither name a place nor hold a secret."),
+  }),
+  "The node that answers, as its actors stand.",
+);
+
 /** The envelope of success. */
 export const ok = <S extends z.ZodType>(data: S) => z.object({ ok: z.literal(true), data });
 export const okPage = <S extends z.ZodType>(data: S) => ok(data).extend({ meta: z.object({ nextCursor: says(z.string().nullable(), "For the next page's `cursor`; null at the end.") }) });

@@ -10,6 +10,7 @@ import type { Settings } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
 import { version } from "../version.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
+import { dashboard } from "./dashboard.js";
 import { errorBody, handleAnyError, notFound, sendError } from "./errors.js";
 import { healthRoutes } from "./health.js";
 import { crossSiteRefused, forbiddenHost, hostCheck, isCrossSite } from "./hosts.js";
@@ -27,7 +28,7 @@ import { createStays } from "./stays.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
-  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins" | "keyRateLimit" | "maxLoopDelayMs">>;
+  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins" | "keyRateLimit" | "maxLoopDelayMs" | "readOnly">>;
   logger: FastifyBaseLogger;
   clock: Clock;
 }
@@ -73,7 +74,8 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   metricsRoutes(app, { queue, stays });
   await documentRoutes(app as unknown as FastifyInstance);
   refuseOthers();
-  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), keyRate: settings.keyRateLimit, prefix: basePath, clock, stays, documented: true } as ServerRoutesOptions);
+  await app.register(dashboard, { api: basePath, readOnly: settings.readOnly });
+  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), keyRate: settings.keyRateLimit, prefix: basePath, readOnly: settings.readOnly, clock, stays, documented: true } as ServerRoutesOptions);
   return app as unknown as FastifyInstance;
 }
 

@@ -6,7 +6,7 @@ import type { Clock } from "../clock.js";
 import { memoryAccess } from "./memory/access.js";
 import { accept } from "./memory/accept.js";
 import { cancelChat, chatState, erase, setChatPaused, setPolicy } from "./memory/chats.js";
-import { lanes, news, places, why } from "./memory/live.js";
+import { lanes, news, places, quarantined, why } from "./memory/live.js";
 import { readHistory } from "./memory/history.js";
 import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
@@ -52,6 +52,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     eventStart: (scope, chatId) => step(() => eventStart(tables, laneKey(scope, chatId))),
     news: (query, now) => step(() => news(tables, query, now ?? clock.now())),
     places: (scope, chatId, limit, now) => step(() => places(tables, laneKey(scope, chatId), limit, now ?? clock.now())),
+    quarantined: (limit) => step(() => quarantined(tables, limit)),
     why: (scope, jobId, now) => step(() => why(tables, scope, jobId, now ?? clock.now())),
     lanes: (scope, query, now) => step(() => lanes(tables, scope, query, now ?? clock.now())),
     readHistory: (read) => read(readHistory(tables)),

@@ -360,6 +360,14 @@ export const lanePendingMax = 12;
 /** Among so many of the latest finished jobs idle lanes are looked for. */
 export const laneLatestMax = 300;
 
+/** Code that is refused everywhere, by its hash. */
+export interface Quarantined {
+  codeHash: string;
+  cause: FailureCode;
+  crashes: number;
+  quarantinedAt: string;
+}
+
 /** What is new in all chats. */
 export interface News {
   /** In order within each chat. */
@@ -472,6 +480,8 @@ export interface Store {
   news(query: { since: number; limit: number }, now?: number): Promise<News>;
   /** The chat's first pending jobs in the order in which they will run. */
   places(scope: Scope, chatId: string, limit: number, now?: number): Promise<{ places: Place[]; paused: boolean }>;
+  /** The newest first. */
+  quarantined(limit: number): Promise<Quarantined[]>;
   why(scope: Scope, jobId: string, now?: number): Promise<WhyFacts | null>;
   /** Lanes by how much they need a person (paused, delayed, at work or in line, idle), then by chat. */
   lanes(scope: Scope, query: LanesQuery, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;

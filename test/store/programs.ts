@@ -238,6 +238,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   }
   const jobs = (await store.list("everyone", { limit: 200, include: { code: false, result: false } })).jobs.map((job) => ({ ...job, chatId: laneOfShown(job) }));
   const { nodes: _nodes, ...stats } = await store.stats("everyone", now);
+  transcript.push(["quarantined", normal(await store.quarantined(50))]);
   // What watchers see, of the whole run at once.
   const seen = await store.news({ since: T0 - 1, limit: 10_000 }, now);
   const byLane = (x: HistoryEvent, y: HistoryEvent) => (laneOfShown(x) < laneOfShown(y) ? -1 : laneOfShown(x) > laneOfShown(y) ? 1 : x.number - y.number);

@@ -4,7 +4,7 @@ import { isWithin, laneKey, laneOfShown, shownLane } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
-import type { LaneJob, LanesQuery, LaneView, News, Place, WhyFacts } from "../store.js";
+import type { LaneJob, LanesQuery, LaneView, News, Place, Quarantined, WhyFacts } from "../store.js";
 import { copy, iso, jobWithin, laneOf, lineUpDue, positionOf } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
@@ -48,6 +48,13 @@ export function why(tables: Tables, scope: Scope, jobId: string, at: number): Wh
     nodes: { alive: alive.length, claiming: claiming.length, slots: claiming.reduce((sum, node) => sum + node.slots, 0), running: tables.totals.running },
   };
 }
+
+export const quarantined = (tables: Tables, limit: number): Quarantined[] =>
+  [...tables.crashes]
+    .flatMap(([codeHash, { cause, count, quarantinedAt }]) => (quarantinedAt === null ? [] : [{ codeHash, cause, crashes: count, quarantinedAt }]))
+    .sort((a, b) => b.quarantinedAt - a.quarantinedAt || byText(a.codeHash, b.codeHash))
+    .slice(0, limit)
+    .map((one) => ({ ...one, quarantinedAt: iso(one.quarantinedAt) }));
 
 const laneJob = (row: JobRow, at: number): LaneJob => ({
   id: row.id, chatSeq: row.chatSeq, messageId: row.messageId, status: row.status, attempt: row.attempt, maxAttempts: row.maxAttempts, priority: row.priority, createdAt: iso(row.createdAt),

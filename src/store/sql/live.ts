@@ -5,7 +5,7 @@ import type { Clock } from "../../clock.js";
 import type { HistoryEvent } from "../../job.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
-import type { LaneView, Place, Store, WhyFacts } from "../store.js";
+import type { LaneView, Place, Quarantined, Store, WhyFacts } from "../store.js";
 import { shownLane, laneKey, tenantArg } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { reads } from "./database.js";
@@ -33,7 +33,7 @@ const laneJob = (at: SQL): SQL => sql`json_build_object('id', j.id, 'chatSeq', j
   'priority', j.priority, 'createdAt', buildlane_iso(j.created_at), 'startedAt', buildlane_iso(j.started_at), 'completedAt', buildlane_iso(j.completed_at),
   'nextAttemptAt', case when j.status = 'pending' and j.run_at > ${at} then buildlane_iso(j.run_at) end, 'failureCode', j.failure_code)`;
 
-export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | "places" | "why" | "lanes"> {
+export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | "places" | "quarantined" | "why" | "lanes"> {
   const { orm } = database;
   const reading = reads(database, clock);
   async function one<T>(statement: SQL): Promise<T> {
@@ -67,6 +67,13 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
               from (select *, row_number() over (order by rank, place) as nth from build_jobs where chat_id = ${chatId} and status = 'pending' order by rank, place limit ${limit}) p)) as answer`);
         return { places, paused: paused ?? false };
       }),
+
+    quarantined: (limit) =>
+      reading(() =>
+        one<Quarantined[]>(sql`
+          select coalesce(json_agg(json_build_object('codeHash', code_hash, 'cause', cause, 'crashes', crashes, 'quarantinedAt', buildlane_iso(quarantined_at)) order by quarantined_at desc, code_hash), '[]'::json) as answer
+          from (select * from code_crashes where quarantined_at is not null order by quarantined_at desc, code_hash limit ${limit}) q`),
+      ),
 
     why: (scope, jobId, now) =>
       reading(() => {

@@ -1,0 +1,2 @@
+export function bundleDashboard(into: string): Promise<void>;
+export const devFolder: string;

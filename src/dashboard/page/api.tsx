@@ -1,0 +1,86 @@
+/** How the page talks to the queue: JSON, and one stream. A key, when the queue asks for one, stays in this tab. */
+import { signal } from "@preact/signals";
+
+export const config = JSON.parse(document.getElementById("config")?.textContent ?? "{}") as { api: string; base: string; readOnly: boolean };
+
+const keyName = "buildlane-key";
+/** Whether the queue asked for a key, and why the last one was refused. */
+export const locked = signal<string | null>(null);
+
+export function setKey(key: string): void {
+  sessionStorage.setItem(keyName, key);
+  locked.value = null;
+}
+
+export class ApiError extends Error {
+  readonly status: number;
+  readonly code: string;
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+const headers = (more: Record<string, string>): Record<string, string> => {
+  const key = sessionStorage.getItem(keyName);
+  return key ? { ...more, authorization: `Bearer ${key}` } : more;
+};
+
+/** The envelope's `data` and `meta`; an ApiError otherwise. */
+export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<{ data: T; meta?: { nextCursor: string | null } }> {
+  let response: Response;
+  try {
+    response = await fetch(config.api + path, { method, headers: headers(body === undefined ? {} : { "content-type": "application/json" }), ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signal ? { signal } : {}) });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "unreachable", "The service cannot be reached.");
+  }
+  const answer = (await response.json().catch(() => null)) as { ok: boolean; data: T; code?: string; message?: string; issues?: { path: string; message: string }[] } | null;
+  if (response.ok && answer) return answer;
+  const issues = answer?.issues?.map((issue) => `${issue.path}: ${issue.message}`).join(" ") ?? "";
+  const failure = new ApiError(response.status, answer?.code ?? "error", [answer?.message ?? `The service answered ${response.status}.`, issues].join(" ").trim());
+  if (response.status === 401) locked.value = sessionStorage.getItem(keyName) ? failure.message : "";
+  throw failure;
+}
+export const read = async <T,>(path: string, signal?: AbortSignal): Promise<T> => (await call<T>("GET", path, undefined, signal)).data;
+
+export async function text(path: string): Promise<string> {
+  const response = await fetch(config.api + path, { headers: headers({}) });
+  if (!response.ok) throw new ApiError(response.status, "error", `The service answered ${response.status}.`);
+  return response.text();
+}
+
+export interface Told {
+  id: number | null;
+  event: string;
+  data: Record<string, unknown> & { jobId: string | null; chatId: string | null; tenant?: string; chatSeq: number | null; status: string | null; attempt: number | null; at: string };
+}
+
+/** Reads server-sent events until the stream ends; `beat` for every sign of life. Not EventSource, which cannot send a key. */
+export async function follow(path: string, signal: AbortSignal, tell: (told: Told) => void, beat: () => void): Promise<void> {
+  const response = await fetch(config.api + path, { headers: headers({ accept: "text/event-stream" }), signal });
+  if (response.status === 204) return;
+  if (!response.ok || !response.body) {
+    if (response.status === 401) locked.value = sessionStorage.getItem(keyName) ? "This key is not accepted." : "";
+    throw new ApiError(response.status, "stream", `The stream answered ${response.status}.`);
+  }
+  beat();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    beat();
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const fields: Record<string, string> = {};
+      for (const line of block.split("\n")) {
+        const at = line.indexOf(":");
+        if (at > 0) fields[line.slice(0, at)] = line.slice(at + 1).trimStart();
+      }
+      if (fields["event"]) tell({ id: fields["id"] === undefined ? null : Number(fields["id"]), event: fields["event"], data: JSON.parse(fields["data"] ?? "{}") as Told["data"] });
+    }
+  }
+}

@@ -1,0 +1,263 @@
+/** One job: its machine with what happened lit up, its attempts in time, its code, what it complains about, and what it built. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Attempt, Diagnostic, Job } from "../../job.js";
+import type { Why } from "../../why.js";
+import jobChart from "../charts/job.json";
+import { ApiError, call, config, follow, read } from "./api.js";
+import type { Told } from "./api.js";
+import { StateChart } from "./chart.js";
+import type { Chart } from "./chart.js";
+import { Code, languageOf } from "./code.js";
+import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
+import { toneOf } from "./lanes.js";
+import { adjust, link, now, onEvent, place } from "./state.js";
+
+/** Which states an event of the history leads to, and by which steps. */
+const shows: Record<string, { active: string[]; moved: [string, string][] }> = {
+  "job.accepted": { active: ["pending"], moved: [["job:start", "pending"]] },
+  "job.started": { active: ["running", "running.building"], moved: [["pending", "running"]] },
+  "job.cancelRequested": { active: ["running", "running.stopping"], moved: [["running.building", "running.stopping"]] },
+  "job.completed": { active: ["completed"], moved: [["running", "judging"], ["judging", "recording"], ["recording", "completed"]] },
+  "job.failed": { active: ["failed"], moved: [["running", "judging"], ["judging", "recording"], ["recording", "failed"]] },
+  "job.retrying": { active: ["backingOff"], moved: [["running", "judging"], ["judging", "recording"], ["recording", "backingOff"]] },
+  "job.released": { active: ["released"], moved: [["running", "judging"], ["judging", "recording"], ["recording", "released"]] },
+  "job.rescued": { active: ["pending"], moved: [] },
+  "job.redriven": { active: ["pending"], moved: [] },
+};
+const words: Record<string, string> = {
+  "job.accepted": "accepted", "job.started": "started", "job.cancelRequested": "cancel requested", "job.completed": "completed", "job.failed": "failed",
+  "job.retrying": "backs off", "job.released": "given back", "job.rescued": "rescued", "job.redriven": "redriven",
+};
+
+export function JobPage({ id }: { id: string }) {
+  const [job, set] = useState<Job | null>(null);
+  const [why, setWhy] = useState<Why | null>(null);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [events, setEvents] = useState<Told[]>([]);
+  const [around, setAround] = useState<{ before: string | null; after: string | null }>({ before: null, after: null });
+
+  useEffect(() => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    let timer = 0;
+    const look = async () => {
+      timer = 0;
+      try {
+        const found = await read<Job>(`/${encodeURIComponent(id)}`, signal);
+        set(found);
+        setError(null);
+        setWhy(found.status === "pending" ? await read<Why>(`/${encodeURIComponent(id)}/why`, signal) : null);
+        const near = await read<Job[]>(`/?chatId=${encodeURIComponent(found.chatId)}&limit=200`, signal);
+        const at = (seq: number) => near.find((one) => one.chatSeq === seq && one.tenant === found.tenant)?.id ?? null;
+        setAround({ before: at(found.chatSeq - 1), after: at(found.chatSeq + 1) });
+      } catch (reason) {
+        if (!signal.aborted && reason instanceof ApiError) setError(reason);
+      }
+    };
+    set(null);
+    setEvents([]);
+    void look();
+    const later = () => void (timer ||= window.setTimeout(look, 50));
+    let last = 0;
+    const hear = async (): Promise<void> => {
+      // The job's own stream: its whole history first, then what comes; over when the job is final.
+      await follow(`/${encodeURIComponent(id)}/events?after=${last}`, signal, (told) => {
+        if (told.id === null || told.id <= last) return;
+        last = told.id;
+        setEvents((was) => [...was, told]);
+      }, () => {}).catch(() => undefined);
+    };
+    let hearing = hear();
+    const stop = onEvent((told) => {
+      if (told.data.jobId === id || (told.event === "reset")) {
+        later();
+        hearing = hearing.then(() => (signal.aborted ? undefined : hear()));
+      }
+    });
+    const whyTimer = setInterval(later, 5000);
+    return () => {
+      stop();
+      controller.abort();
+      clearTimeout(timer);
+      clearInterval(whyTimer);
+    };
+  }, [id]);
+
+  if (error && !job) return <Empty title={error.status === 404 ? "No such job" : "The job cannot be read"}>{error.message} <a href="#/lanes">Back to the lanes.</a></Empty>;
+  if (!job) return <p class="loading" role="status">Reading the job…</p>;
+  const failureCode = job.failure?.code ?? null;
+  const step = Math.min(events.length - 1, Number(place.value.query.get("step") ?? events.length - 1));
+  return (
+    <article class="job">
+      <div class="tools">
+        <div>
+          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId])}>{job.chatId}</a></p>
+          <h1>Job {job.chatSeq} <Badge tone={toneOf({ ...job, failureCode })}>{job.status === "failed" ? failureWord(failureCode) : job.status}</Badge></h1>
+        </div>
+        <div class="actions">
+          {around.before ? <a class="button plain" href={link(["job", around.before])} rel="prev">Previous</a> : null}
+          {around.after ? <a class="button plain" href={link(["job", around.after])} rel="next">Next</a> : null}
+          <Copy label="Copy as curl" text={() => curlOf(job)} />
+          <a class="button plain" href={`${config.api}/${encodeURIComponent(job.id)}`} target="_blank" rel="noreferrer">Raw JSON</a>
+          {job.status === "failed" ? <Act label="Retry" tone="primary" run={() => call("POST", `/${job.id}/retry`)} done={() => "It waits again."} /> : null}
+          {job.status === "pending" || job.status === "running" ? <Act label="Cancel" tone="danger" run={() => call("POST", `/${job.id}/cancel`)} done={() => "Cancel was asked for."} /> : null}
+        </div>
+      </div>
+      {why ? <p class={`notice ${why.reason === "backing_off" || why.reason === "delayed" ? "warn" : why.reason.endsWith("paused") ? "held" : "waiting"}`} data-why={why.reason}><Icon of={why.reason.endsWith("paused") ? "held" : why.reason === "backing_off" ? "warn" : "waiting"} /><span><strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition}; starts in about ${duration(job.estimatedWaitTime)} (nine of ten within ${duration(job.estimatedWaitTimeP90)}).` : ""}</span></p> : null}
+      <dl class="facts">
+        <Fact name="Id">{job.id}</Fact>
+        <Fact name="Message">{job.messageId}</Fact>
+        <Fact name="Accepted"><When at={job.createdAt} /></Fact>
+        <Fact name="Attempt">{job.attempt} of {job.maxAttempts}</Fact>
+        <Fact name={job.status === "running" ? "Running for" : "Took"}>{job.status === "running" ? <Elapsed since={job.startedAt} /> : job.startedAt && job.completedAt ? duration(Date.parse(job.completedAt) - Date.parse(job.startedAt)) : "–"}</Fact>
+        {job.priority === 0 ? null : <Fact name="Priority">{job.priority}</Fact>}
+        {job.externals.length > 0 ? <Fact name="Externals">{job.externals.join(", ")}</Fact> : null}
+      </dl>
+      <Panel title="How it went">
+        <Machine events={events} step={step} />
+        <Waterfall job={job} />
+      </Panel>
+      {job.error ? <Panel title="Error"><pre class="error" tabIndex={0} role="region" aria-label="Error">{job.error}</pre></Panel> : null}
+      <Source job={job} />
+      {job.status === "completed" ? <Output result={job.result} /> : null}
+    </article>
+  );
+}
+
+/** The service speaks in UTC; a person reads their own clock. */
+const inLocalTime = (text: string): string => text.replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (iso) => clockTime(iso));
+
+const Fact = ({ name, children }: { name: string; children: preact.ComponentChildren }) => <div><dt>{name}</dt><dd>{children}</dd></div>;
+export const Panel = ({ title, children, end }: { title: string; children: preact.ComponentChildren; end?: preact.ComponentChildren }) => (
+  <section class="panel">
+    <div class="panel-head"><h2>{title}</h2>{end}</div>
+    {children}
+  </section>
+);
+
+/** Cancelled or refused before it ran: no attempt was judged. */
+const failedWaiting = (told: Told, before: Told | undefined): boolean => told.event === "job.failed" && before?.data.status === "pending";
+
+function Machine({ events, step }: { events: Told[]; step: number }) {
+  const current = events[step];
+  const shown = current ? (failedWaiting(current, events[step - 1]) ? { active: ["failed"], moved: [] } : shows[current.event]) : undefined;
+  const seen = [...new Set(events.slice(0, step + 1).flatMap((one, index) => [...(shows[one.event]?.active ?? []), ...(failedWaiting(one, events[index - 1]) ? [] : (shows[one.event]?.moved ?? []).flat())]))];
+  return (
+    <>
+      <StateChart chart={jobChart as Chart} label="The job's statechart" active={shown?.active ?? []} seen={seen} moved={(shown?.moved ?? []) as [string, string][]} />
+      {events.length > 0 ? (
+        <div class="scrubber">
+          <label>
+            <span>Step {step + 1} of {events.length}</span>
+            <input type="range" min="0" max={events.length - 1} value={step} onInput={(event) => adjust({ step: event.currentTarget.value })} aria-valuetext={current ? `${words[current.event]} at ${current.data.at}` : ""} />
+          </label>
+          <ol>
+            {events.map((one, index) => (
+              <li key={one.id}>
+                <button type="button" aria-current={index === step ? "step" : undefined} onClick={() => adjust({ step: String(index) })}>
+                  {words[one.event] ?? one.event} <small><When at={one.data.at} /></small>
+                </button>
+              </li>
+            ))}
+          </ol>
+        </div>
+      ) : null}
+    </>
+  );
+}
+
+/** Attempts in time: waiting, building, and backing off between them. */
+function Waterfall({ job }: { job: Job }) {
+  const from = Date.parse(job.createdAt);
+  const to = job.completedAt ? Date.parse(job.completedAt) : Math.max(now.value, from + 1);
+  const span = Math.max(1, to - from);
+  const at = (iso: string) => Math.min(100, Math.max(0, ((Date.parse(iso) - from) / span) * 100));
+  const rows: { attempt: Attempt; waitFrom: string }[] = job.attempts.map((attempt, index) => ({ attempt, waitFrom: index === 0 ? job.createdAt : (job.attempts[index - 1]?.endedAt ?? attempt.startedAt) }));
+  if (rows.length === 0) return <p class="quiet-text">{job.status === "pending" ? "It has not started yet." : "It never started."}</p>;
+  return (
+    <table class="waterfall">
+      <caption class="hidden">Attempts in time</caption>
+      <thead class="hidden"><tr><th>Attempt</th><th>When</th><th>Times</th></tr></thead>
+      <tbody>
+        {rows.map(({ attempt, waitFrom }) => {
+          const end = attempt.endedAt ?? new Date(to).toISOString();
+          return (
+            <tr key={attempt.attempt}>
+              <th scope="row">Attempt {attempt.attempt} <small>{attempt.outcome === "failed" || attempt.outcome === "retrying" ? failureWord(attempt.failureCode) : attempt.outcome}</small></th>
+              <td class="bars">
+                <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
+                  <rect class="wait" x={at(waitFrom)} width={Math.max(0, at(attempt.startedAt) - at(waitFrom))} y="3" height="4" />
+                  <rect class={`work ${attempt.outcome}`} x={at(attempt.startedAt)} width={Math.max(0.6, at(end) - at(attempt.startedAt))} y="1" height="8" />
+                </svg>
+              </td>
+              <td class="times">{duration(Date.parse(attempt.startedAt) - Date.parse(waitFrom))} {attempt.attempt === 1 ? "waiting" : "between"}, {duration(Date.parse(end) - Date.parse(attempt.startedAt))} building</td>
+            </tr>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+}
+
+function Source({ job }: { job: Job }) {
+  const names: (string | null)[] = job.files ? Object.keys(job.files) : [null];
+  const failing = job.failure?.diagnostics ?? [];
+  const marks: Diagnostic[] = failing.length > 0 ? failing : job.warnings;
+  const wanted = place.value.query.get("file");
+  const first = marks.find((mark) => mark.file !== null && names.includes(mark.file))?.file ?? job.entry;
+  const name = names.includes(wanted) ? wanted : (names.includes(first ?? null) ? (first ?? null) : (names[0] ?? null));
+  const text = name === null ? (job.code ?? "") : (job.files?.[name] ?? "");
+  return (
+    <Panel title="Code" end={<span class="quiet-text">{bytes(new Blob([text]).size)}{job.warnings.length > 0 ? ` · ${job.warnings.length} warning${job.warnings.length === 1 ? "" : "s"}` : ""}</span>}>
+      {names.length > 1 ? (
+        <div class="tabs" role="group" aria-label="Files">
+          {names.map((one) => <button key={one} type="button" aria-pressed={one === name} onClick={() => adjust({ file: one ?? "" })}>{one}</button>)}
+        </div>
+      ) : null}
+      <Code text={text} language={languageOf(name, job.options.loader)} marks={marks.filter((mark) => name === null || mark.file === name)} tone={failing.length > 0 ? "bad" : "warn"} label="Submitted code" />
+      {failing.length === 0 && job.warnings.length > 0 ? <ul class="warnings">{job.warnings.map((one, index) => <li key={index}><Icon of="warn" /> {one.line ? `Line ${one.line}: ` : ""}{one.text}</li>)}</ul> : null}
+    </Panel>
+  );
+}
+
+function Output({ result }: { result: string }) {
+  const shown = place.value.query.get("output") ?? "code";
+  return (
+    <Panel title="Output" end={
+      <div class="tabs" role="group" aria-label="Output as">
+        <button type="button" aria-pressed={shown === "code"} onClick={() => adjust({ output: "code" })}>Code</button>
+        <button type="button" aria-pressed={shown === "preview"} onClick={() => adjust({ output: "preview" })}>Preview</button>
+        <span class="quiet-text">{bytes(new Blob([result]).size)}</span>
+      </div>
+    }>
+      {shown === "preview" ? <Preview code={result} /> : <Code text={result} language="typescript" label="Built output" />}
+    </Panel>
+  );
+}
+
+/** Runs the output where it can reach nothing: a frame without an origin, a network, or this page. */
+function Preview({ code }: { code: string }) {
+  const frame = useRef<HTMLIFrameElement>(null);
+  const [lines, say] = useState<string[]>([]);
+  useEffect(() => {
+    say([]);
+    const hear = (event: MessageEvent) => {
+      if (event.source !== frame.current?.contentWindow) return;
+      if (event.data?.type === "ready") frame.current?.contentWindow?.postMessage({ code }, "*");
+      else if (typeof event.data?.line === "string") say((was) => [...was, String(event.data.line).slice(0, 2000)].slice(-200));
+    };
+    addEventListener("message", hear);
+    return () => removeEventListener("message", hear);
+  }, [code]);
+  return (
+    <div class="preview">
+      <iframe ref={frame} key={code} sandbox="allow-scripts" src={`${config.base}preview`} title="Live preview of the output" />
+      <pre class="console" role="log" aria-label="Console of the preview" tabIndex={0}>{lines.length > 0 ? lines.join("\n") : "What the code prints is shown here."}</pre>
+    </div>
+  );
+}
+
+function curlOf(job: Job): string {
+  const body = { chatId: job.chatId, messageId: job.messageId, ...(job.files ? { files: job.files, entry: job.entry } : { code: job.code }), ...(Object.keys(job.options).length > 0 ? { options: job.options } : {}) };
+  return `curl -X POST ${new URL(config.api, location.href).href} -H 'content-type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
+}

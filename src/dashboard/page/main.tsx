@@ -1,0 +1,63 @@
+/** The dashboard: one stream, one snapshot, and a page for each way to look at the queue. */
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { locked, setKey } from "./api.js";
+import { ChatPage } from "./chat.js";
+import { Failures } from "./failures.js";
+import { Header } from "./header.js";
+import { JobPage } from "./job.js";
+import { Lanes } from "./lanes.js";
+import { Empty } from "./parts.js";
+import { connect, place } from "./state.js";
+import { Submit } from "./submit.js";
+import { Supervisor } from "./supervisor.js";
+
+function Page() {
+  const [name = "lanes", id = ""] = place.value.path;
+  switch (name) {
+    case "lanes":
+      return <Lanes />;
+    case "job":
+      return <JobPage key={id} id={id} />;
+    case "chat":
+      return <ChatPage key={id} chatId={id} />;
+    case "failures":
+      return <Failures />;
+    case "supervisor":
+      return <Supervisor />;
+    case "submit":
+      return <Submit />;
+    default:
+      return <Empty title="There is no such page"><a href="#/lanes">Go to the lanes.</a></Empty>;
+  }
+}
+
+const titles: Record<string, string> = { lanes: "Lanes", job: "Job", chat: "Chat", failures: "Failures", supervisor: "Supervisor", submit: "Submit" };
+
+function App() {
+  const name = place.value.path[0] ?? "lanes";
+  useEffect(() => {
+    document.title = `${titles[name] ?? "Buildlane"} · Buildlane`;
+  }, [name]);
+  return (
+    <>
+      <Header />
+      {locked.value !== null ? <Locked why={locked.value} /> : null}
+      <main id="main" tabIndex={-1}>{locked.value === null || locked.value === "" ? <Page /> : <Page />}</main>
+    </>
+  );
+}
+
+function Locked({ why }: { why: string }) {
+  const [key, set] = useState("");
+  return (
+    <form class="locked" onSubmit={(event) => { event.preventDefault(); setKey(key); }}>
+      <label>This queue asks for a key<input type="password" value={key} autocomplete="off" onInput={(event) => set(event.currentTarget.value)} /></label>
+      <button type="submit" class="button primary">Use key</button>
+      <p role="alert">{why}</p>
+    </form>
+  );
+}
+
+render(<App />, document.getElementById("app") as HTMLElement);
+void connect();

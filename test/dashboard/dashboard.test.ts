@@ -1,0 +1,278 @@
+/** The dashboard in a real browser, as a person uses it: by eye, by mouse, and by keyboard alone. */
+import { gzipSync } from "node:zlib";
+import Fastify from "fastify";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { buildRoutes } from "../../src/fastify.js";
+import { dashboard } from "../../src/dashboard.js";
+import { describeBrowser, openBrowser } from "../support/browser.js";
+import { bundle, faults, openPage, serve } from "./support.js";
+
+let browser: Browser;
+beforeAll(() => bundle());
+
+const chips = (page: Page, chat: string) => page.locator(`[data-chat="${chat}"] .chip`).evaluateAll((all) => all.map((one) => `${one.getAttribute("data-seq")} ${one.getAttribute("data-status")}`));
+const code = (what = "") => `const greeting = "hello";\n${what}\nexport default greeting;\n`;
+/** Goes on with Tab until the element with this text has the focus. */
+async function tabTo(page: Page, name: string | RegExp): Promise<void> {
+  for (let count = 0; count < 80; count++) {
+    await page.keyboard.press("Tab");
+    const label = await page.evaluate<string>('`${document.activeElement?.getAttribute("title") ?? ""}|${document.activeElement?.textContent ?? ""}`');
+    if (typeof name === "string" ? label.split("|").includes(name) : name.test(label)) return;
+  }
+  throw new Error(`the focus never came to ${name}`);
+}
+
+it("is one page with at most 60 KB of scripts, and nothing from elsewhere or inline", async () => {
+  await using served = await serve();
+  const response = await fetch(served.url);
+  const html = await response.text();
+  const policy = response.headers.get("content-security-policy") ?? "";
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).not.toContain("unsafe");
+  expect(html).not.toMatch(/(src|href)="https?:|<style|style="|\son\w+=/);
+  const scripts = [...html.matchAll(/src="([^"]+\.js)"/g)].map(([, src]) => src as string);
+  const sizes = await Promise.all(scripts.map(async (src) => gzipSync(Buffer.from(await (await fetch(new URL(src, served.url))).arrayBuffer())).length));
+  expect(scripts.length).toBeGreaterThan(0);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(60 * 1024);
+});
+
+describeBrowser("the dashboard", () => {
+  beforeAll(async () => {
+    browser = await openBrowser();
+  });
+  afterAll(() => browser?.close());
+
+  it("fills lanes live, in order, while two chats run", async () => {
+    await using served = await serve({ concurrency: 2 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    await page.getByText("No lanes yet").waitFor();
+    for (let index = 1; index <= 3; index++) for (const chatId of ["alpha", "beta"]) await served.queue.enqueue({ chatId, messageId: `m${index}`, code: code("// hold") });
+    for (const chat of ["alpha", "beta"]) {
+      await page.locator(`[data-chat="${chat}"] .chip.running`).waitFor();
+      await expect.poll(() => chips(page, chat)).toEqual(["1 running", "2 pending", "3 pending"]);
+    }
+    served.release();
+    for (const chat of ["alpha", "beta"]) await expect.poll(() => chips(page, chat)).toEqual(["1 completed", "2 running", "3 pending"]);
+    served.open();
+    for (const chat of ["alpha", "beta"]) await expect.poll(() => chips(page, chat)).toEqual(["1 completed", "2 completed", "3 completed"]);
+    expect(errors).toEqual([]);
+  });
+
+  it("shows a failing build's frame at its line, its machine's last state, and the steps before", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("this is broken") });
+    await served.queue.waitFor(id);
+    await page.locator('[data-chat="alpha"] .chip.bad').click();
+    const marked = page.locator(".line.marked");
+    await marked.waitFor();
+    expect(await marked.getAttribute("data-line")).toBe("2");
+    expect(await marked.locator(".caret").innerText()).toMatch(/^ {2}\^\^ /);
+    expect(await marked.innerText()).toContain('Expected ";" but found "is"');
+    const active = () => page.locator(".chart").getAttribute("data-active");
+    await expect.poll(active).toBe("failed");
+    await page.getByRole("slider").focus();
+    await page.keyboard.press("ArrowLeft");
+    await expect.poll(active).toBe("running running.building");
+    expect(page.url()).toContain("step=1");
+    expect(errors).toEqual([]);
+  });
+
+  it("runs the output in a frame that has no origin and reaches nothing", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await served.queue.waitFor(id);
+    await opened.page.goto(`${served.url}/#/job/${id}?output=preview`);
+    await opened.page.locator(".console", { hasText: "built" }).waitFor();
+    const frame = opened.page.frames().find((one) => one.url().endsWith("/preview"));
+    expect(await frame?.evaluate("self.origin")).toBe("null");
+    expect(await frame?.evaluate(`fetch("/api/builds/stats").then(() => "reached", () => "refused")`)).toBe("refused");
+  });
+
+  it("cancels, retries and redrives in bulk by mouse, with the count first", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    const running = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    const waiting = await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    await page.goto(`${served.url}/#/job/${waiting.id}`);
+    await page.locator('[data-why="behind"]').waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await expect.poll(async () => (await served.queue.get(waiting.id)).failure?.code).toBe("cancelled");
+    await page.getByRole("button", { name: "Retry" }).click();
+    await expect.poll(async () => (await served.queue.get(waiting.id)).status).toBe("pending");
+    served.open();
+    await served.queue.waitFor(running.id);
+    const failed = await served.queue.enqueueMany(["a", "b", "c"].map((chatId) => ({ chatId, messageId: "m", code: code("this is broken") })));
+    await Promise.all(failed.jobs.map(({ id }) => served.queue.waitFor(id)));
+    await page.goto(`${served.url}/#/failures`);
+    await page.getByRole("button", { name: "Redrive all" }).click();
+    await page.getByText("3 jobs.").waitFor();
+    await page.getByRole("button", { name: "Redrive 3" }).click();
+    await expect.poll(async () => (await Promise.all(failed.jobs.map(({ id }) => served.queue.get(id)))).map(({ attempt, status }) => `${status} ${attempt}`)).toEqual(["failed 2", "failed 2", "failed 2"]);
+  });
+
+  it("does the same by keyboard alone", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    const waiting = await served.queue.enqueue({ chatId: "beta", messageId: "m2", code: code() });
+    await page.locator('[data-chat="beta"] .chip').waitFor();
+    await tabTo(page, /message m2/);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Job 1" }).waitFor();
+    await tabTo(page, "Cancel");
+    await page.keyboard.press("Enter");
+    await expect.poll(async () => (await served.queue.get(waiting.id)).failure?.code).toBe("cancelled");
+    await page.getByRole("button", { name: "Retry" }).waitFor();
+    await tabTo(page, "Retry");
+    await page.keyboard.press("Space");
+    await expect.poll(async () => (await served.queue.get(waiting.id)).status).toBe("pending");
+    served.open();
+    const failed = await served.queue.enqueue({ chatId: "gamma", messageId: "m", code: code("this is broken") });
+    await served.queue.waitFor(failed.id);
+    await tabTo(page, /^\|Failures/);
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: "Redrive all" }).waitFor();
+    await tabTo(page, "Redrive all");
+    await page.keyboard.press("Enter");
+    await page.getByText("1 job.").waitFor();
+    await tabTo(page, "Redrive 1");
+    await page.keyboard.press("Enter");
+    await expect.poll(async () => (await served.queue.get(failed.id)).attempt).toBe(2);
+  });
+
+  it("says that it is stale while the server is away, and is live and right when it is back", async () => {
+    const first = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, first.url);
+    const { page } = opened;
+    await first.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed"]);
+    await first.close();
+    await page.locator('.connection[data-state="stale"]').waitFor();
+    await using second = await serve({ store: first.store, port: first.port, concurrency: 1 });
+    for (let index = 2; index <= 4; index++) await second.queue.enqueue({ chatId: "alpha", messageId: `m${index}`, code: code(index === 3 ? "this is broken" : "") });
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed", "3 failed", "4 completed"]);
+    const last = await second.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
+    await second.queue.waitFor(last.id);
+    await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed", "3 failed", "4 completed", "5 completed"]);
+  });
+
+  it("has no buttons that change something when it is read-only, and the service refuses such requests", async () => {
+    await using served = await serve({ readOnly: true });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    const job = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("this is broken") });
+    await served.queue.waitFor(job.id);
+    await page.locator('[data-chat="alpha"] .chip').waitFor();
+    for (const where of ["lanes", `job/${job.id}`, "chat/alpha", "failures", "supervisor", "submit"]) {
+      await page.goto(`${served.url}/#/${where}`);
+      await page.locator("main h1, main h2").first().waitFor();
+      const names = await page.getByRole("button").allInnerTexts();
+      expect(names.filter((name) => /Pause|Resume|Cancel|Retry|Redrive|Discard|Build/.test(name))).toEqual([]);
+    }
+    for (const path of [`/${job.id}/retry`, "/pause", "/dead-letters/discard"]) {
+      const response = await fetch(`${served.url}/api/builds${path}`, { method: "POST" });
+      expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([403, "read_only"]);
+    }
+  });
+
+  it("shows what went wrong where it was tried", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    const job = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    await page.goto(`${served.url}/#/job/${job.id}`);
+    await page.route("**/cancel", (route) => route.fulfill({ status: 409, contentType: "application/json", body: '{"ok":false,"code":"already_final","message":"It has ended."}' }));
+    await page.getByRole("button", { name: "Cancel" }).click();
+    expect(await page.locator(".act", { hasText: "Cancel" }).getByRole("alert").innerText()).toBe("It has ended.");
+    served.open();
+  });
+
+  it("scrolls through 2,000 lanes with a few rows in the document, and finds one", async () => {
+    await using served = await serve({ maxPending: 5000 });
+    await served.queue.pause();
+    for (let from = 0; from < 2000; from += 500) await served.queue.enqueueMany(Array.from({ length: 500 }, (_, index) => ({ chatId: `chat-${from + index}`, messageId: "m", code: code() })));
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    await page.locator('[aria-label="2000 lanes"]').waitFor();
+    expect(await page.locator(".lane").count()).toBeLessThan(60);
+    await page.evaluate("scrollTo(0, document.body.scrollHeight)");
+    await page.locator('[data-chat="chat-1999"]').waitFor();
+    await page.getByPlaceholder("Filter by chat").fill("chat-1234");
+    await page.locator('[aria-label="1 lanes"]').waitFor();
+    expect(page.url()).toContain("q=chat-1234");
+  });
+
+  it("has no accessibility fault on any page, in light and dark, wide and narrow", async () => {
+    await using served = await serve({ concurrency: 2 });
+    const { queue } = served;
+    const failed = await queue.enqueue({ chatId: "failed", messageId: "m", code: code("this is broken") });
+    const done = await queue.enqueue({ chatId: "done", messageId: "m", code: code() });
+    await queue.enqueue({ chatId: "flaky", messageId: "m", code: code("// flaky") });
+    await Promise.all([queue.waitFor(failed.id), queue.waitFor(done.id)]);
+    const running = await queue.enqueue({ chatId: "alpha", messageId: "m", code: code("// hold") });
+    const waiting = await queue.enqueue({ chatId: "alpha", messageId: "m", code: code() });
+    await queue.enqueue({ chatId: "paused", messageId: "m", code: code(), delayMs: 60_000 });
+    await queue.pauseChat("paused");
+    const pages = ["lanes", `job/${failed.id}`, `job/${done.id}?output=preview`, `job/${waiting.id}`, `job/${running.id}`, "chat/alpha", "failures", "supervisor", "submit", "nowhere"];
+    const found: string[] = [];
+    for (const colorScheme of ["light", "dark"] as const) {
+      for (const width of [1280, 390]) {
+        await using opened = await openPage(browser, served.url, { colorScheme, viewport: { width, height: 844 }, reducedMotion: "reduce", bypassCSP: true });
+        for (const where of pages) {
+          await opened.page.goto(`${served.url}/#/${where}`);
+          await opened.page.locator("main h1, main h2").first().waitFor();
+          await opened.page.locator(".loading").waitFor({ state: "detached" });
+          found.push(...(await faults(opened.page)).map((fault) => `${where} ${colorScheme} ${width}: ${fault}`));
+          const overflow = await opened.page.evaluate<number>("document.documentElement.scrollWidth - innerWidth");
+          if (overflow > 0) found.push(`${where} ${colorScheme} ${width}: ${overflow} px wider than the window`);
+        }
+        expect(opened.errors).toEqual([]);
+      }
+    }
+    expect(found).toEqual([]);
+  }, 120_000);
+
+  it("asks for a key when the queue is behind keys, under a prefix of somebody's application", async () => {
+    await using served = await serve();
+    const app = Fastify();
+    await app.register(buildRoutes, { queue: served.queue, prefix: "/jobs/api", authorize: ({ headers }) => (headers.authorization === "Bearer right" ? { tenant: "*", scopes: ["read"] } : null) });
+    await app.register(dashboard, { prefix: "/jobs", api: "/jobs/api" });
+    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const page = await browser.newPage();
+    await page.goto(`${url}/jobs`);
+    await page.getByLabel("This queue asks for a key").fill("wrong");
+    await page.keyboard.press("Enter");
+    await page.getByText(/not accepted|valid API key/).first().waitFor();
+    await page.getByLabel("This queue asks for a key").fill("right");
+    await page.keyboard.press("Enter");
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await page.close();
+    await app.close();
+  });
+
+  it("shows an event soon after it happened", async () => {
+    await using served = await serve({ concurrency: 4 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    const waits: number[] = [];
+    for (let index = 0; index < 40; index++) {
+      const from = performance.now();
+      const { id } = await served.queue.enqueue({ chatId: `chat-${index % 8}`, messageId: `m${index}`, code: code() });
+      await page.locator(`[data-job="${id}"]`).waitFor();
+      waits.push(performance.now() - from);
+    }
+    waits.sort((a, b) => a - b);
+    const p95 = waits[Math.floor(waits.length * 0.95)] ?? 0;
+    process.stderr.write(`event to pixel: p50 ${waits[20]?.toFixed(0)} ms, p95 ${p95.toFixed(0)} ms\n`);
+    // The figure to beat is 250 ms on a quiet machine; this only says that nothing waits for a poll.
+    expect(p95).toBeLessThan(1000);
+  });
+});
