@@ -89,15 +89,18 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
   /** Everything that promises do before the next timer. */
   const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-  async function next(): Promise<boolean> {
-    await settle();
-    const entry = peek();
-    if (!entry) return false;
+  async function fire(entry: Entry): Promise<void> {
     pop();
     entry.state = "fired";
     now = Math.max(now, entry.at);
     entry.callback();
     await settle();
+  }
+  async function next(): Promise<boolean> {
+    await settle();
+    const entry = peek();
+    if (!entry) return false;
+    await fire(entry);
     return true;
   }
 
@@ -117,7 +120,7 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     async advance(ms) {
       const until = now + ms;
       await settle();
-      for (let entry = peek(); entry && entry.at <= until; entry = peek()) await next();
+      for (let entry = peek(); entry && entry.at <= until; entry = peek()) await fire(entry);
       now = until;
       await settle();
     },

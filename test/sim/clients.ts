@@ -44,6 +44,7 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
   const request = (chatId: string): BuildRequest => ({
     chatId, messageId: "m", code: pick(texts),
     ...(chance(0.1) ? { priority: Math.floor(21 * clock.random()) - 10 } : {}),
+    ...(chance(0.004) ? { supersede: chance(0.5) ? ("pending" as const) : ("running" as const) } : {}),
     ...(chance(0.03) ? { delayMs: Math.floor(2000 * clock.random()) } : {}),
   });
 

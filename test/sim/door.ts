@@ -41,6 +41,7 @@ export function createDoors(store: Store, world: SimulatedClock, network: Networ
       const local = {
         hint(hint: Hint) {
           for (const [listener, to] of listeners) {
+            if (to.state === "dead") listeners.delete(listener);
             const ms = network.hintWay();
             if (ms !== null) world.after(ms, () => to.deliver(() => listeners.has(listener) && listener(hint)));
           }

@@ -27,6 +27,8 @@ export interface SimulationResult {
   trace: string;
   jobs: number;
   attempts: number;
+  /** Heads whose wait was judged. */
+  waits: number;
   faults: Faults["counts"];
   /** Simulated milliseconds from the last fault until nothing was left to do. */
   convergedMs: number;
@@ -70,12 +72,12 @@ export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs
   violations.push(...watch.violations, ...people.violations, ...verdict.violations, ...checkCancels(await allJobs(store), people.cancelled));
   if (verdict.jobs !== people.promised.size) violations.push(`${verdict.jobs} jobs exist, ${people.promised.size} were promised.`);
   if (verdict.attemptsWithSlots < verdict.attempts) violations.push(`The budget of ${verdict.attempts - verdict.attemptsWithSlots} attempts could not be judged.`);
-  return { violations, trace: trace.digest("hex"), jobs: verdict.jobs, attempts: verdict.attempts, faults: faults.counts, convergedMs, simulatedMs: clock.monotonic() };
+  return { violations, trace: trace.digest("hex"), jobs: verdict.jobs, attempts: verdict.attempts, waits: verdict.waits, faults: faults.counts, convergedMs, simulatedMs: clock.monotonic() };
 }
 
 async function until({ clock }: World, done: () => boolean, msMax: number): Promise<boolean> {
   const end = clock.now() + msMax;
-  while (!done() && clock.now() < end && (await clock.next()));
+  while (!done() && clock.now() < end) await clock.advance(5);
   return done();
 }
 
@@ -101,7 +103,7 @@ async function stopAll(world: World, violations: (Violation | string)[]): Promis
 }
 
 function checkCancels(rows: StoredJob[], cancelled: ReadonlySet<string>): string[] {
-  return rows.flatMap((job) => (cancelled.has(job.id) && job.failure?.code !== "cancelled" ? [`Job ${job.id} was cancelled and ended as ${job.failure?.code ?? job.status}.`] : []));
+  return rows.flatMap((job) => (cancelled.has(job.id) && job.failure?.code !== "cancelled" && job.failure?.code !== "superseded" ? [`Job ${job.id} was cancelled and ended as ${job.failure?.code ?? job.status}.`] : []));
 }
 
 async function allJobs(store: World["store"]): Promise<StoredJob[]> {

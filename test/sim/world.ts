@@ -62,7 +62,8 @@ export function createWorld(seed: number, onReport: World["onReport"]): World {
       const { failThere, answerLost, slowCommit } = world.weather;
       if (cut || clock.now() < world.downUntil) return null;
       if (clock.random() < (leg === "there" ? failThere : answerLost)) return null;
-      return leg === "back" && clock.random() < slowCommit ? between(50, 3000) : between(0.1, 2);
+      // A commit may wait for its disk or a lock before it happens, or its answer on the way back: longer than a lease at times.
+      return clock.random() < slowCommit ? between(50, clock.random() < 0.1 ? 7000 : 1500) : between(0.1, 2);
     },
     hintWay: () => (clock.random() < world.weather.hintLost ? null : between(0.1, 20)),
   });
