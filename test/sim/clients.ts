@@ -86,7 +86,11 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
     if (chance(0.6)) {
       const answer = await ask((queue) => queue.cancel(id));
       if (answer) cancelled.add(id);
-    } else if (await ask((queue) => queue.retry(id))) cancelled.delete(id);
+    } else {
+      // Even a no may mean that it was redriven: the first answer was lost, and the second call found it pending.
+      await ask((queue) => queue.retry(id));
+      cancelled.delete(id);
+    }
   }
 
   async function client(name: string): Promise<void> {
