@@ -2,7 +2,7 @@
 import { createLane, createTables } from "../../src/store/memory/tables.js";
 import type { JobRow, Lane, Tables } from "../../src/store/memory/tables.js";
 
-const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePaused"];
+const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePaused", "clusterCap"];
 
 export function copyTables(from: Tables): Tables {
   const unknown = Object.keys(from).filter((name) => !known.includes(name));
@@ -37,5 +37,6 @@ export function copyTables(from: Tables): Tables {
   for (const [hash, crashes] of from.crashes) to.crashes.set(hash, { ...crashes });
   Object.assign(to.totals, from.totals);
   to.queuePaused = from.queuePaused;
+  to.clusterCap = from.clusterCap;
   return to;
 }
