@@ -33,7 +33,7 @@ async function cluster(options: Record<string, unknown> = {}) {
     },
   };
 }
-const began = (node: NodeProcess, jobId: string) => node.saw("attempt.started", (report) => report.jobId === jobId);
+const began = (node: NodeProcess, jobId: string, attempt?: number) => node.saw("attempt.started", (report) => report.jobId === jobId && report.attempt === (attempt ?? report.attempt));
 const endedAs = (node: NodeProcess, jobId: string, outcome: string) => node.saw("attempt.ended", (report) => report.jobId === jobId && report.outcome === outcome);
 
 describePostgres("nodes in processes of their own", () => {
@@ -67,7 +67,7 @@ describePostgres("nodes in processes of their own", () => {
     // The only one left, it takes what the other gives back at its clean stop, at once and at no cost.
     other.child.kill("SIGTERM");
     const [, { at: givenBackAt }] = [await other.exited, await endedAs(other, id, "released")];
-    const { at } = await began(frozen, id);
+    const { at } = await began(frozen, id, 3);
     expect(at - givenBackAt).toBeLessThan(1000);
     expect(await store.get("everyone", id)).toMatchObject({ attempt: 3, attempts: [{ outcome: "rescued" }, { outcome: "released" }, {}] });
   });

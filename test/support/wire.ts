@@ -23,8 +23,8 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
   const pairs = new Set<{ near: Socket; far: Socket }>();
   let silent = false;
   let losing: (() => void) | null = null;
-  const server = createServer((near) => {
-    const far = connect(Number(target.port || 5432), target.hostname);
+  const server = createServer({ noDelay: true }, (near) => {
+    const far = connect({ port: Number(target.port || 5432), host: target.hostname, noDelay: true });
     const pair = { near, far };
     let dead = silent;
     Object.assign(pair, { kill: () => (dead = true) });

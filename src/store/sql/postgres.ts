@@ -44,10 +44,12 @@ type Clients = Record<Line, postgres.Sql> & { reads: postgres.Sql; ears: postgre
 
 /** Connects lazily; `url` is a postgres:// address. */
 export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
-  const client = (max: number, silentMs: number) =>
+  const client = (max: number, silentMs: number, pipelined = 0) =>
     postgres(url, {
       // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
       fetch_types: false,
+      // One question at a time on a connection: the next would wait for a slow one, and a pooler's session would never be free.
+      max_pipeline: pipelined,
       max, idle_timeout: 60, connect_timeout: connectMsMax / 1000, onnotice: () => {}, connection: { application_name: "buildlane" },
       backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
       ...(silentMs > 0 ? { socket: dialer(silentMs) } : {}),
@@ -57,8 +59,8 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
     together: work, lone: work, reads: client(connections.reads, silentMsMax.work),
     // Two: should one be cut without a word, the next pulse has the other.
     pulse: client(2, silentMsMax.pulse),
-    // What a person asks for may wait for a lane that is held; so may pruning.
-    apart: client(2, silentMsMax.work),
+    // What a person asks for may wait for a lane that is held; so may pruning. Transactions need a place in a pipeline.
+    apart: client(2, silentMsMax.work, 1),
     ears: client(1, silentMsMax.ears),
   };
   return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all([...new Set(Object.values(clients))].map((one) => one.end({ timeout: 2 })))) });
@@ -84,7 +86,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
   let pooled: Promise<boolean> | null = null;
   let prepared = prepare === "on";
   const isPooled = (): Promise<boolean> =>
-    (pooled ??= reads`select pg_backend_pid() as pid`.then(
+    (pooled ??= reads.unsafe("select pg_backend_pid() as pid").then(
       (rows) => {
         const through = rows[0]?.["pid"] !== rows.state?.pid;
         if (prepare === "auto") prepared = !through;
@@ -150,7 +152,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
       return (rows[0] as unknown as { answer: T }).answer;
     },
     transaction: (steps) =>
-      work.begin((tx) =>
+      clients.apart.begin((tx) =>
         steps({
           script: async (text) => void (await tx.unsafe(text).simple()),
           rows: async <R>(text: string, args: unknown[] = []) => (await tx.unsafe(text, args as never[])) as unknown as R[],
@@ -183,7 +185,7 @@ function dialer(silentMs: number) {
   let turn = 0;
   return ({ host, port, path }: { host: string[]; port: number[]; path: string | false }): Socket => {
     const at = turn++ % port.length;
-    const socket = path ? connect(path) : connect({ host: host[at] as string, port: port[at] as number });
+    const socket = path ? connect(path) : connect({ host: host[at] as string, port: port[at] as number, noDelay: true });
     // What TLS checks the certificate against.
     Object.assign(socket, { host: host[at], port: port[at] });
     socket.setTimeout(silentMs, () => socket.destroy(Object.assign(new Error("The database was silent for too long."), { code: "ETIMEDOUT" })));
