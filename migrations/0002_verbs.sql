@@ -582,7 +582,7 @@ begin
   return json_build_object('kind', 'final', 'status', v_job.status);
 end $$;
 
-create function buildlane_redrive(p_node text, p_tenant text, p_id text, p_aging_ms double precision, p_now double precision default null) returns json language plpgsql set lock_timeout = '5s' as $$
+create function buildlane_redrive(p_node text, p_tenant text, p_id text, p_aging_ms double precision, p_delay_ms double precision, p_now double precision default null) returns json language plpgsql set lock_timeout = '5s' as $$
 declare
   v_chat text;
   v_at timestamptz;
@@ -605,7 +605,7 @@ begin
     head_id = case when l.state = 'idle' then p_id else l.head_id end, head_rank = case when l.state = 'idle' then v_at else l.head_rank end,
     ready_at = case when l.state = 'idle' then v_at else l.ready_at end, turn_at = case when l.state = 'idle' then v_at else l.turn_at end
   where l.chat_id = v_chat returning * into v_lane;
-  update build_jobs set status = 'pending', place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms), run_at = v_at,
+  update build_jobs set status = 'pending', place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms), run_at = v_at + buildlane_ms(p_delay_ms),
     spent = 0, strikes = 0, node_losses = 0, completed_at = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null, superseded_by = null
   where id = p_id returning * into v_job;
   insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)

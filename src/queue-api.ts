@@ -4,7 +4,7 @@ import type { Audit } from "./audit.js";
 import type { ChatTokens } from "./chat-tokens.js";
 import type { ActorsView } from "./inspect/actors.js";
 import type { Keys } from "./keys.js";
-import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, LanesQuery, LaneView, ListQuery, Output, Quarantined, StoreStats } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesQuery, LaneView, ListQuery, Output, Quarantined, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
 
@@ -61,8 +61,10 @@ export interface QueueView {
   retry(id: string): Promise<AcceptedJob>;
   deadLetters: {
     count(filter: DeadLetterFilter): Promise<number>;
-    /** Redrives at most `limit`; how many were. */
-    redrive(filter: DeadLetterFilter, limit: number): Promise<number>;
+    /** Those that failed alike, the largest group first. */
+    groups(filter: DeadLetterFilter, limit: number): Promise<DeadLetterGroup[]>;
+    /** Redrives at most `limit`, oldest first; how many were. With a rate they start one after another so far apart. */
+    redrive(filter: DeadLetterFilter, limit: number, options?: { ratePerSecond?: number | undefined }): Promise<number>;
     discard(filter: DeadLetterFilter, limit: number): Promise<number>;
   };
 

@@ -235,13 +235,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     retry: (id) => redrive(scope, id),
     deadLetters: {
       count: (filter) => store.countDeadLetters(scope, filter),
-      async redrive(filter: DeadLetterFilter, limit) {
+      groups: (filter, limit) => store.deadLetterGroups(scope, filter, limit),
+      async redrive(filter: DeadLetterFilter, limit, { ratePerSecond } = {}) {
         let redriven = 0;
         for (const id of await store.deadLetterIds(scope, filter, limit)) {
           // One that somebody else redrove or removed meanwhile is no error of this call.
-          const answer = await store.redrive(scope, id, { agingMs: settings.agingMs });
+          const delayMs = ratePerSecond === undefined ? 0 : (redriven * 1000) / ratePerSecond;
+          const answer = await store.redrive(scope, id, { agingMs: settings.agingMs, delayMs });
           if (answer.kind !== "redriven") continue;
-          announce([answer.job], [0]);
+          announce([answer.job], [delayMs]);
           redriven++;
         }
         return redriven;

@@ -158,6 +158,30 @@ describe("the queue", () => {
     expect(await queue.deadLetters.count({})).toBe(0);
   });
 
+  it("groups dead letters that failed alike, and redrives a group no faster than it is told", async () => {
+    const { queue, gates, submit } = await gated({
+      maxAttempts: 1, concurrency: 4,
+      run: (job, { attempt }) => {
+        gates.push({ job, attempt } as never);
+        if (attempt > 1) return "yes";
+        throw new Error(job.messageId === "odd" ? "something else" : `line ${job.chatId.length * 7}: no "${job.chatId}"`);
+      },
+    });
+    const alike = await Promise.all(["a", "bb", "ccc"].map((chat) => submit(chat)));
+    const odd = await submit("a", "odd");
+    await Promise.all([...alike, odd].map(({ id }) => queue.waitFor(id)));
+    const groups = await queue.deadLetters.groups({}, 10);
+    expect(groups).toMatchObject([{ failureCode: "run_failed", count: 3, chats: 3 }, { count: 1, chats: 1, message: "something else", examples: [odd.id] }]);
+    expect(groups[0]?.examples.sort()).toEqual(alike.map(({ id }) => id).sort());
+    const fingerprint = groups[0]?.fingerprint as string;
+    expect(await queue.deadLetters.count({ fingerprint })).toBe(3);
+    expect(await queue.deadLetters.redrive({ fingerprint }, 10, { ratePerSecond: 20 })).toBe(3);
+    const again = await Promise.all(alike.map(({ id }) => queue.waitFor(id)));
+    const starts = again.map((job) => Date.parse(job.startedAt as string)).sort((x, y) => x - y);
+    expect((starts[2] as number) - (starts[0] as number)).toBeGreaterThanOrEqual(95);
+    expect(await queue.deadLetters.groups({}, 10)).toHaveLength(1);
+  });
+
   it("redrives and discards dead letters by filter", async () => {
     let fails = true;
     const { queue, submit } = await gated({
@@ -321,7 +345,7 @@ describe("the queue", () => {
   });
 
   it("erases a conversation: stops what runs, then forgets jobs, results and events, and goes on counting", async () => {
-    const { queue, started, submit } = await gated({ concurrency: 1 });
+    const { queue, started, submit } = await gated({ concurrency: 2 });
     const [done, running, waiting] = [await queue.enqueue({ chatId: "a", messageId: "1", code: "1" }, { idempotencyKey: "k" }), await submit("a", "2"), await submit("a", "3")];
     const other = await submit("b");
     (await started(0)).end("secret");

@@ -95,18 +95,30 @@ function decoded(text: string): string {
   }
 }
 
+const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
+export const groupsQuery = z.object({ chatId: chatId.optional(), limit });
+
 const bulkMax = limits.batchJobsMax;
+const onlyOne = ({ ids, filter }: { ids?: unknown; filter?: unknown }): boolean => (ids === undefined) !== (filter === undefined);
 export const bulkBody = named(
   "DeadLetterSelection",
   z
     .strictObject({
       ids: says(z.array(jobId).min(1).max(bulkMax).optional(), "These jobs. Either this or `filter`."),
-      filter: says(z.strictObject({ chatId: chatId.optional(), failureCode }).optional(), "All that match; `{}` means every dead letter."),
+      filter: says(z.strictObject({ chatId: chatId.optional(), failureCode, fingerprint: fingerprint.optional() }).optional(), "All that match; `{}` means every dead letter."),
       limit: says(z.int().min(1).max(bulkMax).default(bulkMax), "How many at most, oldest first."),
       dryRun: says(z.boolean().default(false), "Only counts how many match."),
+      reason: says(storable(z.string().max(500)).optional(), "Why, for the audit log."),
     })
-    .refine(({ ids, filter }) => (ids === undefined) !== (filter === undefined), "Expected either ids or filter."),
+    .refine(onlyOne, "Expected either ids or filter."),
   "Which dead letters are meant.",
+);
+export const redriveBody = named(
+  "DeadLetterRedrive",
+  z
+    .strictObject({ ...bulkBody.shape, ratePerSecond: says(z.number().min(0.01).max(1000).optional(), "They start so many a second: each is delayed a little more than the one before. Unset: at once.") })
+    .refine(onlyOne, "Expected either ids or filter."),
+  "Which dead letters are meant, and how fast they come back.",
 );
 
 export const eventsQuery = z.object({

@@ -8,7 +8,7 @@ import { accept } from "./memory/accept.js";
 import { cancelChat, chatState, erase, setChatPaused, setPolicy } from "./memory/chats.js";
 import { lanes, news, places, quarantined, why } from "./memory/live.js";
 import { readHistory } from "./memory/history.js";
-import { chat, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
+import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
 import { createTables } from "./memory/tables.js";
 import { rescue, turn } from "./memory/turn.js";
@@ -34,6 +34,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     cancel: (scope, jobId, now) => step(() => cancel(tables, scope, jobId, now ?? clock.now())),
     redrive: (scope, jobId, limits, now) => step(() => redrive(tables, scope, jobId, limits, now ?? clock.now())),
     deadLetterIds: (scope, filter, limit) => step(() => deadLetterIds(tables, scope, filter, limit)),
+    deadLetterGroups: (scope, filter, limit) => step(() => deadLetterGroups(tables, scope, filter, limit)),
     countDeadLetters: (scope, filter) => step(() => deadLetterIds(tables, scope, filter).length),
     discard: (scope, jobIds, now) => step(() => discard(tables, scope, jobIds, now ?? clock.now())),
     setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),

@@ -220,7 +220,27 @@ export interface DeadLetterFilter {
   ids?: string[] | undefined;
   chatId?: string | undefined;
   failureCode?: string | undefined;
+  /** Of a group. */
+  fingerprint?: string | undefined;
 }
+
+/** Dead letters that failed alike. */
+export interface DeadLetterGroup {
+  fingerprint: string;
+  failureCode: FailureCode;
+  /** Of the latest of them. */
+  message: string;
+  count: number;
+  chats: number;
+  /** ISO; when the first and the latest of them failed. */
+  firstAt: string;
+  latestAt: string;
+  /** Ids of the latest, a few. */
+  examples: string[];
+}
+/** Groups are made of so many of the latest dead letters. */
+export const groupedMax = 10_000;
+export const groupExamplesMax = 3;
 
 export interface ListQuery {
   status?: JobStatus[] | undefined;
@@ -441,9 +461,11 @@ export interface Store {
   cancel(scope: Scope, jobId: string, now?: number): Promise<CancelAnswer>;
 
   /** Puts a failed job at the tail of its chat again, with fresh attempts. */
-  redrive(scope: Scope, jobId: string, limits: { agingMs: number }, now?: number): Promise<RedriveAnswer>;
+  redrive(scope: Scope, jobId: string, limits: { agingMs: number; /** Before it may start; it holds its place meanwhile. */ delayMs?: number }, now?: number): Promise<RedriveAnswer>;
   /** Dead letters that match, at most `limit`; ids by age. */
   deadLetterIds(scope: Scope, filter: DeadLetterFilter, limit: number): Promise<string[]>;
+  /** Dead letters that failed alike, the largest group first. */
+  deadLetterGroups(scope: Scope, filter: DeadLetterFilter, limit: number): Promise<DeadLetterGroup[]>;
   countDeadLetters(scope: Scope, filter: DeadLetterFilter): Promise<number>;
   /** Drops jobs from the dead letters (they stay readable as failed jobs); how many. */
   discard(scope: Scope, jobIds: string[], now?: number): Promise<number>;

@@ -9,7 +9,7 @@ import { tempFolder } from "../support/temp.js";
 
 const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const modules = path.join(project, "node_modules");
-const packed = ["src", "machines", "migrations", "scripts", "package.json", "tsconfig.json", "README.md", "CHANGELOG.md", "SOLUTION.md", "LICENSE"];
+const packed = ["bin", "src", "machines", "migrations", "scripts", "package.json", "tsconfig.json", "README.md", "CHANGELOG.md", "SOLUTION.md", "LICENSE"];
 
 let home: Awaited<ReturnType<typeof tempFolder>>;
 /** The folder of somebody who uses Buildlane: nothing in it but the package and what it depends on. */

@@ -117,7 +117,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     if (foreign.length > 0) throw new Error(`a list for ${JSON.stringify(scope)} shows ${JSON.stringify(foreign)}`);
     const { nodes: _nodes, ...stats } = await store.stats(scope, now);
     return [
-      await store.get(scope, id), await store.output(scope, id), await store.chat(scope, "a", 5, include), jobs.map((job) => job.id).sort(), await store.countDeadLetters(scope, {}),
+      await store.get(scope, id), await store.output(scope, id), await store.chat(scope, "a", 5, include), jobs.map((job) => job.id).sort(), await store.countDeadLetters(scope, {}), await store.deadLetterGroups(scope, {}, 5),
       [...(await store.deadLetterIds(scope, {}, 50))].sort(), await store.events(scope, "a", { after: 0, limit: 50 }), await store.eventStart(scope, "a"),
       [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats, stats.waitingChats],
     ];
@@ -175,7 +175,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       case "cancel":
         return store.cancel(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
       case "redrive":
-        return store.redrive(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs }, now);
+        return store.redrive(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", { agingMs, delayMs: one.pick % 3 === 0 ? 900 : 0 }, now);
       case "look":
         return look(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope");
       case "pauseChat": {

@@ -77,7 +77,7 @@ const ambient: { found: RegExp; name: string; instead: string }[] = [
 
 /** Habit 4. What runs in the browser has no Clock to be given; the simulated clock lets the real event loop turn between its timers. */
 export const noAmbientTimeOrChance: Rule = (file) => {
-  if (!/^(src|machines)\//.test(file.path) || ["src/clock.ts", "src/simulated-clock.ts"].includes(file.path) || file.path.startsWith("src/dashboard/")) return [];
+  if (!/^(src|machines)\//.test(file.path) || ["src/clock.ts", "src/simulated-clock.ts"].includes(file.path) || /^src\/(dashboard|client)\//.test(file.path)) return [];
   const found = ambient.filter((one) => one.found.test(file.code)).map((one) => `${file.path} uses ${one.name}: take a Clock and use ${one.instead}; only src/clock.ts reads time or makes chance and ids.`);
   const imported = file.values.filter((name) => /^(nanoid(\/.*)?|(node:)?timers(\/.*)?)$/.test(name)).map((name) => `${file.path} imports "${name}": take a Clock (src/clock.ts) instead.`);
   return [...found, ...imported];

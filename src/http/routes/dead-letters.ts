@@ -1,12 +1,28 @@
 /** Jobs that failed for good and wait for a person: to see them, to run them again, or to let them go. */
 import { z } from "zod";
 import { documented } from "../compilers.js";
-import { says } from "../components.js";
+import { failureCodes } from "../../job.js";
+import { groupedMax } from "../../store/store.js";
+import { named, says, time } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
-import { bulkBody, deadLettersQuery, wanted } from "../requests.js";
+import { bulkBody, deadLettersQuery, groupsQuery, redriveBody, wanted } from "../requests.js";
 import { jobSummary, ok, okPage } from "../schemas.js";
 import { summary } from "../summary.js";
 
+const group = named(
+  "DeadLetterGroup",
+  z.object({
+    fingerprint: says(z.string(), "Names the group: `filter.fingerprint` means all of it."),
+    failureCode: z.enum(failureCodes),
+    message: says(z.string(), "Of the latest of them."),
+    count: z.number(),
+    chats: says(z.number(), "How many chats they are of."),
+    firstAt: time("When the first of them failed."),
+    latestAt: time("When the latest failed."),
+    examples: says(z.array(z.string()), "Ids of the latest, a few."),
+  }),
+  "Dead letters that failed alike: the same code, and the same message but for quoted texts and numbers.",
+);
 const counted = z.object({ count: says(z.number(), "How many match.") });
 
 export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
@@ -29,6 +45,24 @@ export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
   });
 
   app.route({
+    method: "GET",
+    url: "/dead-letters/groups",
+    schema: documented({
+      operationId: "groupDeadLetters",
+      needs: "read",
+      summary: "Dead letters that failed alike, the largest group first",
+      description: `Of the latest ${groupedMax} dead letters.`,
+      tags: ["dead letters"],
+      querystring: groupsQuery,
+      response: { 200: says(ok(z.array(group)), "The groups.") },
+    }),
+    handler: async (request) => {
+      const { limit, chatId } = request.query;
+      return { ok: true as const, data: await jobs(request).deadLetters.groups({ chatId }, limit) };
+    },
+  });
+
+  app.route({
     method: "POST",
     url: "/dead-letters/redrive",
     schema: documented({
@@ -37,14 +71,14 @@ export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
       audit: "deadLetters.redriven",
       summary: "Put dead letters at the tails of their chats again",
       tags: ["dead letters"],
-      body: bulkBody,
+      body: redriveBody,
       response: { 200: says(ok(z.union([z.object({ redriven: says(z.number(), "How many are pending again.") }), counted])), "How many were, or with `dryRun` would be, redriven.") },
     }),
     handler: async (request) => {
-      const { ids, filter, limit, dryRun } = request.body;
+      const { ids, filter, limit, dryRun, ratePerSecond } = request.body;
       const { deadLetters } = jobs(request);
       const which = { ids, ...filter };
-      return { ok: true as const, data: dryRun ? { count: await deadLetters.count(which) } : { redriven: await deadLetters.redrive(which, limit) } };
+      return { ok: true as const, data: dryRun ? { count: await deadLetters.count(which) } : { redriven: await deadLetters.redrive(which, limit, { ratePerSecond }) } };
     },
   });
 

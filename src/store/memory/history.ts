@@ -20,7 +20,8 @@ export function readHistory(tables: Tables): HistorySnapshot {
   );
   const agings = new Set<number>();
   for (const { priority, rank, createdAt, events: own } of tables.jobs.values())
-    if (priority !== 0 && !own.some(({ type }) => type === "job.redriven")) agings.add(Math.round((createdAt - rank) / priority));
+    // A redrive gives another rank, and so may a retry, where those yield.
+    if (priority !== 0 && !own.some(({ type }) => type === "job.redriven" || type === "job.retrying")) agings.add(Math.round((createdAt - rank) / priority));
   const [agingMs] = agings;
   return {
     lanes: () => pages(lanes.map(({ chatId, tail, eventTail, eventFloor, pending }) => ({ chatId, tail, eventTail, eventFloor, pending: pending.size }))),

@@ -1,8 +1,10 @@
 /** The memory store's reads: rows as the vocabulary sees them. Everything handed out is a copy. */
 import { laneKey, shownLane } from "../scope.js";
 import type { Scope } from "../scope.js";
-import type { ChatView, DeadLetterFilter, ListQuery, Output, StoredJob } from "../store.js";
-import type { HistoryEvent } from "../../job.js";
+import { groupedMax, groupExamplesMax } from "../store.js";
+import type { ChatView, DeadLetterFilter, DeadLetterGroup, ListQuery, Output, StoredJob } from "../store.js";
+import { createHash } from "node:crypto";
+import type { Failure, HistoryEvent } from "../../job.js";
 import { validationFailed } from "../../errors.js";
 import { attemptsOf } from "../../history/attempts.js";
 import { copy, isDeadLetter, iso, isShownTo, jobWithin, laneOf, positionOf } from "./tables.js";
@@ -101,13 +103,38 @@ export function list(tables: Tables, scope: Scope, query: ListQuery, at: number)
   return { jobs: page.map((row) => toJob(tables, row, query.include, at)), nextCursor: found.length > query.limit && last ? encodeCursor(last) : null };
 }
 
-export function deadLetterIds(tables: Tables, scope: Scope, { ids, chatId, failureCode }: DeadLetterFilter, limit = Number.POSITIVE_INFINITY): string[] {
+/** As buildlane_fingerprint in migrations/0006_dead_letters.sql. */
+const fingerprintOf = ({ code, message }: Failure): string =>
+  createHash("md5").update(`${code}\n${message.replace(/"[^"]*"/g, '"').replace(/[0-9]+/g, "#")}`).digest("hex").slice(0, 12);
+
+/** Oldest first. */
+function lettersOf(tables: Tables, scope: Scope, { ids, chatId, failureCode, fingerprint }: DeadLetterFilter): JobRow[] {
   const wanted = ids && new Set(ids);
-  return [...tables.deadLetters]
-    .filter((row) => isShownTo(scope, row) && (wanted?.has(row.id) ?? true) && (chatId === undefined || row.chatId === laneKey(scope, chatId)) && (failureCode === undefined || row.failed?.failure.code === failureCode))
-    .sort((a, b) => (a.completedAt ?? 0) - (b.completedAt ?? 0) || (a.id < b.id ? -1 : 1))
-    .slice(0, limit)
-    .map((row) => row.id);
+  const matches = (row: JobRow): boolean =>
+    isShownTo(scope, row) && (wanted?.has(row.id) ?? true) && (chatId === undefined || row.chatId === laneKey(scope, chatId)) &&
+    (failureCode === undefined || row.failed?.failure.code === failureCode) && (fingerprint === undefined || fingerprintOf((row.failed as { failure: Failure }).failure) === fingerprint);
+  return [...tables.deadLetters].filter(matches).sort((a, b) => (a.completedAt ?? 0) - (b.completedAt ?? 0) || (a.id < b.id ? -1 : 1));
+}
+
+export const deadLetterIds = (tables: Tables, scope: Scope, filter: DeadLetterFilter, limit = Number.POSITIVE_INFINITY): string[] => lettersOf(tables, scope, filter).slice(0, limit).map((row) => row.id);
+
+export function deadLetterGroups(tables: Tables, scope: Scope, filter: DeadLetterFilter, limit: number): DeadLetterGroup[] {
+  const groups = new Map<string, JobRow[]>();
+  for (const row of lettersOf(tables, scope, filter).slice(-groupedMax).reverse()) {
+    const name = fingerprintOf((row.failed as { failure: Failure }).failure);
+    groups.set(name, [...(groups.get(name) ?? []), row]);
+  }
+  return [...groups]
+    .map(([fingerprint, rows]): DeadLetterGroup => {
+      const latest = rows[0] as JobRow;
+      const { code, message } = (latest.failed as { failure: Failure }).failure;
+      return {
+        fingerprint, failureCode: code, message, count: rows.length, chats: new Set(rows.map((row) => row.chatId)).size,
+        firstAt: iso(rows.at(-1)?.completedAt ?? 0), latestAt: iso(latest.completedAt ?? 0), examples: rows.slice(0, groupExamplesMax).map((row) => row.id),
+      };
+    })
+    .sort((a, b) => b.count - a.count || (a.fingerprint < b.fingerprint ? -1 : 1))
+    .slice(0, limit);
 }
 
 /** Index of the first event after `number`; events stand in the order of their numbers. */

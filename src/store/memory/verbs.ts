@@ -50,7 +50,7 @@ export function cancel(tables: Tables, scope: Scope, jobId: string, at: number):
   return { kind: "requested", chatId: job.chatId, nodeId: job.held.nodeId };
 }
 
-export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs }: { agingMs: number }, at: number): RedriveAnswer {
+export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs, delayMs = 0 }: { agingMs: number; delayMs?: number }, at: number): RedriveAnswer {
   const job = jobWithin(tables, scope, jobId);
   if (!job) return { kind: "unknown" };
   if (job.status !== "failed") return { kind: "notFailed", status: job.status };
@@ -58,7 +58,7 @@ export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs }
   leaveFinished(tables, lane, job);
   lane.acceptedAt = Math.max(lane.acceptedAt, at);
   Object.assign(job, {
-    place: ++lane.placeTail, rank: lane.acceptedAt - job.priority * agingMs, runAt: at, spent: 0, strikes: 0, nodeLosses: 0,
+    place: ++lane.placeTail, rank: lane.acceptedAt - job.priority * agingMs, runAt: at + delayMs, spent: 0, strikes: 0, nodeLosses: 0,
     completedAt: null, failed: null, cancelRequestedAt: null, discardedAt: null, supersededBy: null,
   } satisfies Partial<JobRow>);
   enterPending(tables, lane, job);

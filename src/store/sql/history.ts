@@ -14,7 +14,7 @@ const jobSql = `select id, chat_id as "chatId", chat_seq::float8 as "chatSeq", s
 const eventSql = `select chat_id as "chatId", number::float8 as number, type, job_id as "jobId", chat_seq::float8 as "chatSeq", status, attempt, (extract(epoch from at) * 1000)::float8 as "atMs", data from job_events`;
 const slotsSql = "select id, slots from build_nodes";
 const agingSql = `select distinct round(extract(epoch from j.created_at - j.rank) * 1000 / j.priority)::float8 as aging from build_jobs j
-  where j.priority <> 0 and not exists (select 1 from job_events e where e.job_id = j.id and e.type = 'job.redriven') limit 2`;
+  where j.priority <> 0 and not exists (select 1 from job_events e where e.job_id = j.id and e.type in ('job.redriven', 'job.retrying')) limit 2`;
 
 export const sqlHistory = (database: Database): Pick<Store, "readHistory"> => ({
   readHistory: <T>(read: (snapshot: HistorySnapshot) => Promise<T>) =>

@@ -1,9 +1,11 @@
 /** The store's reads over SQL: one job, a chat, lists, events. None takes a lock; what they say was true together. */
 import { and, asc, desc, eq, getTableColumns, gt, gte, inArray, isNull, lte, notInArray, sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
+import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { Clock } from "../../clock.js";
 import { validationFailed } from "../../errors.js";
-import type { HistoryEvent } from "../../job.js";
+import type { FailureCode, HistoryEvent } from "../../job.js";
+import { groupedMax, groupExamplesMax } from "../store.js";
 import { buildJobs, chatLanes, jobEvents } from "../schema.js";
 import { laneKey } from "../scope.js";
 import type { Scope } from "../scope.js";
@@ -12,7 +14,7 @@ import { reads } from "./database.js";
 import type { Database } from "./database.js";
 import { toEvent, toJob } from "./rows.js";
 
-type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "discard" | "ping">;
+type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "deadLetterGroups" | "discard" | "ping">;
 type Include = { code: boolean; result: boolean };
 
 const finished = ["completed", "failed"] as const;
@@ -38,6 +40,7 @@ const within = (scope: Scope): SQL | undefined =>
   scope === "everyone" ? undefined : and(eq(buildJobs.tenant, scope.tenant), scope.tenant === "" ? undefined : sql`${buildJobs.tenant} <> ''`, scope.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, scope.chatId)));
 const ofJob = (scope: Scope, jobId: string): SQL | undefined => and(eq(buildJobs.id, jobId), within(scope));
 
+const fingerprint = sql<string>`buildlane_fingerprint(${buildJobs.failureCode}, ${buildJobs.failure} ->> 'message')`;
 const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
   and(
     within(scope),
@@ -47,6 +50,7 @@ const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
     filter.ids && inArray(buildJobs.id, filter.ids),
     filter.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, filter.chatId)),
     filter.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${filter.failureCode}`,
+    filter.fingerprint === undefined ? undefined : sql`${fingerprint} = ${filter.fingerprint}`,
   );
 
 /** Opaque to callers: creation time with all its digits, and id. */
@@ -170,6 +174,28 @@ export function sqlReads(database: Database, clock: Clock): Reads {
       reading(async () => {
         const rows = await orm.select({ id: buildJobs.id }).from(buildJobs).where(deadLetters(scope, filter)).orderBy(asc(buildJobs.completedAt), asc(buildJobs.id)).limit(limit);
         return rows.map((row) => row.id);
+      }),
+
+    deadLetterGroups: (scope, filter, limit) =>
+      reading(async () => {
+        const latest = orm
+          .select({ id: buildJobs.id, chatId: buildJobs.chatId, failureCode: buildJobs.failureCode, completedAt: buildJobs.completedAt, message: sql<string>`${buildJobs.failure} ->> 'message'`.as("message"), fingerprint: fingerprint.as("fingerprint") })
+          .from(buildJobs)
+          .where(deadLetters(scope, filter))
+          .orderBy(desc(buildJobs.completedAt), desc(buildJobs.id))
+          .limit(groupedMax)
+          .as("latest");
+        const newest = <T>(column: SQL | AnyPgColumn) => sql<T>`array_agg(${column} order by ${latest.completedAt} desc, ${latest.id} desc)`;
+        const rows = await orm
+          .select({
+            fingerprint: latest.fingerprint, failureCode: latest.failureCode, message: sql<string>`(${newest(sql`${latest.message}`)})[1]`, count: sql<number>`count(*)::int`.as("n"), chats: sql<number>`count(distinct ${latest.chatId})::int`,
+            firstAt: sql<string>`buildlane_iso(min(${latest.completedAt}))`, latestAt: sql<string>`buildlane_iso(max(${latest.completedAt}))`, examples: sql<string[]>`to_json((${newest(latest.id)})[1:${sql.raw(String(groupExamplesMax))}])`,
+          })
+          .from(latest)
+          .groupBy(latest.fingerprint, latest.failureCode)
+          .orderBy(sql`n desc`, asc(latest.fingerprint))
+          .limit(limit);
+        return rows.map((row) => ({ ...row, failureCode: row.failureCode as FailureCode }));
       }),
 
     countDeadLetters: (scope, filter) => reading(() => orm.$count(buildJobs, deadLetters(scope, filter))),

@@ -26,7 +26,7 @@ const recordedSql =
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
-const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5) as answer";
+const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5, $6) as answer";
 const pauseChatSql = "select buildlane_pause_chat($1, $2, $3) as answer";
 const policySql = "select buildlane_set_policy($1, $2, $3, $4) as answer";
 const chatStateSql = "select (select json_build_object('paused', paused_at is not null, 'heldBy', held_by, 'policy', json_build_object('whileRetrying', while_retrying, 'afterFailure', after_failure)) from chat_lanes where chat_id = $1) as answer";
@@ -208,8 +208,8 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
 
     cancel: (scope, jobId, now) => callApart<CancelAnswer>(cancelSql, [nodeId, tenantArg(scope), jobId, now ?? null], null),
 
-    async redrive(scope, jobId, { agingMs }, now) {
-      const answer = await callApart<RedriveAnswer>(redriveSql, [nodeId, tenantArg(scope), jobId, agingMs, now ?? null], null);
+    async redrive(scope, jobId, { agingMs, delayMs = 0 }, now) {
+      const answer = await callApart<RedriveAnswer>(redriveSql, [nodeId, tenantArg(scope), jobId, agingMs, delayMs, now ?? null], null);
       return answer.kind === "redriven" ? { kind: "redriven", job: { ...answer.job, createdAt: iso(answer.job.createdAt) } } : answer;
     },
 

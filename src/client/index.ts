@@ -1,0 +1,173 @@
+/**
+ * A client for a running service: `fetch` and server-sent events, in Node and in the browser, without the server's code.
+ *
+ *     const client = createClient({ url: "http://127.0.0.1:3001" });
+ *     const job = await client.submit({ chatId: "c1", messageId: "m1", code: 'console.log("hi")' });
+ *     const done = await client.waitFor(job.id);
+ *
+ * Submitting is safe to try again: each submission has an idempotency key, and is offered again when no answer came.
+ */
+import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
+import { follow } from "./events.js";
+import type { StreamEvent } from "./events.js";
+import { ClientError, createRequests } from "./request.js";
+import type { Answer, Call, CallOptions, ClientOptions } from "./request.js";
+
+export { ClientError } from "./request.js";
+export type { CallOptions, ClientOptions } from "./request.js";
+export type { StreamEvent } from "./events.js";
+export type { AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, Job, JobStatus, PendingJob, RunningJob } from "../job.js";
+
+export interface SubmitOptions extends CallOptions {
+  /** The same key and request answers with the same job for 24 hours. One is made unless given. */
+  idempotencyKey?: string | undefined;
+}
+/** A job in a list: `code`, `files` and `result` only when they were asked for. */
+export type JobSummary = Omit<JobBase, "code" | "files"> & Pick<Job, "status" | "startedAt" | "completedAt" | "error" | "failure" | "nextAttemptAt"> & Partial<Pick<Job, "code" | "files" | "result">>;
+export interface Page {
+  jobs: JobSummary[];
+  nextCursor: string | null;
+}
+export interface ListOptions {
+  status?: JobStatus[] | undefined;
+  chatId?: string | undefined;
+  failureCode?: FailureCode | undefined;
+  createdAfter?: string | undefined;
+  createdBefore?: string | undefined;
+  limit?: number | undefined;
+  cursor?: string | undefined;
+  include?: ("code" | "result")[] | undefined;
+}
+export interface Chat {
+  pending: JobSummary[];
+  running: JobSummary[];
+  completed: JobSummary[];
+  failed: JobSummary[];
+}
+export interface ChatState {
+  paused: boolean;
+  heldBy: string | null;
+  policy: ChatPolicy;
+}
+export interface ChatPolicy {
+  whileRetrying: "block" | "yield";
+  afterFailure: "skip" | "hold";
+}
+export interface Why {
+  id: string;
+  reason: string;
+  reasons: string[];
+  message: string;
+  unblocks: string | null;
+  queuePosition: number;
+}
+/** Which dead letters are meant: these, or all that match. */
+export type DeadLetters = ({ ids: string[] } | { filter: { chatId?: string | undefined; failureCode?: FailureCode | undefined; fingerprint?: string | undefined } }) & { limit?: number | undefined; reason?: string | undefined };
+
+/** Dead letters that failed alike. */
+export interface DeadLetterGroup {
+  /** Names the group: `filter.fingerprint` means all of it. */
+  fingerprint: string;
+  failureCode: FailureCode;
+  /** Of the latest of them. */
+  message: string;
+  count: number;
+  chats: number;
+  firstAt: string;
+  latestAt: string;
+  /** Ids of the latest, a few. */
+  examples: string[];
+}
+
+/** How often a submission is offered when no answer comes, and the pause between. */
+const submitTries = 4;
+const submitPauseMs = 300;
+
+export type Client = ReturnType<typeof createClient>;
+
+export function createClient(options: ClientOptions = {}) {
+  const requests = createRequests(options);
+  const data = async <T>(method: string, path: string, call?: Call): Promise<T> => (await requests.call(method, path, call)).data as T;
+  const at = (id: string): string => `/${encodeURIComponent(id)}`;
+  const chatAt = (chatId: string): string => `/chat/${encodeURIComponent(chatId)}`;
+  const joined = ({ status, include, ...rest }: ListOptions): Call["query"] => ({ ...rest, status: status?.join(","), include: include?.join(",") });
+
+  /** Offers it again while no answer comes: the key makes that safe. */
+  async function submitSafely(path: string, body: unknown, { idempotencyKey = crypto.randomUUID(), signal }: SubmitOptions): Promise<Answer> {
+    for (let tried = 1; ; tried++) {
+      try {
+        return await requests.call("POST", path, { body, signal, headers: { "idempotency-key": idempotencyKey } });
+      } catch (error) {
+        const again = error instanceof ClientError && (error.code === "unreachable" || error.code === "timed_out" || error.code === "draining") && tried < submitTries;
+        if (!again) throw error;
+        await new Promise((resolve) => setTimeout(resolve, submitPauseMs * tried));
+      }
+    }
+  }
+
+  async function get(id: string, call: CallOptions = {}): Promise<Job> {
+    return data<Job>("GET", at(id), call);
+  }
+
+  return {
+    /** Resolves when the job is durable. */
+    async submit(request: BuildRequest, submit: SubmitOptions = {}): Promise<AcceptedJob> {
+      return (await submitSafely("/", request, submit)).data as AcceptedJob;
+    },
+    /** All or nothing, in order; at most 1,000. */
+    async submitMany(jobs: BuildRequest[], submit: SubmitOptions = {}): Promise<AcceptedJob[]> {
+      return ((await submitSafely("/batch", { jobs }, submit)).data as { jobs: AcceptedJob[] }).jobs;
+    },
+    get,
+    /** Resolves when the job is final, with the job, however long that takes; rejects with the signal's reason. */
+    async waitFor(id: string, { signal, onEvent }: CallOptions & { onEvent?: (event: StreamEvent) => void } = {}): Promise<FinishedJob> {
+      for await (const event of follow(requests, `${at(id)}/events`, { after: 0, signal })) onEvent?.(event);
+      signal?.throwIfAborted();
+      // The stream ends with the event that made the job final.
+      return (await get(id, { signal })) as FinishedJob;
+    },
+    /** A job's events from its first, until it is final; a chat's, or everybody's, without end. */
+    events(which: { jobId: string } | { chatId: string } | "all", { after, signal }: CallOptions & { after?: number | undefined } = {}): AsyncIterable<StreamEvent> {
+      const path = which === "all" ? "/events" : "jobId" in which ? `${at(which.jobId)}/events` : `${chatAt(which.chatId)}/events`;
+      return follow(requests, path, { after, signal });
+    },
+    /** The built JavaScript. */
+    output: async (id: string, call: CallOptions = {}): Promise<string> => (await requests.open("GET", `${at(id)}/output`, call)).text(),
+    sourceMap: async (id: string, call: CallOptions = {}): Promise<string> => (await requests.open("GET", `${at(id)}/output.map`, call)).text(),
+    why: (id: string, call: CallOptions = {}) => data<Why>("GET", `${at(id)}/why`, call),
+    /** `requested`: it runs and is being stopped. */
+    cancel: (id: string, call: CallOptions = {}) => data<{ id: string; status: "cancelled" | "requested" | "already" }>("POST", `${at(id)}/cancel`, call),
+    /** Puts a failed job at the tail of its chat again. */
+    retry: (id: string, call: CallOptions = {}) => data<AcceptedJob>("POST", `${at(id)}/retry`, call),
+    async list({ signal, ...query }: ListOptions & CallOptions = {}): Promise<Page> {
+      const { data: jobs, meta } = await requests.call("GET", "/", { query: joined(query), signal });
+      return { jobs: jobs as JobSummary[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
+    },
+    async chat(chatId: string, { limit, include, signal }: Pick<ListOptions, "limit" | "include"> & CallOptions = {}): Promise<Chat & { state: ChatState }> {
+      const { data: jobs, meta } = await requests.call("GET", chatAt(chatId), { query: { limit, include: include?.join(",") }, signal });
+      return { ...(jobs as Chat), state: meta as ChatState };
+    },
+    cancelChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; cancelled: number; stopping: string | null }>("POST", `${chatAt(chatId)}/cancel`, call),
+    pauseChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/pause`, call),
+    resumeChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/resume`, call),
+    setPolicy: (chatId: string, policy: Partial<ChatPolicy>, call: CallOptions = {}) => data<ChatPolicy>("PUT", `${chatAt(chatId)}/policy`, { ...call, body: policy }),
+    /** Forgets a conversation for good. */
+    eraseChat: (chatId: string, call: CallOptions & { reason?: string | undefined } = {}) => data<{ chatId: string; erased: number }>("DELETE", chatAt(chatId), { signal: call.signal, headers: { "buildlane-reason": call.reason } }),
+    pause: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/pause", call),
+    resume: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/resume", call),
+    stats: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/stats", call),
+    health: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/health", { ...call, root: true }),
+    deadLetters: {
+      async list({ signal, status: _status, ...query }: ListOptions & CallOptions = {}): Promise<Page> {
+        const { data: jobs, meta } = await requests.call("GET", "/dead-letters", { query: joined(query), signal });
+        return { jobs: jobs as JobSummary[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
+      },
+      /** Largest first. */
+      groups: ({ chatId, limit, signal }: Pick<ListOptions, "chatId" | "limit"> & CallOptions = {}) => data<DeadLetterGroup[]>("GET", "/dead-letters/groups", { query: { chatId, limit }, signal }),
+      count: async (which: DeadLetters, call: CallOptions = {}) => (await data<{ count: number }>("POST", "/dead-letters/redrive", { ...call, body: { ...which, dryRun: true } })).count,
+      /** `ratePerSecond`: no faster than this; the answer comes when all are. */
+      redrive: async (which: DeadLetters & { ratePerSecond?: number | undefined }, call: CallOptions = {}) => (await data<{ redriven: number }>("POST", "/dead-letters/redrive", { ...call, body: which })).redriven,
+      discard: async (which: DeadLetters, call: CallOptions = {}) => (await data<{ discarded: number }>("POST", "/dead-letters/discard", { ...call, body: which })).discarded,
+    },
+  };
+}
