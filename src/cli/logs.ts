@@ -14,8 +14,8 @@ interface Flags extends ClientFlags {
   after: number;
 }
 
-/** Without -f the kept events come at once; so long after the last of them the end is reached, milliseconds. */
-const quietMs = 400;
+/** No event of those that are kept is waited for longer, milliseconds. */
+const quietMs = 5000;
 
 export const logsCommand = (): Command =>
   clientCommand("logs", "Show the events of a job, of a chat, or with -f of all chats as they happen.", ["logs 3fA9xK…", "logs --chat c1 -f", "logs -f --json"])
@@ -27,26 +27,34 @@ export const logsCommand = (): Command =>
 
 async function logs(id: string | undefined, flags: Flags): Promise<void> {
   if (id !== undefined && flags.chat !== undefined) throw new Exit(exitCodes.usage, "Expected a job or --chat, got both.");
-  const which = id !== undefined ? { jobId: id } : flags.chat !== undefined ? { chatId: flags.chat } : "all";
-  if (which === "all" && !flags.follow) throw new Exit(exitCodes.usage, "Expected a job's id or --chat; all chats at once can only be followed (-f).");
+  if (id === undefined && flags.chat === undefined && !flags.follow) throw new Exit(exitCodes.usage, "Expected a job's id or --chat; all chats at once can only be followed (-f).");
   await withClient(flags, async (client, signal) => {
-    if (id !== undefined) await client.get(id, { signal });
-    await show(client, which, flags, signal);
+    if (flags.follow) await follow(client, id, flags, signal);
+    else await showKept(client, id, flags, signal);
     signal.throwIfAborted();
   });
 }
 
-async function show(client: Client, which: Parameters<Client["events"]>[0], flags: Flags, interrupted: AbortSignal): Promise<void> {
+async function follow(client: Client, id: string | undefined, flags: Flags, signal: AbortSignal): Promise<void> {
+  const which = id !== undefined ? { jobId: id } : flags.chat !== undefined ? { chatId: flags.chat } : "all";
+  for await (const event of client.events(which, { after: which === "all" ? undefined : flags.after, signal })) line(event, flags);
+}
+
+/** What was there when it was asked for: up to the number of the chat's latest event. */
+async function showKept(client: Client, id: string | undefined, flags: Flags, interrupted: AbortSignal): Promise<void> {
+  const chatId = id === undefined ? (flags.chat as string) : (await client.get(id, { signal: interrupted })).chatId;
+  const latest = await client.latestEvent(chatId, { signal: interrupted });
+  if (latest <= flags.after) return;
+  // The last of them may have been removed by the retention, and then it never comes.
   const quiet = new AbortController();
-  const signal = AbortSignal.any([interrupted, quiet.signal]);
-  const events = client.events(which, { after: which === "all" ? undefined : flags.after, signal })[Symbol.asyncIterator]();
-  for (;;) {
-    const timer = flags.follow ? undefined : systemClock.after(quietMs, () => quiet.abort());
-    const { done, value } = await events.next();
-    timer?.cancel();
-    if (done) return;
-    line(value, flags);
+  let timer = systemClock.after(quietMs, () => quiet.abort());
+  for await (const event of client.events({ chatId }, { after: flags.after, signal: AbortSignal.any([interrupted, quiet.signal]) })) {
+    timer.cancel();
+    if (event.number !== null && (id === undefined || event.data.jobId === id)) line(event, flags);
+    if (event.number !== null && event.number >= latest) break;
+    timer = systemClock.after(quietMs, () => quiet.abort());
   }
+  timer.cancel();
 }
 
 function line(event: StreamEvent, { json }: Flags): void {

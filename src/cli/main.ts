@@ -2,28 +2,37 @@
 /** The command line. Data goes to stdout, talk to stderr; exit codes are in exit.ts. One file a command. */
 import { Command, CommanderError } from "commander";
 import { version } from "../version.js";
-import { cancelCommand } from "./cancel.js";
-import { configCommand } from "./config.js";
-import { deadLettersCommand } from "./dead-letters.js";
-import { doctorCommand } from "./doctor.js";
-import { eraseCommand } from "./erase.js";
 import { exitCodes, exitOf } from "./exit.js";
-import { keysCommand } from "./keys.js";
-import { listCommand } from "./list.js";
-import { logsCommand } from "./logs.js";
-import { migrateCommand } from "./migrate.js";
-import { pauseCommand, resumeCommand } from "./pause.js";
-import { redriveCommand } from "./redrive.js";
-import { retryCommand } from "./retry.js";
-import { serveCommand } from "./serve.js";
-import { statusCommand } from "./status.js";
-import { submitCommand } from "./submit.js";
 import { say } from "./talk.js";
-import { verifyCommand } from "./verify.js";
-import { whyCommand } from "./why.js";
 
-const client = [submitCommand, statusCommand, listCommand, logsCommand, whyCommand, cancelCommand, retryCommand, deadLettersCommand, redriveCommand, pauseCommand, resumeCommand, eraseCommand];
-const operator = [serveCommand, keysCommand, migrateCommand, verifyCommand, configCommand, doctorCommand];
+/** By heading and name; each is loaded when it is called, since some bring the whole service along. */
+const groups: Record<string, Record<string, () => Promise<Command>>> = {
+  "Jobs and chats of a running service:": {
+    submit: async () => (await import("./submit.js")).submitCommand(),
+    status: async () => (await import("./status.js")).statusCommand(),
+    list: async () => (await import("./list.js")).listCommand(),
+    logs: async () => (await import("./logs.js")).logsCommand(),
+    why: async () => (await import("./why.js")).whyCommand(),
+    cancel: async () => (await import("./cancel.js")).cancelCommand(),
+    retry: async () => (await import("./retry.js")).retryCommand(),
+    "dead-letters": async () => (await import("./dead-letters.js")).deadLettersCommand(),
+    redrive: async () => (await import("./redrive.js")).redriveCommand(),
+    pause: async () => (await import("./pause.js")).pauseCommand(),
+    resume: async () => (await import("./pause.js")).resumeCommand(),
+    erase: async () => (await import("./erase.js")).eraseCommand(),
+  },
+  "For who runs it:": {
+    serve: async () => (await import("./serve.js")).serveCommand(),
+    keys: async () => (await import("./keys.js")).keysCommand(),
+    migrate: async () => (await import("./migrate.js")).migrateCommand(),
+    verify: async () => (await import("./verify.js")).verifyCommand(),
+    config: async () => (await import("./config.js")).configCommand(),
+    doctor: async () => (await import("./doctor.js")).doctorCommand(),
+  },
+};
+/** The one that is called, or all, for the help and for what is misspelt. */
+const called = process.argv[2] ?? "";
+const isWanted = (name: string): boolean => name === called || !Object.values(groups).some((group) => Object.hasOwn(group, called));
 
 const program = new Command("buildlane")
   .description("A build queue for AI chat products: every chat is a lane, strictly first in, first out.")
@@ -38,10 +47,10 @@ Examples:
   $ buildlane submit app.tsx --chat c1 --wait --out app.js
   $ buildlane logs --chat c1 -f
 `);
-program.commandsGroup("Jobs and chats of a running service:");
-for (const make of client) program.addCommand(make());
-program.commandsGroup("For who runs it:");
-for (const make of operator) program.addCommand(make());
+for (const [heading, group] of Object.entries(groups)) {
+  program.commandsGroup(heading);
+  for (const [name, load] of Object.entries(group)) if (isWanted(name)) program.addCommand(await load());
+}
 // A command that was made elsewhere would end the process by itself, with a status of its own.
 for (const command of program.commands) command.copyInheritedSettings(program);
 

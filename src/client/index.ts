@@ -147,6 +147,11 @@ export function createClient(options: ClientOptions = {}) {
       const { data: jobs, meta } = await requests.call("GET", chatAt(chatId), { query: { limit, include: include?.join(",") }, signal });
       return { ...(jobs as Chat), state: meta as ChatState };
     },
+    /** Number of the chat's latest event; 0 when it has none. */
+    async latestEvent(chatId: string, { signal }: CallOptions = {}): Promise<number> {
+      const [lane] = await data<{ eventNumber: number }[]>("GET", "/lanes", { query: { chatIds: encodeURIComponent(chatId) }, signal });
+      return lane?.eventNumber ?? 0;
+    },
     cancelChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; cancelled: number; stopping: string | null }>("POST", `${chatAt(chatId)}/cancel`, call),
     pauseChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/pause`, call),
     resumeChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/resume`, call),
