@@ -4,11 +4,12 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "@fastify/type-provider-zod";
 import type { FastifyInstance } from "fastify";
+import { z } from "zod";
 import { errorShapes } from "../errors.js";
 import type { ErrorCode } from "../errors.js";
 import { documented } from "./compilers.js";
 import type { Needs } from "./access.js";
-import { components } from "./components.js";
+import { components, says } from "./components.js";
 import { errorCodes, problemType } from "./errors.js";
 
 /** What any route may answer. */
@@ -60,6 +61,9 @@ function complete(document: Document): Document {
     const { "x-needs": needs = "nothing", "x-chat-token": byToken = false } = operation;
     const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
     for (const name of ["x-errors", "x-needs", "x-chat-token", "x-audit"] as const) delete operation[name];
+    // A body that may be missing: its schema allows null.
+    const body = operation.requestBody as { required?: boolean; content?: Record<string, { schema?: { anyOf?: { type?: string }[] } }> } | undefined;
+    if (body && Object.values(body.content ?? {}).some(({ schema }) => schema?.anyOf?.some(({ type }) => type === "null"))) body.required = false;
     operation.security = needs === "nothing" ? [] : [{ apiKey: [needs] }, ...(byToken ? [{ chatToken: [] }, { chatTokenInQuery: [] }] : [])];
     operation.responses = { ...operation.responses, ...errorResponses(codes) };
   }
@@ -117,7 +121,7 @@ export async function collectDocument(app: FastifyInstance, version: string): Pr
 /** `/openapi.json` and `/docs`. */
 export async function documentRoutes(app: FastifyInstance): Promise<void> {
   let text: string | undefined;
-  app.get("/openapi.json", { schema: documented({ operationId: "openapi", needs: "nothing", summary: "This document", tags: ["health"], response: {} }) as never }, async (_request, reply) => {
+  app.get("/openapi.json", { schema: documented({ operationId: "openapi", needs: "nothing", summary: "This document", tags: ["health"], response: { 200: says(z.looseObject({ openapi: z.string() }), "OpenAPI 3.1.") } }) as never }, async (_request, reply) => {
     text ??= JSON.stringify(app.swagger());
     return reply.type("application/json; charset=utf-8").send(text);
   });

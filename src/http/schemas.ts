@@ -16,7 +16,7 @@ export const buildOptions = named(
     format: z.enum(["esm"]).optional(),
     minify: z.boolean().optional(),
     sourcemap: says(z.boolean().optional(), "Keeps a source map, to be had at `/output.map`."),
-    target: says(z.string().regex(/^[a-z0-9.,]{1,100}$/i).optional(), "An esbuild target such as `es2022`."),
+    target: says(z.string().regex(/^[A-Za-z0-9.,]{1,100}$/).optional(), "An esbuild target such as `es2022`."),
     jsx: z.enum(["automatic", "transform", "preserve"]).optional(),
   }),
   "What a caller may say about a build; nothing else reaches esbuild.",

@@ -16,6 +16,7 @@ const rows: Row[] = [
   ["GET", `${url}/nope`, {}, undefined, 404, "job_not_found"],
   ["POST", `${url}/nope/cancel`, {}, undefined, 404, "job_not_found"],
   ["POST", `${url}/nope/retry`, {}, undefined, 404, "job_not_found"],
+  ["POST", `${url}/%E2%82%AC/retry`, {}, undefined, 404, "job_not_found"],
   ["GET", `${url}/nope/output`, {}, undefined, 404, "job_not_found"],
   ["POST", `${url}/chat/nope/pause`, {}, undefined, 404, "not_found"],
   ["POST", url, json, "{", 400, "invalid_json"],

@@ -138,7 +138,9 @@ export function jobRoutes(app: Api, { jobs, watched }: RouteContext): void {
     }),
     handler: async (request, reply) => {
       const { id } = request.params;
-      return reply.code(202).header("location", `${app.prefix}/${id}`).send({ ok: true, data: await jobs(request).retry(id) });
+      // Only when there is such a job: what a caller made up need not fit into a header.
+      const data = await jobs(request).retry(id);
+      return reply.code(202).header("location", `${app.prefix}/${id}`).send({ ok: true, data });
     },
   });
 }

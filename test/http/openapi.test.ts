@@ -1,0 +1,88 @@
+/** The API's document: valid, whole, true. */
+import { Validator } from "@seriousme/openapi-schema-validator";
+import Fastify from "fastify";
+import { expect, test } from "vitest";
+import { errorShapes } from "../../src/errors.js";
+import { buildRoutes } from "../../src/fastify.js";
+import { fuzzApi } from "../fuzz/run.js";
+import { controlledQueue, server } from "./support.js";
+
+interface Operation {
+  operationId: string;
+  summary?: string;
+  tags?: string[];
+  security?: { apiKey?: string[] }[];
+  parameters?: { in: string; name: string }[];
+  responses: Record<string, { description: string; content?: unknown }>;
+}
+interface Document {
+  openapi: string;
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, unknown>; securitySchemes: Record<string, unknown> };
+}
+
+async function documentOf(): Promise<Document> {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  return (await app.inject("/openapi.json")).json() as Document;
+}
+const operations = (document: Document) => Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase(), ...operation })));
+
+test("is a valid OpenAPI 3.1 document, and every reference in it leads somewhere", async () => {
+  const document = await documentOf();
+  const checked = await new Validator().validate(JSON.parse(JSON.stringify(document)) as never);
+  expect([checked.errors ?? [], checked.valid]).toEqual([[], true]);
+  expect(document.openapi).toMatch(/^3\.1\./);
+  const references = [...JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g)].map(([, name]) => name as string);
+  expect(references.length).toBeGreaterThan(50);
+  expect(references.filter((name) => document.components.schemas[name] === undefined)).toEqual([]);
+});
+
+test("has every operation named once, in a group, with its parameters, what it needs and how it fails", async () => {
+  const document = await documentOf();
+  const all = operations(document);
+  expect(new Set(all.map(({ operationId }) => operationId)).size).toBe(all.length);
+  for (const { operationId, path, summary, tags, security, parameters = [], responses } of all) {
+    const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
+    expect([operationId, parameters.filter((one) => one.in === "path").map(({ name }) => name)]).toEqual([operationId, inPath]);
+    expect([operationId, (summary ?? "").length > 4, tags?.length, Object.keys(responses).some((status) => /^2/.test(status)), responses["500"] !== undefined]).toEqual([operationId, true, 1, true, true]);
+    const open = path.startsWith("/api/builds") ? false : true;
+    expect([operationId, security?.length === 0, responses["401"] === undefined, responses["403"]?.description.includes("`forbidden`") ?? false]).toEqual([operationId, open, open, !open]);
+    for (const scope of security?.flatMap((one) => one.apiKey ?? []) ?? []) expect(["submit", "read", "operate", "admin"]).toContain(scope);
+  }
+});
+
+test("documents the routes that are registered, and no others", async () => {
+  const document = await documentOf();
+  await using control = await controlledQueue();
+  const host = Fastify();
+  const registered = new Set<string>();
+  host.addHook("onRoute", ({ url, method, schema }) => {
+    // What refuses other methods is hidden; HEAD comes with GET.
+    if ((schema as { hide?: boolean } | undefined)?.hide) return;
+    for (const one of [method].flat()) if (one !== "HEAD") registered.add(`${one} ${url.replace(/(.)\/$/, "$1").replaceAll(/:(\w+)/g, "{$1}")}`);
+  });
+  await host.register(buildRoutes, { queue: control.queue, prefix: "/api/builds", documented: true } as never);
+  await host.ready();
+  await host.close();
+  const outside = ["GET /livez", "GET /readyz", "GET /health", "GET /metrics", "GET /openapi.json"];
+  expect(operations(document).map(({ method, path }) => `${method} ${path}`).sort()).toEqual([...registered, ...outside].sort());
+});
+
+test("names every error code that the service can answer with, and no other", async () => {
+  const document = await documentOf();
+  const named = new Set([...JSON.stringify(document.paths).matchAll(/`([a-z_]+)`/g)].map(([, code]) => code as string).filter((code) => code in errorShapes));
+  // These come before any route is found, or only from the module.
+  const elsewhere = ["not_found", "method_not_allowed", "database_busy"];
+  expect([...new Set([...named, ...elsewhere])].sort()).toEqual(Object.keys(errorShapes).sort());
+  const { properties } = document.components.schemas["Error"] as { properties: { code: { enum: string[] } } };
+  expect([...properties.code.enum].sort()).toEqual(Object.keys(errorShapes).sort());
+});
+
+test("tells the truth under random requests: no fault, no unknown status, nothing off its schema", async () => {
+  const { requests, succeeded, operations: count, wrong } = await fuzzApi({ runs: 1000, seed: 20_261_125 });
+  expect(wrong).toEqual([]);
+  expect(requests).toBe(1000);
+  // Nearly all were answered with success at least once, so the run did not fail at the door.
+  expect(succeeded.size).toBeGreaterThan(count * 0.75);
+}, 60_000);
