@@ -57,9 +57,9 @@ function errorResponses(codes: ErrorCode[]): Record<string, unknown> {
 /** Adds every operation's errors, names the base as it is written, and keeps the components that are used. */
 function complete(document: Document): Document {
   const paths = Object.fromEntries(Object.entries(document.paths ?? {}).map(([path, operations]) => [path.replace(/(.)\/$/, "$1"), operations]));
-  for (const operation of Object.values(paths).flatMap((path) => Object.values(path))) {
+  for (const [method, operation] of Object.values(paths).flatMap((path) => Object.entries(path))) {
     const { "x-needs": needs = "nothing", "x-chat-token": byToken = false } = operation;
-    const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
+    const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(method === "get" ? [] : (["read_only"] as const)), ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
     for (const name of ["x-errors", "x-needs", "x-chat-token", "x-audit"] as const) delete operation[name];
     // A body that may be missing: its schema allows null.
     const body = operation.requestBody as { required?: boolean; content?: Record<string, { schema?: { anyOf?: { type?: string }[] } }> } | undefined;
