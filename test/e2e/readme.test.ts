@@ -144,7 +144,7 @@ async function runThere(name: string, text: string): Promise<Ran> {
   return run(process.execPath, [file], { cwd: home.path });
 }
 
-describe("the README's snippets", () => {
+describe("the README's snippets", { timeout: 90_000 }, () => {
   const prints: Record<string, RegExp> = { module: /^\/\/ message\.tsx\nconsole\.log\("hi"\);\n+$/, "own-run": /^hello \(attempt 1\)\n$/, testing: /^built later\n$/ };
 
   it("are all run", () => {
@@ -158,7 +158,7 @@ describe("the README's snippets", () => {
   });
 });
 
-describe("the examples", () => {
+describe("the examples", { timeout: 90_000 }, () => {
   const example = async (name: string) => runThere(name, await readFile(path.join(project, "examples", `${name}.ts`), "utf8"));
 
   it("quick start: two chats, three builds, on a database of its own", async () => {
