@@ -49,7 +49,7 @@ async function buildLocked(types, say) {
     const stamp = await wantedStamp(types);
     await transform(part);
     if (types) await emitTypes(part);
-    await bundleDashboard(path.join(part, "dashboard"));
+    await addDashboard(part, say);
     await addTemplate(part, say);
     // A source that changed meanwhile makes the stamp stale, so that the next start builds again.
     await writeFile(path.join(part, "stamp.json"), `${JSON.stringify(stamp)}\n`);
@@ -77,6 +77,18 @@ async function emitTypes(into) {
     await run([path.join(project, "node_modules", "typescript", "bin", "tsc"), "-p", config]);
   } finally {
     await rm(config, { force: true });
+  }
+}
+
+/** The page's own packages are for development: where they are left out, the service runs without its dashboard and says so. */
+async function addDashboard(part, say) {
+  try {
+    await bundleDashboard(path.join(part, "dashboard"));
+  } catch (error) {
+    const missing = /Could not resolve "(preact|@preact|highlight\.js)/.exec(error.message);
+    if (!missing) throw error;
+    await rm(path.join(part, "dashboard"), { recursive: true, force: true });
+    say("The dashboard is left out: its packages are not installed (npm ci without --omit=dev installs them).");
   }
 }
 
