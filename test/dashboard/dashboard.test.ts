@@ -89,6 +89,7 @@ describeBrowser("the dashboard", () => {
     await opened.page.goto(`${served.url}/#/job/${id}?output=preview`);
     await opened.page.locator(".console", { hasText: "built" }).waitFor();
     const frame = opened.page.frames().find((one) => one.url().endsWith("/preview"));
+    expect(await frame?.locator("#root").innerText()).toBe("seen");
     expect(await frame?.evaluate("self.origin")).toBe("null");
     expect(await frame?.evaluate(`fetch("/api/builds/stats").then(() => "reached", () => "refused")`)).toBe("refused");
   });

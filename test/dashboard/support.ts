@@ -30,7 +30,7 @@ export function controlledRunner() {
       if (code.includes("flaky") && attempt === 1) return { kind: "failed", failure: { code: "worker_crashed", message: "The worker process died.", retryable: true, diagnostics: [] }, error: "The worker process died." };
       const lines = code.split("\n");
       const at = lines.findIndex((line) => line.includes("broken"));
-      if (at < 0) return { kind: "built", result: 'console.log("built");\n', sourceMap: null, warnings: [], externals: [] };
+      if (at < 0) return { kind: "built", result: 'console.log("built"); document.getElementById("root").textContent = "seen";\n', sourceMap: null, warnings: [], externals: [] };
       const text = lines[at] as string;
       const found = place(at + 1, text.indexOf("is") + 1, text);
       return { kind: "failed", failure: { code: "build_failed", message: found.text, retryable: false, diagnostics: [found] }, error: `✘ ${found.text}\n    ${at + 1} │ ${text}` };

@@ -215,7 +215,7 @@ function Source({ job }: { job: Job }) {
         </div>
       ) : null}
       <Code text={text} language={languageOf(name, job.options.loader)} marks={marks.filter((mark) => name === null || mark.file === name)} tone={failing.length > 0 ? "bad" : "warn"} label="Submitted code" />
-      {failing.length === 0 && job.warnings.length > 0 ? <ul class="warnings">{job.warnings.map((one, index) => <li key={index}><Icon of="warn" /> {one.line ? `Line ${one.line}: ` : ""}{one.text}</li>)}</ul> : null}
+      {failing.length === 0 && job.warnings.length > 0 ? <ul class="warnings">{job.warnings.map((one, index) => <li key={index}><Icon of="note" /> {one.line ? `Line ${one.line}: ` : ""}{one.text}</li>)}</ul> : null}
     </Panel>
   );
 }

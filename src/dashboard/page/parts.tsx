@@ -6,7 +6,7 @@ import { now } from "./state.js";
 
 export type Tone = "quiet" | "waiting" | "running" | "good" | "bad" | "warn" | "held";
 
-const paths: Record<Tone | "arrow", string> = {
+const paths: Record<Tone | "arrow" | "note", string> = {
   quiet: "M8 3.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 0 1 0-9z",
   waiting: "M8 3.5a4.5 4.5 0 1 1 0 9a4.5 4.5 0 0 1 0-9zM8 5.5V8l1.8 1.2",
   running: "M5.5 4l6 4l-6 4z",
@@ -15,6 +15,7 @@ const paths: Record<Tone | "arrow", string> = {
   warn: "M12.2 6.2A4.5 4.5 0 1 0 12.5 8.6M12.4 3.4v3h-3",
   held: "M6 4.5v7M10 4.5v7",
   arrow: "M6 4l4 4l-4 4",
+  note: "M8 4v5M8 11.6v.1",
 };
 export const Icon = ({ of }: { of: keyof typeof paths }) => (
   <svg class={`icon icon-${of}`} viewBox="0 0 16 16" aria-hidden="true">
