@@ -7,6 +7,8 @@ import type { AtWork } from "./effects.js";
 import { createHeartbeat } from "./heartbeat.js";
 import { viewActors } from "./inspect/actors.js";
 import type { ActorsView } from "./inspect/actors.js";
+import { inspectActors } from "./inspect/stately.js";
+import type { InspectOptions, WireEvent } from "./inspect/stately.js";
 import type { Runner } from "./job.js";
 import type { QueueSettings } from "./options.js";
 import { messageOf } from "./report.js";
@@ -29,6 +31,8 @@ export interface Node {
   tell(event: SupervisorEvent): void;
   /** Something will be ready in `delayMs`. */
   wakeIn(delayMs: number): void;
+  /** What its actors do, from now on; those that live are told first. */
+  inspect(options: InspectOptions): AsyncIterable<WireEvent>;
   /** How its actors stand. */
   view(): ActorsView;
   /** What this node has in hand, by chat. */
@@ -120,6 +124,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     tell,
     wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
     atWork: effects.atWork,
+    inspect: (options) => inspectActors(supervisor, clock, options),
     view: () => viewActors(supervisor, effects.atWork, settings.concurrency),
     async drain() {
       heartbeat.drain();

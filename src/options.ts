@@ -104,6 +104,7 @@ export const settings = {
   maxLoopDelayMs: setting({ env: "BUILDLANE_MAX_LOOP_DELAY_MS", schema: integer(0, 60_000), default: "2000", meaning: "Mean lag of the event loop above which submissions get 503, milliseconds; 0: never.", service: true }),
   corsOrigins: setting({ env: "BUILDLANE_CORS_ORIGINS", schema: origins.optional(), default: undefined, meaning: "Origins whose pages may read answers, comma-separated, such as https://app.example; unset: none.", service: true }),
   allowedHosts: setting({ env: "BUILDLANE_ALLOWED_HOSTS", schema: z.string().transform((text) => text.split(",").map((host) => host.trim()).filter(Boolean)).optional(), default: undefined, meaning: "Host headers that are answered, comma-separated; loopback names always are.", service: true }),
+  inspect: setting({ env: "BUILDLANE_INSPECT", schema: flag, default: "false", meaning: "Shows what the actors do to Stately's inspector: to admins, over loopback only. Costs nothing while nobody watches." }),
   readOnly: setting({ env: "BUILDLANE_READ_ONLY", schema: flag, default: "false", meaning: "Refuses over HTTP whatever would change something; the dashboard shows no buttons. The node still builds.", service: true }),
   insecure: setting({ env: "BUILDLANE_INSECURE", schema: flag, default: "false", meaning: "Allows another bind than loopback although nothing asks for a key.", service: true }),
 } as const;

@@ -3,6 +3,7 @@ import type { AcceptedJob, BuildRequest, FinishedJob, HistoryEvent, Job, LiveIte
 import type { Audit } from "./audit.js";
 import type { ChatTokens } from "./chat-tokens.js";
 import type { ActorsView } from "./inspect/actors.js";
+import type { WireEvent } from "./inspect/stately.js";
 import type { Keys } from "./keys.js";
 import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesQuery, LaneView, ListQuery, Output, Quarantined, StoreStats } from "./store/store.js";
 import type { QueueSettings } from "./options.js";
@@ -121,6 +122,11 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   pause(): Promise<void>;
   resume(): Promise<void>;
 
+  /**
+   * What this node's actors do, in Stately's inspection wire format, without submitted code and what is made of it. Costs
+   * nothing while nobody reads. Throws BuildlaneError not_found unless the option `inspect` is on.
+   */
+  inspect(options: { chatId?: string | undefined; tenant?: string | undefined; jobId?: string | undefined; sample?: number | undefined; signal: AbortSignal }): AsyncIterable<WireEvent>;
   /** The node of this process, as its actors stand. */
   node(): Promise<NodeView>;
 

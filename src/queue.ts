@@ -8,7 +8,7 @@ import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { SettingsError, alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
+import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -299,6 +299,10 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     },
     pause: () => pauseQueue(true),
     resume: () => pauseQueue(false),
+    inspect({ chatId, tenant = defaultTenant, jobId, sample, signal }) {
+      if (!settings.inspect) throw new BuildlaneError("not_found", "The actors are not shown: open the queue with the option `inspect`.");
+      return node.inspect({ lane: chatId === undefined ? undefined : laneKey({ tenant }, chatId), jobId, sample, signal });
+    },
     node: async () => ({ nodeId, ...node.view(), quarantine: await store.quarantined(quarantineShown), settings: shownSettings(settings) }),
     async ready() {
       const database = await store.ping();

@@ -9,7 +9,7 @@ const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${l
 export function withSettings(command: Command, names = Object.keys(settings) as SettingName[]): Command {
   for (const name of names) {
     const { env, meaning, default: fallback } = settings[name];
-    const flag = name === "insecure" || name === "readOnly" ? `--${kebab(name)}` : `--${kebab(name)} <value>`;
+    const flag = name === "insecure" || name === "readOnly" || name === "inspect" ? `--${kebab(name)}` : `--${kebab(name)} <value>`;
     command.addOption(new Option(flag, `${meaning} (${env}${fallback === undefined ? "" : `, ${fallback}`})`));
   }
   return command;

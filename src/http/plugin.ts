@@ -26,6 +26,7 @@ import { eventRoutes } from "./routes/events.js";
 import { jobRoutes } from "./routes/jobs.js";
 import { keyRoutes } from "./routes/keys.js";
 import { laneRoutes } from "./routes/lanes.js";
+import { inspectRoutes } from "./routes/inspect.js";
 import { nodeRoutes } from "./routes/node.js";
 import { statsRoutes } from "./routes/stats.js";
 import { submitRoutes } from "./routes/submit.js";
@@ -77,6 +78,6 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   const access = checkAccess(host, queue, authorize);
   writeAudit(host, queue.audit, access);
   const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
-  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, inspectRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

@@ -95,6 +95,12 @@ function decoded(text: string): string {
   }
 }
 
+export const inspectQuery = z.object({
+  chatId: chatId.optional(),
+  tenant: says(storable(z.string().min(1).max(63)).optional(), "Whose chat is meant by `chatId`; the default tenant's unless said."),
+  jobId: jobId.optional(),
+  sample: says(z.coerce.number().int().min(1).max(10_000).optional(), "One chat in so many, each wholly or not at all."),
+});
 const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
 export const groupsQuery = z.object({ chatId: chatId.optional(), limit });
 
