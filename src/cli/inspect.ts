@@ -27,7 +27,7 @@ async function inspect({ url, apiKey, chat, job, sample }: Flags, signal: AbortS
   });
   if (!response.ok || !response.body) {
     const told = (await response.json().catch(() => null)) as { message?: string } | null;
-    throw new Exit(response.status === 401 || response.status === 403 ? exitCodes.refused : exitCodes.failed, told?.message ?? `The service answered ${response.status}.`);
+    throw new Exit(response.status === 401 || response.status === 403 ? exitCodes.auth : exitCodes.failed, told?.message ?? `The service answered ${response.status}.`);
   }
   say(`Attached. In a browser: ${base}/inspector${query ? `?${query}` : ""}`);
   let rest = "";
