@@ -139,7 +139,13 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
 
   function apply(event: CheckedEvent): void {
     const line = lineOf(event.chatId);
-    const jobId = event.jobId ?? "";
+    if (event.jobId === null) {
+      // Of the chat itself: paused, resumed, another policy.
+      if (event.type === "chat.paused" || event.type === "chat.resumed") line.paused = event.type === "chat.paused";
+      line.changedAt = Math.max(line.changedAt, timeOf(event));
+      return;
+    }
+    const jobId = event.jobId;
     switch (event.type) {
       case "job.accepted": {
         const priority = typeof event.data["priority"] === "number" ? event.data["priority"] : 0;
@@ -155,10 +161,6 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
         return;
       case "job.cancelRequested":
         return;
-      case "chat.paused":
-      case "chat.resumed":
-        line.paused = event.type === "chat.paused";
-        break;
       default: {
         const end = endOf(event);
         if (end) budget.end(event, end);
