@@ -48,7 +48,7 @@ interface Flags {
 export function verifyCommand(): Command {
   const command = withSettings(new Command("verify").description("Prove or refute the promises from the history of DATABASE_URL, or of the embedded database of a stopped service. Reads only."), ["databaseUrl", "dataDir", "leaseMs"])
     .option("--aging-ms <n>", "Aging in force while jobs were accepted, when it cannot be told from the jobs", count(0))
-    .option("--cluster-max <n>", "Builds that may run at once over all nodes", count(1))
+    .option("--cluster-max <n>", "Builds that may run at once over all nodes, when the nodes do not say it", count(1))
     .option("--starts-max <n>", "Starts of another chat that a waiting head may see", count(1), startsMaxDefault)
     .option("--slack-ms <n>", "A wait counts from so long after its begin", count(0), slackMsDefault)
     .option("--at-rest", "Everything has come to rest: an unfinished job is lost")

@@ -13,6 +13,7 @@ export interface History {
   events(order: "chat" | "time"): AsyncIterable<CheckedEvent[]>;
   jobs(): AsyncIterable<CheckedJob[]>;
   slots: ReadonlyMap<string, number>;
+  clusterMax: number | null;
   agingMs: number | null;
 }
 
@@ -47,7 +48,7 @@ export async function verify(history: History, { promised, violationsMax = 1000,
   const byChat = await checkChats(history, { ...options, agingMs, found, seen: (jobId) => void open.delete(jobId) });
   for (const jobId of open) found(missing(jobId));
 
-  const sweep = createSweep({ ...options, agingMs, slots: history.slots, found });
+  const sweep = createSweep({ ...options, clusterMax: options.clusterMax ?? history.clusterMax ?? undefined, agingMs, slots: history.slots, found });
   for await (const page of history.events("time")) for (const event of page) sweep.event(event);
   const figures = sweep.end();
   return { ok: Object.keys(counts).length === 0, ...byChat, ...figures, agingMs: agingMs ?? null, counts, violations };

@@ -413,6 +413,8 @@ export interface HistorySnapshot {
   jobs(): AsyncIterable<CheckedJob[]>;
   /** Slots of the nodes that are known now. */
   slots: ReadonlyMap<string, number>;
+  /** The cap of running attempts over all nodes, when all known nodes were given the same; null: none, or not the same. */
+  clusterMax: number | null;
   /** The aging that the jobs with a priority were accepted with; null when it changed meanwhile or none has one. */
   agingMs: number | null;
 }

@@ -74,6 +74,7 @@ export function story(): Story {
           events: (order) => page(order === "chat" ? byChat(self.events, (a, b) => a.number - b.number) : [...self.events].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))),
           jobs: () => page(byChat(self.jobs, (a, b) => a.chatSeq - b.chatSeq)),
           slots: new Map(),
+          clusterMax: null,
           agingMs: null,
         },
         options,

@@ -1,5 +1,5 @@
 /**
- * npm run sim -- --seed 1 --seeds 100 --workers 2 --nodes 3 --chats 200 --jobs 2000 --clients 12 --fault-every 400
+ * npm run sim -- --seed 1 --seeds 100 --workers 2 --nodes 3 --chats 200 --jobs 2000 --clients 12 --cluster-max 5 --fault-every 400
  * --show TEXT prints each line of the trace that has it (a chat, a job, a node), as it happens; "" prints all.
  * Plays the seeds from `--seed` on, and stops at the first whose promises are broken. Each printed line replays alone:
  * the same seed and options give the same trace. With several workers each is a process that plays its share.
@@ -17,13 +17,14 @@ const { values } = parseArgs({
     chats: { type: "string", default: "200" },
     jobs: { type: "string", default: "2000" },
     clients: { type: "string", default: "12" },
+    "cluster-max": { type: "string" },
     "fault-every": { type: "string", default: "400" },
     show: { type: "string" },
     /** Used between the processes: prints totals as JSON, and only violations otherwise. */
     share: { type: "boolean", default: false },
   },
 });
-const options = { nodes: Number(values.nodes), chats: Number(values.chats), jobs: Number(values.jobs), clients: Number(values.clients), faultEveryMs: Number(values["fault-every"]) };
+const options = { nodes: Number(values.nodes), chats: Number(values.chats), jobs: Number(values.jobs), clients: Number(values.clients), clusterMax: values["cluster-max"] === undefined ? undefined : Number(values["cluster-max"]), faultEveryMs: Number(values["fault-every"]) };
 const first = Number(values.seed);
 const seeds = Number(values.seeds);
 const workers = Math.min(Number(values.workers), seeds);

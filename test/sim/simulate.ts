@@ -15,6 +15,8 @@ export interface SimulationOptions {
   chats: number;
   jobs: number;
   clients: number;
+  /** Builds that may run at once over all nodes; unset: no cap. */
+  clusterMax?: number | undefined;
   /** Mean time between two faults, milliseconds; infinity: none. */
   faultEveryMs: number;
   /** Told of everything as it happens. */
@@ -40,13 +42,14 @@ const sureMsMax = 100;
 /** Everything must be done so long after the last fault, in simulated time. */
 const calmMsMax = 600_000;
 
-export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs, onLine }: SimulationOptions): Promise<SimulationResult> {
+export async function simulate({ seed, nodes, chats, jobs, clients, clusterMax, faultEveryMs, onLine }: SimulationOptions): Promise<SimulationResult> {
   const trace = createHash("sha256");
-  const world = createWorld(seed, (nodeId, report) => {
+  const onReport = (nodeId: string, report: unknown): void => {
     const line = `${world.clock.monotonic().toFixed(1)} ${nodeId} ${JSON.stringify(report)}`;
     trace.update(line);
     onLine?.(line);
-  });
+  };
+  const world = createWorld({ seed, clusterMax, onReport });
   const { clock, store, watch } = world;
   for (let count = 0; count < nodes; count++) world.startNode();
   const people = createClients(world, { jobs, chats, clients });
@@ -67,7 +70,7 @@ export async function simulate({ seed, nodes, chats, jobs, clients, faultEveryMs
 
   const verdict = await store.readHistory(async (history) => {
     for await (const page of history.events("chat")) for (const event of page) trace.update(JSON.stringify(event));
-    return verify(history, { agingMs, atRest: true, sureMsMax, promised: people.promised.keys() });
+    return verify(history, { agingMs, atRest: true, sureMsMax, clusterMax, promised: people.promised.keys() });
   });
   violations.push(...watch.violations, ...people.violations, ...verdict.violations, ...checkCancels(await allJobs(store), people.cancelled));
   if (verdict.jobs !== people.promised.size) violations.push(`${verdict.jobs} jobs exist, ${people.promised.size} were promised.`);

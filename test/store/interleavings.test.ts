@@ -124,6 +124,15 @@ describePostgres("forced interleavings on PostgreSQL", () => {
     await proven();
   });
 
+  it("a claim passes over a lane whose row is held, although it is first in line", async () => {
+    for (const chatId of ["a", "b", "c"]) await accept(stores[0], chatId);
+    await holding(rows["a lane's row"], async () => {
+      expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["b", "c"]);
+    });
+    expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["a"]);
+    await proven();
+  });
+
   it("an impatient turn over a held lane says so and writes nothing, and each alone then goes its way", async () => {
     await Promise.all([accept(stores[0], "a"), accept(stores[0], "b")]);
     const { claims } = await turn(1, [], 2);

@@ -23,10 +23,12 @@ export function readHistory(tables: Tables): HistorySnapshot {
     // A redrive gives another rank, and so may a retry, where those yield.
     if (priority !== 0 && !own.some(({ type }) => type === "job.redriven" || type === "job.retrying")) agings.add(Math.round((createdAt - rank) / priority));
   const [agingMs] = agings;
+  const caps = new Set([...tables.nodes.values()].map(({ clusterCap }) => clusterCap));
   return {
     lanes: () => pages(lanes.map(({ chatId, tail, eventTail, eventFloor, pending }) => ({ chatId, tail, eventTail, eventFloor, pending: pending.size }))),
     events: (order) => pages(order === "chat" ? events : byTime),
     jobs: () => pages(jobs),
+    clusterMax: caps.size === 1 ? ([...caps][0] as number | null) : null,
     slots: new Map([...tables.nodes.values()].map(({ id, slots }) => [id, slots])),
     agingMs: agings.size === 1 && agingMs !== undefined ? agingMs : null,
   };
