@@ -16,7 +16,7 @@ describe("random programs on the memory store", () => {
       fc.asyncProperty(programs, async (program) => {
         expect((await play(await memory.reset(), program)).violations).toEqual([]);
       }),
-      { numRuns: 1500, seed: 7 },
+      { numRuns: 1500, seed: 7, endOnFailure: process.env["NO_SHRINKING"] === "1" },
     );
   });
 });
@@ -32,7 +32,7 @@ const alike = (numRuns: number, seed: number, make: () => Promise<OpenStore>) =>
       expect(got.violations).toEqual([]);
       expect(got.transcript).toEqual(expected.transcript);
     }),
-    { numRuns, seed, endOnFailure: false },
+    { numRuns, seed, endOnFailure: process.env["NO_SHRINKING"] === "1" },
   );
 };
 
