@@ -33,6 +33,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   already_final: "The job has ended; it cannot be cancelled.",
   not_failed: "Only a failed job can be retried.",
   no_output: "The job has no output (yet).",
+  no_backup: "Only the embedded database is backed up so; a PostgreSQL has its own tools.",
   chat_stopping: "The chat's running job could not be stopped in time to erase the chat; try again.",
   payload_too_large: "The body or the code is larger than its limit.",
   unsupported_media_type: "Send `application/json`.",

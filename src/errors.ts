@@ -31,6 +31,7 @@ export const errorShapes = {
   already_final: { status: 409, retryable: false },
   not_failed: { status: 409, retryable: false },
   no_output: { status: 409, retryable: true },
+  no_backup: { status: 409, retryable: false },
   chat_stopping: { status: 409, retryable: true },
   payload_too_large: { status: 413, retryable: false },
   unsupported_media_type: { status: 415, retryable: false },
@@ -84,6 +85,9 @@ export const jobsRemoved = (key: string): BuildlaneError =>
 
 export const alreadyFinal = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("already_final", `Job ${id} is ${status} already; only pending and running jobs can be cancelled.`);
+
+export const noBackup = (kind: string): BuildlaneError =>
+  new BuildlaneError("no_backup", kind === "postgres" ? "The database is a PostgreSQL: back it up with its own tools, such as pg_dump." : "The queue keeps nothing that could be backed up.");
 
 export const chatStopping = (chatId: string, jobId: string): BuildlaneError =>
   new BuildlaneError("chat_stopping", `Chat ${chatId} is not erased yet: its job ${jobId} is still being stopped. Everything else is cancelled; try again.`, { retryAfterMs: 1000 });

@@ -130,6 +130,9 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   /** The node of this process, as its actors stand. */
   node(): Promise<NodeView>;
 
+  /** The embedded database as a gzipped tar, taken while it runs; `buildlane restore` brings it back. Rejects with no_backup on another store. */
+  backUp(): Promise<ReadableStream<Uint8Array>>;
+
   /** Whether the node can accept: database reachable, not draining. */
   ready(): Promise<{ ready: boolean; draining: boolean; database: boolean }>;
   /** Whether this node stops. */

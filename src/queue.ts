@@ -8,7 +8,7 @@ import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
+import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, noBackup, notFailed, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -304,6 +304,10 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
       return node.inspect({ lane: chatId === undefined ? undefined : laneKey({ tenant }, chatId), jobId, sample, signal });
     },
     node: async () => ({ nodeId, ...node.view(), quarantine: await store.quarantined(quarantineShown), settings: shownSettings(settings) }),
+    async backUp() {
+      if (!store.backUp) throw noBackup(store.kind);
+      return store.backUp();
+    },
     async ready() {
       const database = await store.ping();
       return { ready: draining === null && database, draining: draining !== null, database };

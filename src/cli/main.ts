@@ -27,6 +27,8 @@ const groups: Record<string, Record<string, () => Promise<Command>>> = {
     keys: async () => (await import("./keys.js")).keysCommand(),
     migrate: async () => (await import("./migrate.js")).migrateCommand(),
     verify: async () => (await import("./verify.js")).verifyCommand(),
+    backup: async () => (await import("./backup.js")).backupCommand(),
+    restore: async () => (await import("./restore.js")).restoreCommand(),
     config: async () => (await import("./config.js")).configCommand(),
     doctor: async () => (await import("./doctor.js")).doctorCommand(),
   },

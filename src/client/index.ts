@@ -160,6 +160,10 @@ export function createClient(options: ClientOptions = {}) {
     eraseChat: (chatId: string, call: CallOptions & { reason?: string | undefined } = {}) => data<{ chatId: string; erased: number }>("DELETE", chatAt(chatId), { signal: call.signal, headers: { "buildlane-reason": call.reason } }),
     pause: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/pause", call),
     resume: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/resume", call),
+    /** The embedded database of the service, as a gzipped tar. */
+    async backup({ signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+      return (await requests.open("POST", "/backup", { signal, unlimited: true })).body as ReadableStream<Uint8Array>;
+    },
     stats: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/stats", call),
     health: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/health", { ...call, root: true }),
     deadLetters: {

@@ -30,6 +30,8 @@ export interface EmbeddedOptions {
   onProgress?: ((line: string) => void) | undefined;
   /** Told when a round of upkeep failed; the next one comes all the same. */
   onUpkeepError?: ((error: unknown) => void) | undefined;
+  /** A backup to begin with; the folder must hold no database. */
+  from?: Blob | undefined;
 }
 
 export interface Embedded {
@@ -48,14 +50,14 @@ const startParams = [
 ];
 
 /** Opens the database in `<dataDir>/pg18/`, and makes it when it is not there. Throws SettingsError when the folder cannot be used. */
-export async function openEmbedded(dataDir: string, { clock, onProgress, onUpkeepError }: EmbeddedOptions): Promise<Embedded> {
+export async function openEmbedded(dataDir: string, { clock, onProgress, onUpkeepError, from }: EmbeddedOptions): Promise<Embedded> {
   const home = path.resolve(dataDir);
   await mkdir(home, { recursive: true }).catch((cause: unknown) => {
     throw new SettingsError(`The data folder ${home} cannot be made (${String(cause)}). Set BUILDLANE_DATA_DIR to a folder that can be written to.`, { cause });
   });
   const lock = await lockFolder(home);
   try {
-    const { client, fresh } = await openLocked(home, onProgress);
+    const { client, fresh } = await openLocked(home, onProgress, from);
     const upkeep = startUpkeep(client, clock, onUpkeepError ?? (() => {}));
     return { client, fresh, upkeep, close: once(() => closeAll(client, upkeep, () => lock.release())) };
   } catch (error) {
@@ -71,16 +73,17 @@ export async function openInMemory({ clock, onProgress, onUpkeepError }: Embedde
   return { client, fresh: true, upkeep, close: once(() => closeAll(client, upkeep, async () => {})) };
 }
 
-async function openLocked(home: string, onProgress?: (line: string) => void): Promise<{ client: PGlite; fresh: boolean }> {
+async function openLocked(home: string, onProgress?: (line: string) => void, from?: Blob): Promise<{ client: PGlite; fresh: boolean }> {
   const folder = path.join(home, `pg${embeddedMajor}`);
   // It stands while the first contents are being written: a first start that was killed begins anew.
   const marker = path.join(home, `pg${embeddedMajor}.unfinished`);
   const entries = await readdir(home);
   if (entries.includes(path.basename(marker))) await rm(folder, { recursive: true, force: true });
   const fresh = await isFresh(home, folder);
+  if (!fresh && from) throw new SettingsError(`${folder} holds a database already. Restore into another folder, or move that one away.`);
   if (!fresh) return { client: await create({ dataDir: folder, startParams }), fresh };
   await writeFile(marker, "");
-  const loadDataDir = await embeddedTemplate(onProgress);
+  const loadDataDir = from ?? (await embeddedTemplate(onProgress));
   const client = await create({ dataDir: folder, loadDataDir, startParams });
   await rm(marker, { force: true }).catch(async (error: unknown) => {
     await client.close();

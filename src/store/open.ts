@@ -1,11 +1,13 @@
 /** Chooses and opens the store: memory, the embedded database of a folder, or a PostgreSQL; migrated and ready. */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import type { PGlite } from "@electric-sql/pglite";
 import type { Sql } from "postgres";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
 import { embeddedMajor, openEmbedded } from "./embedded.js";
+import { readBackup } from "./embedded-backup.js";
 import { createMemoryStore } from "./memory.js";
 import { reaching } from "./sql/database.js";
 import type { Database } from "./sql/database.js";
@@ -63,6 +65,21 @@ export async function openStore({ store, db, databaseUrl, databasePrepare, datab
     return opened;
   } catch (error) {
     await embedded.close();
+    throw error;
+  }
+}
+
+/** Makes the embedded database of a folder from a backup, brought up to date; how many jobs it has. Throws SettingsError when the file or the folder will not do, or the backup is of a newer Buildlane. */
+export async function restoreEmbedded(dataDir: string, backup: Uint8Array, clock: Clock): Promise<number> {
+  const embedded = await openEmbedded(dataDir, { clock, from: readBackup(backup) });
+  try {
+    await migrate(pgliteDatabase(embedded.client, { clock, close: async () => {} }));
+    const { rows } = await embedded.client.query<{ jobs: number }>("select count(*)::int as jobs from build_jobs");
+    await embedded.close();
+    return rows[0]?.jobs ?? 0;
+  } catch (error) {
+    await embedded.close();
+    await rm(join(resolve(dataDir), `pg${embeddedMajor}`), { recursive: true, force: true });
     throw error;
   }
 }

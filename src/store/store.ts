@@ -523,6 +523,9 @@ export interface Store {
   /** Keys, secrets and what operators did. */
   readonly access: AccessStore;
 
+  /** The whole database as a gzipped tar, taken while it runs. Absent where the database has tools of its own, or keeps nothing. */
+  backUp?(): Promise<ReadableStream<Uint8Array>>;
+
   /** Whether the database answers. */
   ping(): Promise<boolean>;
   close(): Promise<void>;

@@ -1,6 +1,6 @@
 /** The packed package as a stranger gets it: every door opens, with types, and only what package.json declares is needed. */
 import { spawn } from "node:child_process";
-import { cp, mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { publint } from "publint";
@@ -63,6 +63,14 @@ describe("the packed package", () => {
     const all = await readdir(installed, { recursive: true });
     expect(all.filter((name) => /(^|\/)(test|bench|\.buildlane|node_modules)(\/|$)|\.test\./.test(name))).toEqual([]);
     expect(all.some((name) => /embedded\/template-.*\.tar\.gz$/.test(name))).toBe(true);
+  });
+
+  it("keeps to its budget of size: what it brings unpacked, and its client without the server", async () => {
+    const sizes = await Promise.all((await readdir(installed, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map(async (entry) => (await stat(path.join(entry.parentPath ?? entry.path, entry.name))).size));
+    // Most of it is the embedded database's template.
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(12_000_000);
+    const client = await Promise.all((await readdir(path.join(installed, "dist/src/client"))).filter((name) => name.endsWith(".js")).map(async (name) => (await stat(path.join(installed, "dist/src/client", name))).size));
+    expect(client.reduce((sum, size) => sum + size, 0)).toBeLessThan(20_000);
   });
 
   it("is well-formed by the rules of package managers and bundlers", async () => {

@@ -1,6 +1,7 @@
 /** Holding the whole queue. */
+import { Readable } from "node:stream";
 import { z } from "zod";
-import { documented } from "../compilers.js";
+import { documented, sent } from "../compilers.js";
 import { says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
 import { refuseBody } from "../json-body.js";
@@ -20,4 +21,25 @@ export function controlRoutes(app: Api, { whole }: RouteContext): void {
       },
     });
   }
+
+  app.route({
+    method: "POST",
+    url: "/backup",
+    preValidation: refuseBody,
+    schema: documented({
+      operationId: "backUp",
+      needs: "admin",
+      audit: "database.backedUp",
+      summary: "The embedded database as a file",
+      description: "A gzipped tar, taken while the service runs; `buildlane restore` makes a database of it. A PostgreSQL is backed up by its own tools.",
+      tags: ["control"],
+      produces: ["application/gzip"],
+      response: { 200: says(z.string(), "The file.") },
+      errors: ["no_backup"],
+    }),
+    handler: async (request, reply) => {
+      const file = await whole(request).backUp();
+      return sent(reply.type("application/gzip").header("cache-control", "no-store").header("content-disposition", 'attachment; filename="buildlane.tar.gz"').send(Readable.fromWeb(file as never) as never));
+    },
+  });
 }

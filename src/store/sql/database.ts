@@ -31,6 +31,8 @@ export interface Database {
   /** Sends to other processes on the same database; only ever a hint. */
   notify(hints: Hint[]): void;
   onNotify(listener: (hint: Hint) => void): void;
+  /** The database as a file, where it has no tools of its own. */
+  backUp?(): Promise<ReadableStream<Uint8Array>>;
   close(): Promise<void>;
 }
 

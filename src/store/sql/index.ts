@@ -30,6 +30,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    ...(database.backUp ? { backUp: database.backUp } : {}),
     close: () => database.close(),
   };
 }

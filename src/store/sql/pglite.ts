@@ -6,6 +6,7 @@ import type { PGlite } from "@electric-sql/pglite";
 import { drizzle } from "drizzle-orm/pglite";
 import type { Clock } from "../../clock.js";
 import { databaseBusy } from "../../errors.js";
+import { backUp } from "../embedded-backup.js";
 import type { Hint } from "../store.js";
 import { channel } from "./database.js";
 import type { Database, Orm } from "./database.js";
@@ -44,6 +45,7 @@ export function pgliteDatabase(raw: PGlite, { clock, close, listens = false }: P
       if (!listens) return;
       listening = raw.listen(channel, (payload) => (JSON.parse(payload) as { hints: Hint[] }).hints.forEach(listener)).catch(() => undefined);
     },
+    backUp: () => backUp(raw),
     async close() {
       await (await listening)?.();
       await close();
