@@ -81,7 +81,7 @@ async function latency(open, place, { jobs, slots, chats, everyMs, workMs }) {
   return ends.length > 0 ? { ...figures, doneP50Ms: percentile(ends, 0.5), doneP99Ms: percentile(ends, 0.99) } : figures;
 }
 
-/** POST at 50 connections from a process of its own; what it enqueues is worked off meanwhile. */
+/** POST at 50 connections from a process of its own; nobody works off what it enqueues. */
 async function http(open, place, { peer, seconds, slots }) {
   const { default: fastify } = await import("fastify");
   const app = fastify();
@@ -98,7 +98,7 @@ async function http(open, place, { peer, seconds, slots }) {
     close = () => sql.end();
   } else {
     const queue = await open({ ...place, slots, run: async () => "ok", settings: { drainMs: 100 } });
-    await queue.start();
+    await queue.hold();
     if (peer === "buildlane") {
       const { buildRoutes } = await import("../dist/src/fastify.js");
       await app.register(buildRoutes, { queue: queue.queue, prefix: "/api/builds" });
@@ -123,7 +123,7 @@ async function builds(open, place, { peer, jobs, chats, slots }) {
     const { default: pLimit } = await import("p-limit");
     const esbuild = createRequire(new URL("../package.json", import.meta.url))("esbuild");
     const limit = pLimit(slots);
-    const one = () => limit(() => esbuild.build({ stdin: { contents: tsx, loader: "tsx" }, bundle: true, write: false, format: "esm", packages: "external", logLevel: "silent" }));
+    const one = () => limit(() => esbuild.build({ stdin: { contents: tsx, loader: "tsx" }, bundle: true, write: false, format: "esm", external: ["react"], logLevel: "silent" }));
     await Promise.all(Array.from({ length: 50 }, one));
     const from = performance.now();
     await Promise.all(Array.from({ length: jobs }, one));

@@ -139,15 +139,16 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     const watch = wakeups.watch(laneKey(scope, chatId));
     const deadline = clock.monotonic() + eraseWaitMs;
     try {
-      for (;;) {
+      // Told once: a hint at each look would wake this very watch, and nothing else would have its turn.
+      for (let isTold = false; ; isTold = true) {
         const answer = await store.erase(scope, chatId);
         if (answer.kind === "unknown") return null;
-        store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
+        if (answer.kind === "erased" || !isTold) store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
         if (answer.kind === "erased") {
           report({ type: "chat.erased", jobs: answer.jobs });
           return { jobs: answer.jobs };
         }
-        announceStop(answer.stopping);
+        if (!isTold) announceStop(answer.stopping);
         if (clock.monotonic() > deadline) throw chatStopping(chatId, answer.stopping.jobId);
         await watch.next();
       }

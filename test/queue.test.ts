@@ -344,6 +344,17 @@ describe("the queue", () => {
     expect((await queue.waitFor(other.id)).status).toBe("completed");
   });
 
+  it("erases a chat whose run takes its time to go, and lets everything else have its turn meanwhile", async () => {
+    const { queue, submit } = await gated({
+      concurrency: 1,
+      // Gone only after a turn of the event loop: whoever spins meanwhile waits for ever.
+      run: (_, { signal }) => new Promise((_resolve, reject) => signal.addEventListener("abort", () => setImmediate(() => reject(new Error("gone"))), { once: true })),
+    });
+    const job = await submit("a");
+    while ((await queue.get(job.id)).status !== "running") await new Promise((resolve) => setImmediate(resolve));
+    expect(await queue.erase("a")).toEqual({ jobs: 1 });
+  });
+
   it("erases a conversation: stops what runs, then forgets jobs, results and events, and goes on counting", async () => {
     const { queue, started, submit } = await gated({ concurrency: 2 });
     const [done, running, waiting] = [await queue.enqueue({ chatId: "a", messageId: "1", code: "1" }, { idempotencyKey: "k" }), await submit("a", "2"), await submit("a", "3")];
