@@ -1,41 +1,54 @@
 /**
  * How long until a pending job starts: a median and a ninetieth percentile in milliseconds, from measured build times,
- * the slots and what stands ahead. Pure arithmetic.
+ * the slots and what stands ahead. Pure arithmetic; `bench/estimates.ts` compares it with what happens.
+ *
+ * Two things hold a job back, and the longer one counts. Its own chat: those before it there run one after another. And
+ * the slots: chats take turns, so before its own turn each other chat runs at most one more job than stand before it in
+ * its chat, and no more than that chat has; with every slot busy, one ends each build time ÷ slots.
  */
 export interface Ahead {
-  /** Pending jobs before it in its chat, and whether one runs there. */
+  /** Jobs before it in its chat, a running one included. */
   inChat: number;
-  chatRunning: boolean;
   /** Milliseconds until its own delay or backoff is over. */
   delayMs: number;
   paused: boolean;
 }
 export interface Measured {
   /** Milliseconds a build takes; null before the first. */
+  mean: number | null;
   p50: number | null;
   p90: number | null;
   slots: number;
   running: number;
-  /** Lanes in line for a slot. */
-  waitingLanes: number;
+  /** Pending jobs, and the chats that have them. */
+  queued: number;
+  chats: number;
 }
 
 /** Before anything was measured: a small build through a warm worker. */
 const firstGuessMs = 50;
-/** The ninetieth percentile is not known before some builds were seen: a cautious multiple of the median. */
-const guessSpread = 3;
+/** From one build's end to the next one's start its end is recorded and the next is claimed. */
+const betweenMs = 3;
+const betweenFactor = 1.08;
+/** Standard deviations from the median to the ninetieth percentile, where times are added up. */
+const toP90 = 1.28;
 
-export function estimate(ahead: Ahead, measured: Measured): { p50: number; p90: number } | null {
-  if (ahead.paused) return null;
-  const p50 = measured.p50 ?? firstGuessMs;
-  const p90 = measured.p90 ?? p50 * guessSpread;
-  const of = (buildMs: number): number => {
-    const slots = Math.max(1, measured.slots);
-    // Each turn of this chat waits for the lanes before it, spread over the slots; with a free slot for nobody.
-    const busy = measured.running >= slots;
-    const turnWait = busy ? (measured.waitingLanes * buildMs) / slots + buildMs / (2 * slots) : 0;
-    const running = ahead.chatRunning ? buildMs / 2 : 0;
-    return Math.round(Math.max(ahead.delayMs, running + ahead.inChat * (buildMs + turnWait) + (ahead.inChat > 0 || ahead.chatRunning || busy ? turnWait : 0)));
-  };
-  return { p50: of(p50), p90: of(p90) };
+export function estimate({ inChat, delayMs, paused }: Ahead, measured: Measured): { p50: number; p90: number } | null {
+  if (paused) return null;
+  const mean = (measured.mean ?? firstGuessMs) * betweenFactor + betweenMs;
+  const longBuild = measured.p90 ?? 3 * mean;
+  const deviation = Math.max(longBuild - (measured.p50 ?? mean), mean / 4) / toP90;
+  const slots = Math.max(1, measured.slots);
+
+  const depth = measured.queued / Math.max(1, measured.chats);
+  const others = Math.max(0, measured.chats - 1) * Math.min(depth, inChat + 1);
+  const ends = Math.max(0, inChat + Math.min(others, measured.queued) + 1 - Math.max(0, slots - measured.running));
+  const busyFor = { mean: (ends * mean) / slots, deviation: (Math.sqrt(ends) * deviation) / slots };
+  const chatFor = { mean: Math.max(0, inChat - 0.5) * mean, deviation: Math.sqrt(inChat) * deviation };
+
+  // The figures are a moment old, and others come meanwhile: the more is going on, the likelier one build stands before it.
+  const surprise = longBuild * Math.min(1, measured.running / slots);
+  const p50 = Math.max(delayMs, busyFor.mean, chatFor.mean);
+  const p90 = Math.max(delayMs, surprise, busyFor.mean + toP90 * busyFor.deviation + surprise / 2, chatFor.mean + toP90 * chatFor.deviation);
+  return { p50: Math.round(p50), p90: Math.round(Math.max(p50, p90)) };
 }

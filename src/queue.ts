@@ -112,6 +112,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     stopping.forEach(announceStop);
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
     store.hint({ kind: "ready" });
+    readers.accepted(jobs.map((job) => job.chatId));
     const delay = Math.max(0, ...delays);
     if (delay > 0) node.wakeIn(delay + 1);
   }

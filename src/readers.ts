@@ -13,6 +13,8 @@ export interface Readers {
   withEstimate(job: StoredJob): Job;
   /** Estimate for a job that was just accepted at this position. */
   estimateAt(position: number, delayMs: number, chatPaused?: boolean): { estimatedWaitTime: number | null; estimatedWaitTimeP90: number | null };
+  /** Jobs were accepted here: they stand before whoever asks next. */
+  accepted(chatIds: string[]): void;
   stats(scope: Scope): Promise<StoreStats>;
   /** Milliseconds that one turn of a slot takes, at least 100. */
   turnMs(): number;
@@ -25,6 +27,17 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
   let readAt = Number.NEGATIVE_INFINITY;
   let reading = false;
 
+  let keptAt = clock.monotonic();
+  let acceptedSince = 0;
+  const acceptedChats = new Set<string>();
+
+  function keep(stats: StoreStats): void {
+    latest = stats;
+    keptAt = clock.monotonic();
+    acceptedSince = 0;
+    acceptedChats.clear();
+  }
+
   function refresh(): void {
     if (reading || clock.monotonic() - readAt < freshMs) return;
     reading = true;
@@ -32,7 +45,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
     // What waits anywhere makes everybody wait.
     store
       .stats("everyone")
-      .then((stats) => (latest = stats))
+      .then(keep)
       // Old figures are better than none; the next read tries again.
       .catch(() => undefined)
       .finally(() => (reading = false));
@@ -41,12 +54,20 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
   function measured(): Measured {
     refresh();
     const alive = latest?.nodes.filter((node) => node.alive && !node.draining) ?? [];
+    const total = alive.reduce((sum, node) => sum + node.slots, 0) || slots;
+    const mean = latest?.averageProcessingTime || null;
+    // Since the figures were read, some were accepted here, and some will have started.
+    const started = mean === null ? 0 : ((clock.monotonic() - keptAt) * total) / mean;
+    const queued = Math.max(0, (latest?.totalQueued ?? 0) + acceptedSince - started);
+    const chats = latest?.activeChats ?? 0;
     return {
+      mean,
       p50: latest?.processing.p50 ?? null,
       p90: latest?.processing.p90 ?? null,
-      slots: alive.reduce((sum, node) => sum + node.slots, 0) || slots,
+      slots: total,
       running: latest?.totalRunning ?? 0,
-      waitingLanes: latest?.waitingChats ?? 0,
+      queued,
+      chats: Math.min(Math.ceil(queued), Math.max(chats, acceptedChats.size, Math.min(chats + acceptedChats.size, acceptedSince))),
     };
   }
 
@@ -58,14 +79,17 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       const { chatPaused, ...plain } = job;
       const delayMs = job.nextAttemptAt === null ? 0 : Math.max(0, Date.parse(job.nextAttemptAt) - clock.now());
       const paused = chatPaused || (latest?.queuePaused ?? false);
-      // Whether the chat's first is running is not asked for: it counts like one before.
-      return { ...plain, ...named(estimate({ inChat: job.queuePosition - 1, chatRunning: false, delayMs, paused }, measured())) };
+      return { ...plain, ...named(estimate({ inChat: job.queuePosition - 1, delayMs, paused }, measured())) };
     },
-    estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), chatRunning: false, delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
+    estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
+    accepted(chatIds) {
+      acceptedSince += chatIds.length;
+      for (const chatId of chatIds) acceptedChats.add(chatId);
+    },
     async stats(scope) {
       const stats = await store.stats(scope);
       if (scope !== "everyone") return stats;
-      latest = stats;
+      keep(stats);
       readAt = clock.monotonic();
       return stats;
     },
