@@ -68,6 +68,7 @@ async function killAgainAndAgain(): Promise<boolean> {
   for (let kill = 0; kill < kills; kill++) {
     const service = await startService(env);
     readyMs.push(service.readyMs);
+    if (kill % 10 === 9) console.log(`${kill + 1} kills, ${promised.length} accepted`);
     const before = promised.length;
     const stop = submitTo(service);
     // The kills sweep over the time between two acceptances.

@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const startWaitMs = 30_000;
+const startWaitMs = 90_000;
 
 /** Builds dist/ when it is out of date. */
 export function buildService(): void {

@@ -22,7 +22,7 @@ const connectMsMax = 3000;
 /** Between two tries to connect: short, since a node must renew its lease as soon as the database is back. */
 const reconnectMs = { from: 50, to: 250 };
 /** How long a call waits for its answer: longer than it may wait for a lock. */
-const answerMs: Record<Line, number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000 };
+const answerMs: Record<Line | "reads", number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000, reads: 10_000 };
 /** A connection that was silent for so long with an answer due was cut without a word, and is given up. */
 const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
 const tooManyConnections = "53300";
@@ -158,7 +158,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
           rows: async <R>(text: string, args: unknown[] = []) => (await tx.unsafe(text, args as never[])) as unknown as R[],
         }),
       ) as Promise<never>,
-    reading: (read) => withRoom(() => within(answerMs.together, read())),
+    reading: (read) => withRoom(() => within(answerMs.reads, read())),
     notify(hints) {
       if (!notify) return;
       for (const hint of hints) waiting.set(`${hint.kind} ${"chatId" in hint ? hint.chatId : "nodeId" in hint ? hint.nodeId : ""}`, hint);
