@@ -82,7 +82,7 @@ async function killAgainAndAgain(): Promise<boolean> {
   service.kill("SIGTERM");
   await service.exited;
   console.log(`${kills} kills during writes: ${promised.length} accepted, ${refused} not answered; ready again after ${Math.round(readyMs.reduce((sum, ms) => sum + ms, 0) / kills)} ms on average, ${Math.round(Math.max(...readyMs))} ms at worst`);
-  return verify(dataDir, folder.path);
+  return await verify(dataDir, folder.path);
 }
 
 /** Null: no tmpfs can be mounted here. */
