@@ -1,0 +1,114 @@
+/** Server-sent events of a job and of a chat: numbered, live, resumable, and cut off for who does not read. */
+import type { ServerResponse } from "node:http";
+import { connect } from "node:net";
+import { expect, test } from "vitest";
+import { createSimulatedClock } from "../../src/simulated-clock.js";
+import { createMemoryStore } from "../../src/testing.js";
+import { controlledQueue, listening, openStream, request, server } from "./support.js";
+
+const base = "/api/builds";
+async function open(options: Parameters<typeof controlledQueue>[0] = {}, serverOptions: Parameters<typeof server>[1] = {}) {
+  const control = await controlledQueue(options);
+  const app = await server(control.queue, serverOptions);
+  const url = (await listening(app)) + base;
+  return {
+    control, app, url,
+    submit: async (fields: Record<string, unknown> = {}) => (await control.queue.enqueue(request(fields) as never)).id,
+    async [Symbol.asyncDispose]() {
+      control.release();
+      await app.close();
+      await control.queue.stop();
+    },
+  };
+}
+const types = (events: { event?: string }[]) => events.map(({ event }) => event);
+const numbers = (events: { id?: string }[]) => events.map(({ id }) => Number(id));
+
+test("a job's stream tells everything from its first event to its last, and ends", async () => {
+  await using api = await open();
+  const id = await api.submit({ code: "hold" });
+  await using stream = await openStream(`${api.url}/${id}/events`);
+  expect(stream.response.headers.get("content-type")).toBe("text/event-stream; charset=utf-8");
+  const first = await stream.events(2);
+  expect(types(first)).toEqual(["job.accepted", "job.started"]);
+  expect(first[0]?.data).toMatchObject({ jobId: id, chatId: "chat1", chatSeq: 1, status: "pending", attempt: 0, at: expect.stringMatching(/Z$/) });
+  api.control.release();
+  expect(types(await stream.events())).toEqual(["job.completed"]);
+  // A browser comes back by itself: nothing is left, and 204 tells it to stop.
+  expect((await fetch(`${api.url}/${id}/events`, { headers: { "last-event-id": "3" } })).status).toBe(204);
+  await using again = await openStream(`${api.url}/${id}/events`, { "last-event-id": "1" });
+  expect(numbers(await again.events())).toEqual([2, 3]);
+});
+
+test("a chat's stream goes on without a gap wherever it was cut, by header or by query", async () => {
+  await using api = await open();
+  for (const messageId of ["m1", "m2"]) await api.control.queue.waitFor(await api.submit({ messageId }));
+  for (let cut = 0; cut < 6; cut++) {
+    await using byHeader = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": String(cut) });
+    await using byQuery = await openStream(`${api.url}/chat/chat1/events?after=${cut}`);
+    const rest = Array.from({ length: 6 - cut }, (_, index) => cut + index + 1);
+    expect([numbers(await byHeader.events(6 - cut)), numbers(await byQuery.events(6 - cut))]).toEqual([rest, rest]);
+  }
+});
+
+test("without a number a chat's stream starts at its oldest unfinished job, else now", async () => {
+  await using api = await open();
+  await api.control.queue.waitFor(await api.submit());
+  await using quiet = await openStream(`${api.url}/chat/chat1/events`);
+  // Its head has been read when this comes.
+  expect((await quiet.next())?.retry).toBe("2000");
+  await api.submit({ code: "hold" });
+  expect((await quiet.events(1))[0]).toMatchObject({ id: "4", event: "job.accepted" });
+  await using late = await openStream(`${api.url}/chat/chat1/events`);
+  expect((await late.events(1))[0]).toMatchObject({ id: "4", event: "job.accepted" });
+});
+
+test("who asks for events that were removed, or for none that ever was, is told to start over", async () => {
+  const store = createMemoryStore();
+  await using api = await open({ store });
+  for (const messageId of ["m1", "m2", "m3"]) await api.control.queue.waitFor(await api.submit({ messageId }));
+  await store.prune({ ageMs: 1e9, count: 1, idempotencyMs: 1e9, batch: 100 });
+  await using old = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": "2" });
+  const [reset, next] = await old.events(2);
+  expect([reset?.event, reset?.id, next?.id]).toEqual(["reset", undefined, "7"]);
+  await using strange = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": "yesterday" });
+  expect(types(await strange.events(1))).toEqual(["reset"]);
+});
+
+test("a silent stream has a heartbeat every 15 s", async () => {
+  const clock = createSimulatedClock();
+  await using api = await open({}, { clock });
+  await using stream = await openStream(`${api.url}/chat/quiet/events`);
+  expect((await stream.next())?.retry).toBe("2000");
+  for (let beat = 0; beat < 2; beat++) {
+    const next = stream.next();
+    while (clock.pendingTimers === 0) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(15_000);
+    expect((await next)?.comment).toBe("heartbeat");
+  }
+});
+
+test("a reader that takes nothing is dropped, and others hear on", async () => {
+  const clock = createSimulatedClock();
+  const store = createMemoryStore();
+  await using api = await open({ store, maxPendingPerChat: 100_000, maxPending: 100_000 }, { clock });
+  await api.control.queue.pause();
+  // More than the kernel's buffers take of one connection.
+  for (let batch = 0; batch < 40; batch++) await api.control.queue.enqueueMany(Array.from({ length: 1000 }, (_, index) => ({ chatId: "big", messageId: `m${index}`.padEnd(100, "x"), code: "1" })));
+  let stalled: ServerResponse | undefined;
+  api.app.server.on("request", ({ url }, response) => void (url?.includes("/chat/big/") && (stalled = response)));
+  const { hostname, port } = new URL(api.url);
+  const socket = connect(Number(port), hostname);
+  socket.write(`GET ${base}/chat/big/events?after=0 HTTP/1.1\r\nhost: ${hostname}:${port}\r\n\r\n`);
+  socket.pause();
+  const closed = new Promise<void>((resolve) => socket.on("close", () => resolve()).on("error", () => {}));
+  await using reader = await openStream(`${api.url}/chat/other/events`);
+  await reader.next();
+  // The connection takes no more: the answer waits for its reader.
+  while (!stalled?.writableNeedDrain) await new Promise((resolve) => setImmediate(resolve));
+  await clock.advance(10_001);
+  socket.resume();
+  await closed;
+  await api.submit({ chatId: "other" });
+  expect((await reader.events(1))[0]).toMatchObject({ event: "job.accepted" });
+});
