@@ -34,7 +34,7 @@ function play([command, ...args]) {
     child.on("close", (code) => {
       clearTimeout(timer);
       const seed = /^seed (\d+) broke.*$/m.exec(text)?.[1];
-      const kind = /^(\w+): .*$/m.exec(text)?.[1];
+      const kind = /^(?!sim\b)([a-zA-Z]+): .*$/m.exec(text)?.[1];
       const test = /(?:FAIL|×)\s+(?:test\/\S+ > )?(.+)$/m.exec(text)?.[1];
       const what = code === 0 ? "" : seed ? `seed ${seed}${kind ? `: ${kind}` : ""}` : (test ?? "it does not end").replace(/\s+\d+ms$/, "").trim();
       resolve({ green: code === 0, what, text });

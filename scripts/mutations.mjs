@@ -9,12 +9,14 @@ const vitest = (...args) => ["node", "node_modules/vitest/vitest.mjs", "run", "-
 /** What may catch a breakage; a simulation stops at the first seed that shows it. */
 export const runs = {
   simulation: ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "1", "--seeds", "60", "--chats", "40", "--jobs", "600", "--clients", "6"],
-  "random programs, memory": vitest("test/store/model.test.ts", "-t", "memory store"),
+  "random programs, memory": vitest("test/store/model.test.ts", "-t", "on the memory store"),
   "random programs, PostgreSQL": vitest("test/store/model.test.ts", "-t", "on PostgreSQL"),
   contract: vitest("test/store/postgres.test.ts"),
   exploration: vitest("test/explore/explore.test.ts"),
   interleavings: vitest("test/store/interleavings.test.ts"),
   queue: vitest("test/queue.test.ts"),
+  heartbeat: vitest("test/heartbeat.test.ts"),
+  "chat machine": vitest("test/machines/chat.test.ts"),
   "hand-made histories": vitest("test/history/verify.test.ts"),
 };
 
@@ -32,8 +34,8 @@ export const mutations = [
   { name: "Ignore a requested cancel when an attempt ends or is taken over", promise: "P4", file: verbs, find: "      case when j.cancel_requested_at is not null then 'failed'\n           when", replace: "      case when", run: "random programs, PostgreSQL" },
   { name: "Claim although the queue is paused", promise: "P1", file: verbs, find: "  if (select paused_at is not null from queue_state)\n    or v_slots is null then", replace: "  if v_slots is null then", run: "random programs, PostgreSQL" },
   { name: "Put a paused chat in line", promise: "P1", file: verbs, find: "state = case when h.id is null then 'idle' when l.paused_at is not null then 'paused' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", replace: "state = case when h.id is null then 'idle' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", run: "random programs, PostgreSQL" },
-  { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at", replace: "place = place, rank = v_lane.accepted_at", run: "random programs, PostgreSQL" },
-  { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "random programs, PostgreSQL" },
+  { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms),", replace: "place = place, rank = rank,", run: "contract" },
+  { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "contract" },
   // Memory store
   { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, memory" },
   { name: "Accept a second settle (memory)", promise: "P5", file: turn, find: "const holds = job?.status === \"running\" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;", replace: "const holds = job !== undefined && job.attempt === attempt;", run: "exploration" },
@@ -45,8 +47,8 @@ export const mutations = [
   // Node, heartbeat, machines
   { name: "Budget off by one", promise: "P6", file: "src/node.ts", find: "snapshot.context.slots - Object.keys(snapshot.context.held).length", replace: "snapshot.context.slots + 1 - Object.keys(snapshot.context.held).length", run: "simulation" },
   { name: "A lane that took no slot frees one", promise: "P6", file: "src/turns.ts", find: "const freed = ended.filter(takesSlot).length;", replace: "const freed = ended.length;", run: "simulation" },
-  { name: "Keep the next claim when the lease is lost", promise: "P2, P6", file: "machines/chat.machine.ts", find: "actions: [\"loseHead\", \"dropNext\"]", replace: "actions: [\"loseHead\"]", run: "simulation" },
-  { name: "Give back a claim whose answer is still on its way", promise: "P2", file: "src/heartbeat.ts", find: "if (since === undefined || !turns.isOver(since)) continue;", replace: "if (since === undefined) continue;", run: "simulation" },
+  { name: "Keep the next claim when the lease is lost", promise: "P2, P6", file: "machines/chat.machine.ts", find: "actions: [\"loseHead\", \"dropNext\"]", replace: "actions: [\"loseHead\"]", run: "chat machine" },
+  { name: "Give back a claim whose answer is still on its way", promise: "P2", file: "src/heartbeat.ts", find: "if (since === undefined || !turns.isOver(since)) continue;", replace: "if (since === undefined) continue;", run: "heartbeat" },
   { name: "End the lease here later than elsewhere", promise: "P2", file: "src/heartbeat.ts", find: "const leaseMargin = 0.05;", replace: "const leaseMargin = -0.5;", run: "simulation" },
   { name: "Go on building when the lease is lost", promise: "P2", file: "machines/supervisor.machine.ts", find: "enqueue.sendTo(chatId, { type: \"chat.leaseLost\" });\n      enqueue.assign({ held: {} });", replace: "enqueue.assign({ held: {} });", run: "simulation" },
   { name: "Free a slot while its build still runs", promise: "P2, P6", file: "src/slots.ts", find: "stop.onAbort(() => void (grace = clock.after(graceMs, leave)));", replace: "stop.onAbort(leave);", run: "simulation" },

@@ -116,7 +116,7 @@ export const reads: Exercise = (check) => {
       "job.redriven", "job.started", "job.cancelRequested", "job.failed", "job.started", "job.released", "job.started", "job.completed",
     ]);
     expect(checkHistory(events, (await list(lab, {})).jobs, { agingMs, atRest: true, promised: ["j1", "j2", "j3"] })).toEqual([]);
-    expect(events[3]).toEqual({ chatId: "a", number: 4, type: "job.started", jobId: "j1", chatSeq: 1, status: "running", attempt: 1, at: iso(1), data: { nodeId: "n1", fence: 1 } });
+    expect(events[3]).toEqual({ chatId: "a", number: 4, type: "job.started", jobId: "j1", chatSeq: 1, status: "running", attempt: 1, at: iso(1), data: { nodeId: "n1", slots: 3, fence: 1 } });
     expect(events[4]).toMatchObject({ type: "job.retrying", status: "pending", data: { failureCode: "worker_crashed", runAt: iso(702), delayMs: 700 } });
     expect(events[9]).toMatchObject({ type: "job.failed", data: { failureCode: "build_failed" } });
     expect(events[17]).toMatchObject({ type: "job.completed", at: iso(9004), data: { resultBytes: 2, processingMs: 1 } });

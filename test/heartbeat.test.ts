@@ -1,0 +1,24 @@
+/** The heartbeat alone, with a store and turns whose answers the test gives. */
+import { expect, it } from "vitest";
+import { createHeartbeat } from "../src/heartbeat.js";
+import { createSimulatedClock } from "../src/simulated-clock.js";
+
+it("a claim that nobody here knows is given back only when no turn on its way can still bring it", async () => {
+  const clock = createSimulatedClock();
+  const stranger = { chatId: "a", jobId: "j1", attempt: 1, fence: 1, claimId: "c1", cancelRequested: false };
+  const answer = { held: [stranger], queuePaused: false, nextReadyInMs: null, readyLanes: 0, nextLeaseEndInMs: null, pending: 0 };
+  const returned: string[] = [];
+  let over = false;
+  const heartbeat = createHeartbeat({
+    store: { pulse: async () => answer } as never,
+    turns: { latest: () => 1, isOver: () => over, giveBack: async (claim: { jobId: string }) => void returned.push(claim.jobId) } as never,
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, report: () => {},
+  } as never);
+  await heartbeat.start();
+  await clock.advance(5000);
+  expect(returned).toEqual([]);
+  over = true;
+  await clock.advance(1000);
+  expect(returned).toContain("j1");
+  await heartbeat.stop();
+});

@@ -1,0 +1,23 @@
+/** The chat machine by its pure transitions; whole chats at work are in `queue.test.ts` and in the simulation. */
+import { expect, it } from "vitest";
+import { initialTransition, transition } from "xstate";
+import { chatMachine } from "../../machines/chat.machine.js";
+import { jobMachine } from "../../machines/job.machine.js";
+import type { Claim } from "../../src/store/store.js";
+import { newJob } from "../store/programs.js";
+
+const chat = chatMachine.provide({ actors: { job: jobMachine } });
+const policy = { retryBaseMs: 1, retryMaxMs: 1, killGraceMs: 1, settleRetryMs: 1, watchMs: 1 };
+function claimOf(id: string, fence: number): Claim {
+  const { messageId, options, priority, maxAttempts, timeoutMs } = newJob(id, "a");
+  return { job: { id, chatId: "a", messageId, chatSeq: fence, attempt: 1, code: "1", options, priority, maxAttempts, timeoutMs }, spent: 0, strikes: 0, fence, claimId: `c${fence}`, startedAt: "2027-01-15T08:00:00.000Z" };
+}
+
+it("a claim that waits behind the head is dropped when the lease is lost, for another node may have it by the head's end", () => {
+  const [begun] = initialTransition(chat, { chatId: "a", claim: claimOf("j1", 1), jitter: 0, policy });
+  const [granted] = transition(chat, begun, { type: "chat.granted", claim: claimOf("j2", 2), jitter: 0 });
+  expect(granted.context.next?.claim.job.id).toBe("j2");
+  const [lost] = transition(chat, granted, { type: "chat.leaseLost" });
+  expect(lost.context.next).toBeNull();
+  expect(lost.context.claim.job.id).toBe("j1");
+});
