@@ -109,6 +109,9 @@ create table build_jobs (
   failure             jsonb,
   failure_code        text,
   superseded_by       text collate "C",
+  -- Set with an outcome that every build of this code would have: what it depends on beside the code, and the job it was taken over from.
+  stamp               text collate "C",
+  copied_from         text collate "C",
   constraint one_source check ((code is null) = (files is not null) and (files is null) = (entry is null)),
   constraint attempts_are_bounded check (spent <= attempt and spent <= max_attempts),
   constraint running_jobs_are_owned check ((status = 'running') = (owner is not null) and (owner is null) = (claim_id is null) and (owner is null) = (fence is null)),
@@ -126,6 +129,7 @@ create unique index build_jobs_one_running on build_jobs (chat_id) where status 
 create index build_jobs_pending on build_jobs (chat_id, rank, place) where status = 'pending';
 create index build_jobs_finished on build_jobs (completed_at) where status in ('completed', 'failed');
 create index build_jobs_chat_finished on build_jobs (chat_id, completed_at desc) where status in ('completed', 'failed');
+create index build_jobs_same_code on build_jobs (code_hash, stamp, completed_at) where stamp is not null;
 create index build_jobs_created on build_jobs (created_at, id);
 -- Where there are no tenants these two stay empty.
 create index build_jobs_tenant on build_jobs (tenant, created_at, id) where tenant <> '';

@@ -212,7 +212,8 @@ end $$;
 -- How an attempt ends, as a node offers it (turn) or as its loss is found (rescue).
 create type buildlane_ending as (
   ord integer, job_id text, chat_id text, attempt integer, owner text, fence bigint, claim_id text,
-  kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean
+  kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean,
+  stamp text, copied_from text
 );
 
 -- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks, and
@@ -246,7 +247,7 @@ begin
 
   with final as (
     -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
-    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.kind as offered,
+    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.stamp, e.copied_from, e.kind as offered,
       case when j.cancel_requested_at is not null then 'failed'
            when e.kind = 'retrying' and j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
@@ -279,6 +280,8 @@ begin
       failure = case when f.kind = 'failed' then f.failure end,
       failure_code = case when f.kind = 'failed' then f.failure ->> 'code' end,
       error = case when f.kind = 'failed' then f.error end,
+      stamp = case when f.kind = f.offered then f.stamp end,
+      copied_from = case when f.kind = f.offered then f.copied_from end,
       owner = null, fence = null, claim_id = null
     from final f
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
@@ -525,7 +528,7 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false, null, null)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;
@@ -606,7 +609,7 @@ begin
     ready_at = case when l.state = 'idle' then v_at else l.ready_at end, turn_at = case when l.state = 'idle' then v_at else l.turn_at end
   where l.chat_id = v_chat returning * into v_lane;
   update build_jobs set status = 'pending', place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms), run_at = v_at + buildlane_ms(p_delay_ms),
-    spent = 0, strikes = 0, node_losses = 0, completed_at = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null, superseded_by = null
+    spent = 0, strikes = 0, node_losses = 0, completed_at = null, stamp = null, copied_from = null, error = null, failure = null, failure_code = null, cancel_requested_at = null, discarded_at = null, superseded_by = null
   where id = p_id returning * into v_job;
   insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at)
   values (v_chat, v_lane.event_tail, 'job.redriven', p_id, v_job.chat_seq, 'pending', v_job.attempt, v_lane.accepted_at);

@@ -27,6 +27,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   cross_site_refused: "A browser sent this from another site.",
   not_found: "There is no such route.",
   key_not_found: "There is no such API key, or it is another tenant's.",
+  not_quarantined: "No code with this hash is quarantined; it may have been lifted already.",
   job_not_found: "There is no such job; it may have been removed by the retention.",
   method_not_allowed: "The path exists, but not with this method; `Allow` lists those it has.",
   not_acceptable: "The route cannot answer in a type that `Accept` allows.",

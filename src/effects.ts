@@ -9,6 +9,7 @@ import type { AttemptOutcome, JobEvent } from "../machines/job.machine.js";
 import { supervisorMachine } from "../machines/supervisor.machine.js";
 import { cleanEnd } from "./clean.js";
 import type { Clock } from "./clock.js";
+import type { Origin } from "./job.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import type { SlottedRunner } from "./slots.js";
@@ -67,6 +68,8 @@ export interface AtWork {
   claim: Claim;
   /** Its end is being offered: its absence from the store's list means nothing. */
   settling: boolean;
+  /** Of the outcome that its run had; the machines know nothing of it. */
+  origin?: Origin | undefined;
   abort(): void;
   /** Aborts it, and nobody hears of it any more. */
   leave(): void;
@@ -126,7 +129,10 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
       const ended = (outcome: AttemptOutcome): void => {
         over = true;
         const entry = atWork.get(job.chatId);
-        if (entry?.claim === claim) entry.settling = true;
+        if (entry?.claim === claim) {
+          entry.settling = true;
+          entry.origin = "origin" in outcome ? outcome.origin : undefined;
+        }
         if (!left) tell({ type: "attempt.ended", outcome });
       };
       const broken = (error: unknown): void => {
@@ -160,7 +166,8 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         changed(settled);
         tell({ type: "end.settled", settled: { ...settled, watched: outcome === "retrying" && mayWatch() } });
       };
-      turns.settle(guardOf(claim), cleanEnd(end)).then(heard, (error: unknown) => {
+      const whole = entry?.origin && (end.kind === "completed" || end.kind === "failed") ? { ...end, origin: entry.origin } : end;
+      turns.settle(guardOf(claim), cleanEnd(whole)).then(heard, (error: unknown) => {
         report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         tell({ type: "end.unheard" });
       });

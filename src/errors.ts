@@ -25,6 +25,7 @@ export const errorShapes = {
   cross_site_refused: { status: 403, retryable: false },
   not_found: { status: 404, retryable: false },
   key_not_found: { status: 404, retryable: false },
+  not_quarantined: { status: 404, retryable: false },
   job_not_found: { status: 404, retryable: false },
   method_not_allowed: { status: 405, retryable: false },
   not_acceptable: { status: 406, retryable: false },
@@ -82,6 +83,9 @@ export const jobNotFound = (id: string): BuildlaneError =>
 
 export const jobsRemoved = (key: string): BuildlaneError =>
   new BuildlaneError("job_not_found", `Idempotency key ${key} was used before, and what was accepted then has been removed by the retention of old jobs, or erased with its chat. Use a new key to build it again.`);
+
+export const notQuarantined = (): BuildlaneError =>
+  new BuildlaneError("not_quarantined", "No code with this hash is quarantined. It may have been lifted already.");
 
 export const alreadyFinal = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("already_final", `Job ${id} is ${status} already; only pending and running jobs can be cancelled.`);

@@ -87,10 +87,17 @@ export interface Failure {
   quarantined?: boolean | undefined;
 }
 
+/** What makes an outcome that of any other build of the same code, and which job it was taken over from, if any. */
+export interface Origin {
+  /** Of everything beside the code that a build depends on: engine, packages, limits, and whose it is. */
+  stamp: string;
+  from: string | null;
+}
+
 /** How one run ended, as the runner tells it. A build error is an outcome, never a rejection. */
 export type Outcome =
-  | { kind: "built"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] }
-  | { kind: "failed"; failure: Failure; /** Caret frames for a person; the failure's message otherwise. */ error: string };
+  | { kind: "built"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[]; origin?: Origin | undefined }
+  | { kind: "failed"; failure: Failure; /** Caret frames for a person; the failure's message otherwise. */ error: string; origin?: Origin | undefined };
 
 /** What a runner is given: the claimed job, without the store's own bookkeeping. */
 export type RunnableJob = Source & {
@@ -145,6 +152,9 @@ export interface JobBase {
   externals: string[];
   attempts: Attempt[];
   supersededBy: string | null;
+  /** Whether its outcome was taken over from another job of the same code, without a build; and from which. */
+  cached: boolean;
+  cachedFrom: string | null;
 }
 
 export type PendingJob = JobBase & {

@@ -56,6 +56,18 @@ const origins = z.string().transform((text, context) => {
   return found;
 });
 
+/** `1d` → milliseconds; `off` → null. */
+const cacheAge = z.string().transform((text, context) => {
+  if (text === "off") return { text, ageMs: null };
+  const match = /^(\d{1,5})([smhd])$/.exec(text);
+  if (!match) {
+    context.addIssue({ code: "custom", message: 'an age such as "1d" (s, m, h or d), or "off"' });
+    return z.NEVER;
+  }
+  const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: day }[match[2] as "s" | "m" | "h" | "d"];
+  return { text, ageMs: Number(match[1]) * unitMs };
+});
+
 interface Setting {
   /** Environment variable. */
   env: string;
@@ -93,6 +105,7 @@ export const settings = {
   workerMemoryMb: setting({ env: "BUILDLANE_WORKER_MEMORY_MB", schema: integer(128, 65_536), default: "512", meaning: "Memory of one build process, MiB." }),
   packagesDir: setting({ env: "BUILDLANE_PACKAGES_DIR", schema: z.string().min(1).optional(), default: undefined, meaning: "Folder of packages (a node_modules, or the folder around one) that builds may import; unset: none." }),
   importMap: setting({ env: "BUILDLANE_IMPORT_MAP", schema: z.string().min(1).optional(), default: undefined, meaning: "JSON file of package names to addresses, for imports that are not in the package folder; sub-paths follow." }),
+  cache: setting({ env: "BUILDLANE_CACHE", schema: cacheAge, default: "1d", meaning: "How old an outcome of the same code may be to be taken over without a build (s, m, h or d), or off. What is kept is bounded by the retention." }),
   allowUnconfined: setting({ env: "BUILDLANE_ALLOW_UNCONFINED", schema: flag, default: "false", meaning: "Builds run although this machine cannot confine them (anything but Linux with /bin/sh); for trusted code only." }),
   rateLimit: setting({ env: "BUILDLANE_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per chat, such as 120/minute; unset: no limit." }),
   retention: setting({ env: "BUILDLANE_RETENTION", schema: retention, default: "7d,100000", meaning: "Age and count of finished jobs that are kept with their events." }),

@@ -119,6 +119,14 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   /** What operators did. */
   readonly audit: Audit;
 
+  /** Code that killed workers or nodes, refused on all nodes by its hash. */
+  readonly quarantine: {
+    /** Newest first, at most `limit` (1,000). */
+    list(limit?: number): Promise<Quarantined[]>;
+    /** Lets the code run again; jobs that failed for it can be redriven then. Rejects with not_quarantined. */
+    lift(hash: string): Promise<void>;
+  };
+
   pause(): Promise<void>;
   resume(): Promise<void>;
 

@@ -8,7 +8,7 @@ import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, noBackup, notFailed, validationFailed } from "./errors.js";
+import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, noBackup, notFailed, notQuarantined, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -31,6 +31,8 @@ import type { Scope } from "./store/scope.js";
 import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
 import { checkPolicy } from "./request.js";
 import { explain } from "./why.js";
+import { withRecall } from "./recall.js";
+import { engineVersion } from "./workers/channel.js";
 import { openPackages } from "./workers/open-packages.js";
 import { createWorkerPool } from "./workers/pool.js";
 
@@ -69,9 +71,12 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     store: options.store, db: options.db, databaseUrl: settings.databaseUrl, databasePrepare: settings.databasePrepare, databaseNotify: settings.databaseNotify, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
     onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
   });
+  const { ageMs } = settings.cache;
+  const remembering = (pool: Runner): Runner =>
+    ageMs === null ? pool : withRecall(pool, { code: store.code, ageMs, clock, report, version: async () => JSON.stringify([engineVersion, await packages.version(), settings.maxOutputBytes]) });
   const runner: Runner = options.run
     ? ownRunner(options.run, settings.maxOutputBytes)
-    : createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, packages, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) });
+    : remembering(createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, packages, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) }));
   try {
     return await composeQueue({ nodeId, settings, store, runner, clock, report, counters });
   } catch (error) {
@@ -298,6 +303,12 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     forTenant(tenant) {
       if (tenant !== defaultTenant && !isTenantName(tenant)) throw validationFailed([{ path: "/tenant", message: "Expected 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit." }]);
       return view({ tenant });
+    },
+    quarantine: {
+      list: (limit = 200) => store.quarantined(Math.min(limit, 1000)),
+      async lift(hash) {
+        if (!(await store.code.lift(hash))) throw notQuarantined();
+      },
     },
     pause: () => pauseQueue(true),
     resume: () => pauseQueue(false),

@@ -122,7 +122,7 @@ function sourceBytes({ code, files }: BuildRequest): number {
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** What makes two builds the same. */
-function hashOf({ code, files, entry, options }: BuildRequest): string {
+export function hashOf({ code, files, entry, options }: Pick<BuildRequest, "code" | "files" | "entry" | "options">): string {
   const sorted = files ? Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)) : null;
   const chosen = Object.entries(options ?? {}).filter(([, value]) => value !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
   return sha256(JSON.stringify([code ?? null, sorted, entry ?? null, chosen]));

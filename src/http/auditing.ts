@@ -20,11 +20,11 @@ export function writeAudit(app: FastifyInstance, audit: Audit, access: Pick<Acce
         const body = (request.body ?? {}) as { reason?: unknown; dryRun?: unknown };
         if (reply.statusCode >= 400 || body.dryRun === true) return;
         const { tenant = "", name = "unnamed" } = access.principal(request);
-        const { id, chatId, keyId } = request.params as { id?: string; chatId?: string; keyId?: string };
+        const { id, chatId, keyId, hash } = request.params as { id?: string; chatId?: string; keyId?: string; hash?: string };
         const header = request.headers[reasonHeader];
         const reason = typeof body.reason === "string" ? body.reason : typeof header === "string" ? header : null;
         try {
-          await audit.record({ actor: name, tenant, action, target: id ?? chatId ?? keyId ?? null, reason: reason?.slice(0, reasonCharsMax).replaceAll("\0", "") ?? null, data: dataOf(body) });
+          await audit.record({ actor: name, tenant, action, target: id ?? chatId ?? keyId ?? hash ?? null, reason: reason?.slice(0, reasonCharsMax).replaceAll("\0", "") ?? null, data: dataOf(body) });
         } catch (error) {
           // It is done and cannot be undone: the log keeps what the table could not.
           request.log.error({ event: "audit.failed", requestId: request.id, actor: name, action, error: messageOf(error) }, "an action could not be recorded");

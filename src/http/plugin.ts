@@ -22,6 +22,7 @@ import { refuseOtherMethods } from "./methods.js";
 import { chatRoutes } from "./routes/chats.js";
 import { controlRoutes } from "./routes/control.js";
 import { deadLetterRoutes } from "./routes/dead-letters.js";
+import { quarantineRoutes } from "./routes/quarantine.js";
 import { eventRoutes } from "./routes/events.js";
 import { jobRoutes } from "./routes/jobs.js";
 import { keyRoutes } from "./routes/keys.js";
@@ -78,6 +79,6 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   const access = checkAccess(host, queue, authorize);
   writeAudit(host, queue.audit, access);
   const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
-  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, inspectRoutes, deadLetterRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
+  for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, inspectRoutes, deadLetterRoutes, quarantineRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

@@ -107,6 +107,8 @@ const jobFields = {
   externals: says(z.array(text), "Bare imports that were left for the page to provide."),
   attempts: z.array(attempt),
   supersededBy: says(textOrNull, "The newer job of the chat in whose favour it ended."),
+  cached: says(z.boolean(), "Whether its outcome was taken over from another job of the same code, files and options, without a build."),
+  cachedFrom: says(textOrNull, "That job."),
 };
 const code = says(textOrNull, "The submitted code; null when files were submitted.");
 const files = says(z.record(z.string(), z.string()).nullable(), "The submitted files, path to text.");

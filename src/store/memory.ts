@@ -10,6 +10,7 @@ import { lanes, news, places, quarantined, why } from "./memory/live.js";
 import { readHistory } from "./memory/history.js";
 import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
+import { memoryCode } from "./memory/code.js";
 import { createTables } from "./memory/tables.js";
 import { rescue, turn } from "./memory/turn.js";
 import { cancel, discard, endLeases, prune, pulse, redrive } from "./memory/verbs.js";
@@ -26,6 +27,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
   return {
     kind: "memory",
     access: memoryAccess(),
+    code: memoryCode(tables, () => clock.now()),
     accept: (groups, limits, now) => step(() => accept(tables, groups, limits, now ?? clock.now())),
     turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),
     pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),

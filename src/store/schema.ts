@@ -80,6 +80,8 @@ export const buildJobs = pgTable("build_jobs", {
   failure: jsonb("failure").$type<Failure>(),
   failureCode: text("failure_code").$type<FailureCode>(),
   supersededBy: text("superseded_by"),
+  stamp: text("stamp"),
+  copiedFrom: text("copied_from"),
 });
 
 export const jobEvents = pgTable(

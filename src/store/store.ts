@@ -21,9 +21,10 @@
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
 import type { AccessStore } from "./access.js";
+import type { CodeStore } from "./code.js";
 import type { CheckedEvent, CheckedJob, CheckedLane } from "../history/check.js";
 import type { Scope } from "./scope.js";
-import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic, Supersede } from "../job.js";
+import type { AcceptedJob, BuildOptions, Failure, FailureCode, HistoryEvent, Job, JobStatus, PendingJob, RunnableJob, Diagnostic, Supersede, Origin } from "../job.js";
 
 /** A job as it is offered for acceptance; validated, with every default filled in. */
 export interface NewJob {
@@ -108,8 +109,8 @@ export interface Ending {
   fence: number;
   claimId: string;
   end:
-    | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] }
-    | { kind: "failed"; failure: Failure; error: string; blameless?: boolean }
+    | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[]; origin?: Origin | undefined }
+    | { kind: "failed"; failure: Failure; error: string; blameless?: boolean; origin?: Origin | undefined }
     /** `blameless`: the machinery failed, not the code, so it counts for no quarantine. */
     | { kind: "retrying"; failure: Failure; error: string; delayMs: number; blameless?: boolean }
     /** Given back by a clean stop; costs no attempt. */
@@ -519,6 +520,9 @@ export interface Store {
   /** Tells other nodes, and this one's listeners. Never throws, never waited for. */
   hint(hint: Hint): void;
   onHint(listener: (hint: Hint) => void): () => void;
+
+  /** What is known of code by its hash. */
+  readonly code: CodeStore;
 
   /** Keys, secrets and what operators did. */
   readonly access: AccessStore;

@@ -75,7 +75,7 @@ const figures = async (view: QueueView) => {
   return { totalQueued, totalRunning, totalCompleted, totalFailed, deadLetters, activeChats };
 };
 
-const filled = (path: string, id: string, keyId: string): string => path.replace("{id}", id).replace("{chatId}", "chat1").replace("{keyId}", keyId);
+const filled = (path: string, id: string, keyId: string): string => path.replace("{id}", id).replace("{chatId}", "chat1").replace("{keyId}", keyId).replace("{hash}", "a".repeat(64));
 
 function ask(app: FastifyInstance, { method, name }: Operation, url: string, headers: Record<string, string> = {}) {
   return app.inject({ method, url, headers, ...(method === "GET" ? {} : { payload: (bodies[name] ?? {}) as object }) });

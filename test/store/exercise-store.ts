@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { acceptance } from "./exercise/acceptance.js";
+import { code } from "./exercise/code.js";
 import { createLab } from "./exercise/lab.js";
 import type { Lab } from "./exercise/lab.js";
 import { limitsAndKeys } from "./exercise/limits.js";
@@ -24,7 +25,7 @@ interface Left {
   tests: string[];
 }
 
-const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "what people ask for": people, "what is lost": loss, reads, retention };
+const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "what people ask for": people, "what is lost": loss, reads, retention, code };
 
 export function exerciseStore(open: () => Promise<OpenStore>, { skip = [] }: { skip?: Left[] } = {}): void {
   let opened: OpenStore;

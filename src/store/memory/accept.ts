@@ -100,7 +100,7 @@ function insert(tables: Tables, offered: NewJob, agingMs: number, at: number): J
     id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, files: copy(offered.files), options: copy(offered.options),
     chatSeq: ++lane.tail, place: ++lane.placeTail, rank: lane.acceptedAt - priority * agingMs, createdAt: lane.acceptedAt, runAt: lane.acceptedAt + delayMs,
     status: "pending", attempt: 0, spent: 0, strikes: 0, nodeLosses: 0, startedAt: null, completedAt: null, cancelRequestedAt: null, discardedAt: null,
-    supersededBy: null,
+    supersededBy: null, origin: null,
     held: null, built: null, failed: null, events: [],
   };
   tables.jobs.set(id, job);

@@ -21,6 +21,7 @@ function toJob(tables: Tables, row: JobRow, include: Include, at: number): Store
     id: row.id, ...shownLane(row.chatId), messageId: row.messageId, chatSeq: row.chatSeq, priority: row.priority, attempt: row.attempt, maxAttempts: row.maxAttempts,
     createdAt: iso(row.createdAt), code: include.code ? row.code : null, files: include.code ? copy(row.files) : null, entry: row.entry, options: copy(row.options),
     warnings: copy(row.built?.warnings ?? []), externals: copy(row.built?.externals ?? []), attempts: attemptsOf(row.events), supersededBy: row.supersededBy,
+    cached: (row.origin?.from ?? null) !== null, cachedFrom: row.origin?.from ?? null,
   };
   const nothing = { result: null, error: null, failure: null, nextAttemptAt: null };
   const startedAt = row.startedAt === null ? null : iso(row.startedAt);

@@ -2,7 +2,7 @@
  * What the memory store holds, and the few steps that every verb is made of: write an event, put a lane in line, finish
  * a job. The same rows as migrations/0001_tables.sql, where the data is told; times are milliseconds since 1970.
  */
-import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus } from "../../job.js";
+import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus, Origin } from "../../job.js";
 import type { ChatPolicy } from "../store.js";
 import { isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
@@ -40,6 +40,8 @@ export interface JobRow {
   held: { nodeId: string; fence: number; claimId: string } | null;
   built: { result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[] } | null;
   failed: { failure: Failure; error: string } | null;
+  /** Of its outcome, where any build of the same code would end so. */
+  origin: Origin | null;
   readonly events: HistoryEvent[];
 }
 

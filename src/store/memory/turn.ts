@@ -87,6 +87,8 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
 
   free(tables, lane, job);
   lane.settledAt = endedAt;
+  const taken = end.kind === offered.end.kind && "origin" in end ? end.origin : undefined;
+  job.origin = taken ? { ...taken } : null;
   if (end.kind === "completed") {
     job.built = { result: end.result, sourceMap: end.sourceMap, warnings: copy(end.warnings), externals: copy(end.externals) };
     enterFinished(tables, lane, job, "completed", endedAt);

@@ -59,7 +59,7 @@ export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs, 
   lane.acceptedAt = Math.max(lane.acceptedAt, at);
   Object.assign(job, {
     place: ++lane.placeTail, rank: lane.acceptedAt - job.priority * agingMs, runAt: at + delayMs, spent: 0, strikes: 0, nodeLosses: 0,
-    completedAt: null, failed: null, cancelRequestedAt: null, discardedAt: null, supersededBy: null,
+    completedAt: null, failed: null, cancelRequestedAt: null, discardedAt: null, supersededBy: null, origin: null,
   } satisfies Partial<JobRow>);
   enterPending(tables, lane, job);
   write(lane, job, "job.redriven", lane.acceptedAt);

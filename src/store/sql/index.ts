@@ -4,6 +4,7 @@ import type { Hint, Store } from "../store.js";
 import type { Database } from "./database.js";
 import { sqlLive } from "./live.js";
 import { sqlAccess } from "./access.js";
+import { sqlCode } from "./code.js";
 import { sqlHistory } from "./history.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
@@ -17,6 +18,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
   return {
     kind: database.kind,
     access: sqlAccess(database),
+    code: sqlCode(database),
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
     ...sqlStats(database, clock),

@@ -32,6 +32,8 @@ export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): Store
     externals: row.externals ?? [],
     attempts: attemptsOf(events),
     supersededBy: row.supersededBy,
+    cached: row.copiedFrom !== null,
+    cachedFrom: row.copiedFrom,
   };
   const startedAt = row.startedAt?.toISOString() ?? null;
   const completedAt = row.completedAt?.toISOString() ?? null;

@@ -171,6 +171,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
         ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
         ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error, blameless: end.blameless ?? false } : {}),
+        ...("origin" in end && end.origin ? { stamp: end.origin.stamp, copied_from: end.origin.from } : {}),
         ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
       }));
       type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;

@@ -1,0 +1,101 @@
+/**
+ * Same code, same answer: before a build, the store is asked whether a job of the same code, files and options has ended
+ * already, built with the same engine and packages, and its outcome is taken over; one that runs now is waited for, here
+ * or on another node. Every job keeps its own attempt, its place in its chat and its limits.
+ */
+import { createHash } from "node:crypto";
+import type { Clock } from "./clock.js";
+import type { Outcome, RunnableJob, Runner } from "./job.js";
+import { messageOf } from "./report.js";
+import type { Reporter } from "./report.js";
+import { hashOf } from "./request.js";
+import { ownFailures } from "./store/code.js";
+import type { CodeStore } from "./store/code.js";
+
+export interface RecallNeeds {
+  code: CodeStore;
+  /** Of everything beside the code that a build depends on. */
+  version(): Promise<string>;
+  ageMs: number;
+  clock: Clock;
+  report: Reporter;
+}
+
+/** A build that runs on another node is asked for this often, and waited for so long at most, milliseconds. */
+const askAgainMs = 100;
+const waitMsMax = 3000;
+
+/** Only what is the code's own doing: another attempt at anything else may end otherwise. */
+const isRepeatable = (outcome: Outcome): boolean => outcome.kind === "built" || ownFailures.includes(outcome.failure.code);
+
+export function withRecall(runner: Runner, { code, version, ageMs, clock, report }: RecallNeeds): Runner {
+  /** Jobs that are run here now. */
+  const here = new Set<string>();
+  /** What is being built here, with the job that builds it. */
+  const building = new Map<string, { jobId: string; outcome: Promise<Outcome | null> }>();
+
+  /** Null when nothing is known, or the store cannot say: then the code is built. */
+  async function recall(job: RunnableJob, codeHash: string, stamp: string, signal: AbortSignal): Promise<Outcome | null> {
+    const untilMs = clock.monotonic() + waitMsMax;
+    try {
+      for (;;) {
+        const answer = await code.ask({ codeHash, stamp, ageMs, jobId: job.id });
+        if (answer.kind === "known") return answer.outcome;
+        // One that runs here waits for us already, or will in a moment.
+        if (answer.kind === "unknown" || here.has(answer.jobId) || signal.aborted || clock.monotonic() > untilMs) return null;
+        await new Promise<void>((resolve) => void clock.after(askAgainMs, resolve));
+      }
+    } catch (error) {
+      report({ type: "database.away", verb: "ask", error: messageOf(error) });
+      return null;
+    }
+  }
+
+  return {
+    start: () => runner.start(),
+    stop: () => runner.stop(),
+    async run(job, context) {
+      here.add(job.id);
+      try {
+        return await runOnce(job, context);
+      } finally {
+        here.delete(job.id);
+      }
+    },
+  };
+
+  async function runOnce(job: RunnableJob, context: Parameters<Runner["run"]>[1]): Promise<Outcome> {
+    const codeHash = hashOf(job);
+    const stamp = createHash("sha256").update(JSON.stringify([await version(), job.tenant ?? ""])).digest("hex").slice(0, 32);
+    const key = `${codeHash}/${stamp}`;
+    for (let other = building.get(key); other; other = building.get(key)) {
+      const outcome = await unlessAborted(other.outcome, context.signal);
+      if (outcome) return { ...outcome, origin: { stamp, from: outcome.origin?.from ?? other.jobId } };
+    }
+    const build = async (): Promise<Outcome> => {
+      const known = await recall(job, codeHash, stamp, context.signal);
+      if (known) return known;
+      const outcome = await runner.run(job, context);
+      return isRepeatable(outcome) ? { ...outcome, origin: { stamp, from: null } } : outcome;
+    };
+    const outcome = build();
+    const mine = { jobId: job.id, outcome: outcome.then((one) => (isRepeatable(one) ? one : null), () => null) };
+    building.set(key, mine);
+    try {
+      return await outcome;
+    } finally {
+      // Before those who wait for it look again.
+      building.delete(key);
+    }
+  }
+}
+
+/** Rejects with the signal's reason when it aborts first. */
+function unlessAborted<T>(waited: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) return stop();
+    signal.addEventListener("abort", stop, { once: true });
+    void waited.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
+}
