@@ -1,6 +1,5 @@
 /** What is known of code by its hash, in memory. */
 import { ofLane } from "../scope.js";
-import { ownFailures } from "../code.js";
 import type { CodeAnswer, CodeQuestion, CodeStore } from "../code.js";
 import { copy } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
@@ -16,15 +15,10 @@ export function memoryCode(tables: Tables, nowMs: () => number): CodeStore {
   };
 }
 
-/** Looks through what was kept last: a demo's memory holds few jobs. */
 function ask(tables: Tables, { codeHash, stamp, ageMs, jobId }: CodeQuestion, at: number): CodeAnswer {
-  let latest: JobRow | null = null;
-  for (const job of tables.finished) {
-    if (job.codeHash !== codeHash || job.origin?.stamp !== stamp || (job.completedAt ?? 0) <= at - ageMs) continue;
-    if (job.failed && !ownFailures.includes(job.failed.failure.code)) continue;
-    if (latest === null || (job.completedAt ?? 0) >= (latest.completedAt ?? 0)) latest = job;
-  }
-  if (latest) {
+  const alike = tables.known.get(`${codeHash}/${stamp}`);
+  const latest = alike?.at(alike.size - 1);
+  if (latest && (latest.completedAt ?? 0) > at - ageMs) {
     const origin = { stamp, from: latest.origin?.from ?? latest.id };
     if (latest.built) return { kind: "known", outcome: { kind: "built", ...copy(latest.built), origin } };
     if (latest.failed) return { kind: "known", outcome: { kind: "failed", ...copy(latest.failed), origin } };

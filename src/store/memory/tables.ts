@@ -6,6 +6,7 @@ import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, History
 import type { ChatPolicy } from "../store.js";
 import { isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
+import { ownFailures } from "../code.js";
 import { Sorted } from "./sorted.js";
 
 export interface JobRow {
@@ -102,6 +103,8 @@ export const createTables = () => ({
   /** Finished jobs, by their end. */
   finished: new Sorted<JobRow>(byEnd),
   deadLetters: new Set<JobRow>(),
+  /** Finished jobs whose outcome is that of their code, by code and stamp, in order of their ends. */
+  known: new Map<string, Sorted<JobRow>>(),
   lanes: new Map<string, Lane>(),
   /** The one line of all lanes. */
   ready: new Sorted<Lane>(byTurn),
@@ -200,11 +203,26 @@ export function enterFinished(tables: Tables, lane: Lane, job: JobRow, status: "
   tables.totals[status]++;
   lane[status]++;
   if (isDeadLetter(job)) tables.deadLetters.add(job);
+  const key = knownKey(job);
+  if (key === null) return;
+  const alike = tables.known.get(key) ?? new Sorted<JobRow>(byEnd);
+  alike.add(job);
+  tables.known.set(key, alike);
 }
+
+/** Of jobs whose outcome any build of the same code would have. */
+export function knownKey({ codeHash, origin, failed }: JobRow): string | null {
+  return origin && (failed === null || ownFailures.includes(failed.failure.code)) ? `${codeHash}/${origin.stamp}` : null;
+}
+
 export function leaveFinished(tables: Tables, lane: Lane, job: JobRow): void {
   lane.finished.remove(job);
   tables.finished.remove(job);
   tables.deadLetters.delete(job);
+  const key = knownKey(job) ?? "";
+  const alike = tables.known.get(key);
+  alike?.remove(job);
+  if (alike?.size === 0) tables.known.delete(key);
 }
 
 /** What a `job.failed` event says of the failure. */
