@@ -59,9 +59,9 @@ export function confine({ memoryMb, id, walls = allWalls, openings = {} }: Confi
   return {
     walls,
     command: limited ? { file: shell, args: ["-c", `${limits.join(" && ")} && exec "$0" "$@"`, engine, ...service] } : { file: engine, args: service },
-    // One slot, one core: the slots are the parallelism. Collecting garbage less often makes a build a third faster;
-    // the soft limit has it collected in earnest well before the kernel's limit is met.
-    environment: { GOMAXPROCS: "1", GOGC: "400", GOMEMLIMIT: `${Math.floor(memoryMb * 0.7)}MiB`, ...openings.environment },
+    // A second thread for what esbuild does beside parsing; more would let one slot take the whole machine. Collecting
+    // garbage less often makes a build a third faster; the soft limit has it collected in earnest well before the kernel's is met.
+    environment: { GOMAXPROCS: "2", GOGC: "400", GOMEMLIMIT: `${Math.floor(memoryMb * 0.7)}MiB`, ...openings.environment },
     missing: limited ? [] : ["open files", "memory", "core dumps"],
     place: () => makePlace(id(), openings.workingFolder),
   };
