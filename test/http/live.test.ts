@@ -34,6 +34,27 @@ describe("the stream of everything", () => {
     expect(life(events)).not.toContain("job.completed before 1");
   });
 
+  it("tells each event once, although it reads the same stretch of time again and again", async () => {
+    await using held = await controlledQueue();
+    const stop = new AbortController();
+    const items = held.queue.stream("all", { signal: stop.signal })[Symbol.asyncIterator]();
+    expect((await items.next()).value).toBe("reset");
+    const told: string[] = [];
+    const next = async () => {
+      const item = (await items.next()).value as Exclude<LiveItem, "reset">;
+      told.push(`${item.chatId} ${item.number ?? item.type}`);
+      return item;
+    };
+    for (let index = 0; index < 4; index++) {
+      await held.queue.enqueue(request({ chatId: "a" }));
+      while ((await next()).type !== "job.completed");
+    }
+    await held.queue.pause();
+    while ((await next()).type !== "queue.paused");
+    expect(told).toEqual([...Array.from({ length: 12 }, (_, index) => `a ${index + 1}`), "null queue.paused"]);
+    stop.abort();
+  });
+
   it("tells when the queue is paused and resumed", async () => {
     await using held = await controlledQueue();
     await using app = await server(held.queue);
