@@ -92,6 +92,8 @@ create table build_jobs (
   node_losses         integer not null default 0,
   max_attempts        integer not null check (max_attempts > 0),
   timeout_ms          integer not null check (timeout_ms > 0),
+  -- The submitter's trace (W3C Trace Context), carried to every attempt.
+  traceparent         text,
   run_at              timestamptz not null,
   created_at          timestamptz not null,
   started_at          timestamptz,

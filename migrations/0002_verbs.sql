@@ -104,7 +104,7 @@ begin
     select row_number() over () as ord, x.*
     from json_to_recordset(p_jobs) as x (
       g integer, id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text,
-      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision, supersede text)
+      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision, supersede text, traceparent text)
     where x.g <> all (v_replays)
   ), per_chat as (
     select chat_id, count(*) as n, bool_or(priority <> 0) as mixed,
@@ -138,9 +138,9 @@ begin
       l.event_tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as number
     from asked a join lane l using (chat_id) join per_chat p using (chat_id)
   ), jobs as (
-    insert into build_jobs (id, chat_id, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, run_at, created_at)
+    insert into build_jobs (id, chat_id, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, traceparent, run_at, created_at)
     select id, chat_id, chat_seq, place, accepted_at - priority * buildlane_ms(p_aging_ms), message_id, code, files, entry, options, code_hash, priority,
-      max_attempts, timeout_ms, accepted_at + buildlane_ms(delay_ms), accepted_at
+      max_attempts, timeout_ms, traceparent, accepted_at + buildlane_ms(delay_ms), accepted_at
     from numbered
   ), events as (
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
@@ -481,7 +481,7 @@ begin
       update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at),
         owner = p_node, fence = l.fence + 1, claim_id = p_claim_id
       from l where j.id = l.head_id and (j.status = 'pending') is true
-      returning j.id, j.chat_id, j.message_id, j.chat_seq, j.attempt, j.code, j.files, j.entry, j.options, j.priority, j.max_attempts, j.timeout_ms,
+      returning j.id, j.chat_id, j.message_id, j.chat_seq, j.attempt, j.code, j.files, j.entry, j.options, j.priority, j.max_attempts, j.timeout_ms, j.traceparent,
         j.spent, j.strikes, j.fence, j.started_at, l.turn_at as waited_since
     ), lane as (
       update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, pending = l.pending - 1,
@@ -494,7 +494,7 @@ begin
       from lane s
     )
     select json_agg(json_build_object('id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'attempt', attempt,
-        'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', priority, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms,
+        'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', priority, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms, 'traceparent', traceparent,
         'spent', spent, 'strikes', strikes, 'fence', fence, 'startedAt', started_at) order by waited_since, chat_id), count(*)
     into v_more, v_started from lane;
 

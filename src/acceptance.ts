@@ -6,6 +6,7 @@ import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
 import type { EnqueueOptions } from "./queue-api.js";
 import { isStorable, newJob, requestHash } from "./request.js";
+import { traceOf } from "./tracing.js";
 import { coalesce } from "./store/coalesce.js";
 import { ofLane, tenantIn } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
@@ -96,7 +97,7 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
       const key = options?.idempotencyKey;
       if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
-      const jobs = requests.map((request, index) => newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""));
+      const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);
       const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests) } };
       const tx = options?.tx;

@@ -109,6 +109,8 @@ export type RunnableJob = Source & {
   chatSeq: number;
   attempt: number;
   options: BuildOptions;
+  /** The submitter's trace (W3C Trace Context), when it gave one. */
+  traceparent?: string | null | undefined;
 };
 
 /** Runs attempts. `run` settles only when nothing of the attempt is left running. */

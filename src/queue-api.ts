@@ -12,6 +12,8 @@ import type { Why } from "./why.js";
 export interface EnqueueOptions {
   /** The same key and request answers with the same job for 24 hours; another request is refused. */
   idempotencyKey?: string | undefined;
+  /** The submitter's trace, as W3C Trace Context writes it; attempts become spans below it. What is not one is left out. */
+  traceparent?: string | undefined;
   /**
    * The caller's own Drizzle transaction, on postgres.js or PGlite, of the database that the queue uses: the job exists
    * if and only if it commits. Until then its chat's other submitters wait for it. A refusal aborts the transaction.

@@ -25,6 +25,7 @@ import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
+import { traced } from "./tracing.js";
 import { openStore } from "./store/open.js";
 import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
@@ -78,7 +79,7 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
     ? ownRunner(options.run, settings.maxOutputBytes)
     : remembering(createWorkerPool({ slots: settings.concurrency, memoryMb: settings.workerMemoryMb, outputBytesMax: settings.maxOutputBytes, packages, allowUnconfined: settings.allowUnconfined, clock, onEvent: ({ type, ...facts }) => report({ type: "worker", event: type, facts }) }));
   try {
-    return await composeQueue({ nodeId, settings, store, runner, clock, report, counters });
+    return await composeQueue({ nodeId, settings, store, runner: await traced(runner), clock, report, counters });
   } catch (error) {
     await store.close();
     throw error;

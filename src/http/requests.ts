@@ -45,9 +45,10 @@ export const batchBody = named(
 
 export const submitHeaders = z.object({
   "idempotency-key": says(z.string().min(1).max(limits.idempotencyKeyCharsMax).optional(), "The same key and request answers with the same job for 24 hours; another request is refused."),
+  traceparent: says(z.string().optional(), "The submitter's trace (W3C Trace Context): attempts become OpenTelemetry spans below it."),
   prefer: says(z.string().optional(), `\`wait=N\`: waits up to N seconds (at most ${limits.waitSecondsMax}) for the job to finish.`, { examples: ["wait=10"] }),
 });
-export const batchHeaders = submitHeaders.pick({ "idempotency-key": true });
+export const batchHeaders = submitHeaders.pick({ "idempotency-key": true, traceparent: true });
 
 export const jobParams = z.object({ id: jobId });
 export const chatParams = z.object({ chatId });

@@ -63,6 +63,7 @@ export const buildJobs = pgTable("build_jobs", {
   nodeLosses: integer("node_losses").notNull().default(0),
   maxAttempts: integer("max_attempts").notNull(),
   timeoutMs: integer("timeout_ms").notNull(),
+  traceparent: text("traceparent"),
   runAt: time("run_at").notNull(),
   createdAt: time("created_at").notNull(),
   startedAt: time("started_at"),

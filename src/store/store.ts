@@ -40,6 +40,8 @@ export interface NewJob {
   priority: number;
   maxAttempts: number;
   timeoutMs: number;
+  /** The submitter's trace. */
+  traceparent?: string | null | undefined;
   delayMs: number;
   /** Ends the chat's older jobs as `superseded`: pending ones at once; with `running` the running one is stopped too. */
   supersede: Supersede | null;

@@ -137,7 +137,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             jobs: jobs.map(({ chat: index, priority, delayMs, hash, supersede }) => {
               const id = `j${ids.length}`;
               ids.push(id);
-              return newJob(id, chats[index] as string, { priority, delayMs, codeHash: `hash${hash}`, supersede });
+              return newJob(id, chats[index] as string, { priority, delayMs, ...(hash === 0 ? { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" } : {}), codeHash: `hash${hash}`, supersede });
             }),
             idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
           }));

@@ -48,6 +48,7 @@ const owners: { of: RegExp; may: RegExp; instead: string }[] = [
   { of: /^(node:)?child_process$/, may: /^src\/workers\//, instead: "use the worker pool of src/workers" },
   { of: /^esbuild$/, may: /^src\/workers\//, instead: "use the worker pool of src/workers" },
   { of: /^(fastify|@fastify\/.*)$/, may: /^src\/(http\/|fastify\.ts$|dashboard\.ts$)/, instead: "put the route or plugin into src/http" },
+  { of: /^@opentelemetry\/api$/, may: /^src\/tracing\.ts$/, instead: "wrap the runner in src/tracing.ts" },
   { of: /^pino$/, may: /^src\/log\.ts$/, instead: "emit an event with facts; src/log.ts makes log lines of them" },
 ];
 

@@ -23,6 +23,9 @@ const acceptedAnswer = says(ok(accepted), "Accepted and durable.", withHeaders({
 const finishedAnswer = says(ok(job), "The finished job: with `Prefer: wait`, or when an idempotency key is replayed after the job's end.", withHeaders({ ...location, ...replayedHeader, ...applied }));
 const batchAnswer = says(ok(z.object({ jobs: z.array(accepted) })), "Accepted and durable, in order.", withHeaders(replayedHeader));
 
+/** What a client or the host's own tracing sent along. */
+const traceOf = ({ headers }: FastifyRequest): string | undefined => (typeof headers["traceparent"] === "string" ? headers["traceparent"] : undefined);
+
 export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: RouteContext): void {
   /** Counts it against the caller's rate, and says what is left whether it was accepted or not. */
   async function limited<T>(request: FastifyRequest, reply: FastifyReply, count: number, wanted: unknown[], submit: () => Promise<T>): Promise<T> {
@@ -55,7 +58,7 @@ export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: Ro
     handler: async (request, reply) => {
       const queue = jobs(request);
       const idempotencyKey = request.headers["idempotency-key"];
-      const { replayed, ...taken } = await limited(request, reply, 1, [request.body], () => queue.enqueue(request.body as BuildRequest, idempotencyKey === undefined ? undefined : { idempotencyKey }));
+      const { replayed, ...taken } = await limited(request, reply, 1, [request.body], () => queue.enqueue(request.body as BuildRequest, { idempotencyKey, traceparent: traceOf(request) }));
       reply.header("location", `${app.prefix}/${taken.id}`);
       if (replayed) reply.header("idempotent-replayed", "true");
       const seconds = waitSeconds(request.headers.prefer);
@@ -88,7 +91,7 @@ export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: Ro
     handler: async (request, reply) => {
       const idempotencyKey = request.headers["idempotency-key"];
       const wanted = jobsOf(request.body);
-      const { jobs: taken, replayed } = await limited(request, reply, wanted.length, wanted, () => jobs(request).enqueueMany(wanted, idempotencyKey === undefined ? undefined : { idempotencyKey }));
+      const { jobs: taken, replayed } = await limited(request, reply, wanted.length, wanted, () => jobs(request).enqueueMany(wanted, { idempotencyKey, traceparent: traceOf(request) }));
       if (replayed) reply.header("idempotent-replayed", "true");
       const done = replayed && taken.every(({ status }) => isFinal(status));
       if (!done) reply.header("retry-after", askAgainSeconds);

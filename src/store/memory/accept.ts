@@ -95,9 +95,9 @@ function insert(tables: Tables, offered: NewJob, agingMs: number, at: number): J
     tables.lanes.set(lane.chatId, lane);
   }
   lane.acceptedAt = Math.max(lane.acceptedAt, at);
-  const { id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, delayMs } = offered;
+  const { id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, delayMs, traceparent = null } = offered;
   const job: JobRow = {
-    id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, files: copy(offered.files), options: copy(offered.options),
+    id, chatId, messageId, code, entry, codeHash, priority, maxAttempts, timeoutMs, traceparent, files: copy(offered.files), options: copy(offered.options),
     chatSeq: ++lane.tail, place: ++lane.placeTail, rank: lane.acceptedAt - priority * agingMs, createdAt: lane.acceptedAt, runAt: lane.acceptedAt + delayMs,
     status: "pending", attempt: 0, spent: 0, strikes: 0, nodeLosses: 0, startedAt: null, completedAt: null, cancelRequestedAt: null, discardedAt: null,
     supersededBy: null, origin: null,

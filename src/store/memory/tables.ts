@@ -22,6 +22,7 @@ export interface JobRow {
   readonly priority: number;
   readonly maxAttempts: number;
   readonly timeoutMs: number;
+  readonly traceparent: string | null;
   readonly createdAt: number;
   place: number;
   rank: number;

@@ -150,10 +150,10 @@ function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow
   tables.owned.set(held.nodeId, (tables.owned.get(held.nodeId) ?? new Set<Lane>()).add(lane));
   write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, slots: tables.nodes.get(held.nodeId)?.slots, fence: held.fence });
   lineUp(tables, lane, at);
-  const { id, chatId, messageId, chatSeq, attempt, priority, maxAttempts, timeoutMs, spent, strikes } = job;
+  const { id, chatId, messageId, chatSeq, attempt, priority, maxAttempts, timeoutMs, traceparent, spent, strikes } = job;
   const source = job.code === null ? { files: copy(job.files ?? {}), entry: job.entry ?? "" } : { code: job.code };
   return {
-    job: { ...source, id, chatId, messageId, chatSeq, attempt, options: copy(job.options), priority, maxAttempts, timeoutMs },
+    job: { ...source, id, chatId, messageId, chatSeq, attempt, options: copy(job.options), priority, maxAttempts, timeoutMs, traceparent },
     spent, strikes, fence: held.fence, claimId: held.claimId, startedAt: iso(job.startedAt),
   };
 }

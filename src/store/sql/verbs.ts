@@ -51,7 +51,7 @@ function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits:
   const jobs = groups.flatMap((group, g) =>
     group.jobs.map((job) => ({
       g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code, files: job.files, entry: job.entry, options: job.options,
-      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs, supersede: job.supersede,
+      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs, supersede: job.supersede, traceparent: job.traceparent ?? null,
     })),
   );
   const keys = groups.flatMap(({ idempotency, jobs: own }, g) =>
