@@ -1,7 +1,7 @@
 /** Chooses and opens the store: memory, the embedded database of a folder, or a PostgreSQL; migrated and ready. */
-import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { existsSync } from "node:fs";
 import type { PGlite } from "@electric-sql/pglite";
 import type { Sql } from "postgres";
 import type { Clock } from "../clock.js";
@@ -123,8 +123,9 @@ export async function migrateDatabase(databaseUrl: string, clock: Clock): Promis
   }
 }
 
-/** Whether the database has an API key, before anything is started; revoked ones count. */
+/** Whether the database has an API key, before anything is started; revoked ones count. A folder that is not there has none, and is not made. */
 export async function anyKeys({ databaseUrl, dataDir, clock }: { databaseUrl?: string | undefined; dataDir: string; clock: Clock }): Promise<boolean> {
+  if (databaseUrl === undefined && !existsSync(dataDir)) return false;
   const store = await openStore({ databaseUrl, dataDir, nodeId: clock.id(), clock });
   try {
     return await store.access.hasKeys();

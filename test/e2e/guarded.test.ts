@@ -1,5 +1,6 @@
 /** The built service as a stranger meets it: who is let in, and what its log keeps to itself. */
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildService, startService } from "../support/service.js";
@@ -23,8 +24,10 @@ function buildlane(args: string[], env: Record<string, string> = {}) {
 const otherBind = "::ffff:127.0.0.1";
 
 test("a bind that others may reach refuses to start without a key, and says how to get one", async () => {
-  const { status, stderr, stdout } = buildlane(["serve"], { HOST: "0.0.0.0", PORT: "0", BUILDLANE_DATA_DIR: await folder() });
-  expect([status, stdout]).toEqual([2, ""]);
+  const data = await folder();
+  const { status, stderr, stdout } = buildlane(["serve"], { HOST: "0.0.0.0", PORT: "0", BUILDLANE_DATA_DIR: data });
+  // Looking for a key makes no database where there is none.
+  expect([status, stdout, existsSync(data)]).toEqual([2, "", false]);
   expect(stderr).toMatch(/Refusing to listen on 0\.0\.0\.0.*BUILDLANE_API_KEYS.*buildlane keys create.*--insecure/s);
 }, 60_000);
 

@@ -118,7 +118,7 @@ function drawn(operation: Operation, document: Document, pools: Pools): fc.Arbit
   return fc.record({
     operation: fc.constant(operation),
     path: record(named("path"), pathValue, true),
-    query: record(named("query"), (one) => text(one.schema), false),
+    query: fc.oneof(fc.constant({}), record(named("query"), (one) => text(one.schema), false)),
     headers: fc.oneof({ weight: 2, arbitrary: fc.constant({}) }, { weight: 1, arbitrary: record(named("header"), (one) => text(one.schema), false) }).map((headers) => Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value.replaceAll(/[^\x20-\x7e]/g, "?")]))),
     body,
   });

@@ -83,6 +83,7 @@ test("tells the truth under random requests: no fault, no unknown status, nothin
   const { requests, succeeded, operations: count, wrong } = await fuzzApi({ runs: 1000, seed: 20_261_125 });
   expect(wrong).toEqual([]);
   expect(requests).toBe(1000);
-  // Nearly all were answered with success at least once, so the run did not fail at the door.
-  expect(succeeded.size).toBeGreaterThan(count * 0.75);
+  // Most were answered with success at least once, so the run did not fail at the door.
+  expect([...succeeded]).toEqual(expect.arrayContaining(["submitJob", "getJob", "getOutput", "listJobs", "getChat", "getStats", "listDeadLetters", "cancelJob", "createKey", "createChatToken"]));
+  expect(succeeded.size).toBeGreaterThan(count / 2);
 }, 60_000);
