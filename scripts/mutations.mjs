@@ -11,7 +11,7 @@ export const runs = {
   simulation: ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "1", "--seeds", "60", "--chats", "40", "--jobs", "600", "--clients", "6"],
   "random programs, memory": vitest("test/store/model.test.ts", "-t", "on the memory store"),
   "random programs, PostgreSQL": vitest("test/store/model.test.ts", "-t", "on PostgreSQL"),
-  contract: vitest("test/store/postgres.test.ts"),
+  contract: vitest("test/store/pglite.test.ts"),
   exploration: vitest("test/explore/explore.test.ts"),
   interleavings: vitest("test/store/interleavings.test.ts"),
   queue: vitest("test/queue.test.ts"),
