@@ -37,7 +37,7 @@ export const mutations = [
   { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms),", replace: "place = place, rank = rank,", run: "contract" },
   { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "contract" },
   // Memory store
-  { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, memory" },
+  { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, PostgreSQL" },
   { name: "Accept a second settle (memory)", promise: "P5", file: turn, find: "const holds = job?.status === \"running\" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;", replace: "const holds = job !== undefined && job.attempt === attempt;", run: "exploration" },
   { name: "Rescue a living node's lanes (memory)", promise: "P2", file: turn, find: "owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at", replace: "owner !== nodeId", run: "simulation" },
   { name: "A retry goes to the tail (memory)", promise: "P1", file: turn, find: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n", replace: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n    job.rank = at;\n    job.place = ++lane.placeTail;\n", run: "exploration" },
