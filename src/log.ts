@@ -24,6 +24,9 @@ const levels: Partial<Record<Report["type"], "info" | "warn" | "error">> = {
   "outcome.waiting": "warn",
   "actor.crashed": "error",
   "runner.broken": "error",
+  "webhook.failed": "warn",
+  "webhook.gone": "error",
+  "webhook.claimLost": "warn",
 };
 
 const loud = new Set(["failed"]);
@@ -33,7 +36,7 @@ export function createLogger(level: string, destination?: { write(line: string):
     level,
     base: null,
     messageKey: "message",
-    redact: { paths: ["req.headers.authorization", "req.headers.cookie", "*.code", "*.files", "*.apiKey", "*.databaseUrl"], censor: "[redacted]" },
+    redact: { paths: ["req.headers.authorization", "req.headers.cookie", "*.code", "*.files", "*.apiKey", "*.databaseUrl", "*.webhookUrl", "*.webhookSecret"], censor: "[redacted]" },
   };
   return destination ? pino(options, destination) : pino(options);
 }

@@ -68,6 +68,17 @@ const cacheAge = z.string().transform((text, context) => {
   return { text, ageMs: Number(match[1]) * unitMs };
 });
 
+const webAddress = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const { protocol, username, password } = new URL(text);
+  return /^https?:$/.test(protocol) && username === "" && password === "";
+}, "an http:// or https:// address without user name and password");
+/** As Standard Webhooks has them, so that its libraries take the same text. */
+const webhookSecret = z.string().refine((text) => {
+  const bytes = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text)?.[1];
+  return bytes !== undefined && Buffer.from(bytes, "base64").length >= 24 && Buffer.from(bytes, "base64").length <= 64;
+}, "whsec_ and the base64 of 24 to 64 random bytes");
+
 interface Setting {
   /** Environment variable. */
   env: string;
@@ -117,6 +128,8 @@ export const settings = {
   maxLoopDelayMs: setting({ env: "BUILDLANE_MAX_LOOP_DELAY_MS", schema: integer(0, 60_000), default: "10000", meaning: "Mean lag of the event loop above which submissions get 503, milliseconds; 0: never.", service: true }),
   corsOrigins: setting({ env: "BUILDLANE_CORS_ORIGINS", schema: origins.optional(), default: undefined, meaning: "Origins whose pages may read answers, comma-separated, such as https://app.example; unset: none.", service: true }),
   allowedHosts: setting({ env: "BUILDLANE_ALLOWED_HOSTS", schema: z.string().transform((text) => text.split(",").map((host) => host.trim()).filter(Boolean)).optional(), default: undefined, meaning: "Host headers that are answered, comma-separated; loopback names always are.", service: true }),
+  webhookUrl: setting({ env: "BUILDLANE_WEBHOOK_URL", schema: webAddress.optional(), default: undefined, meaning: "Where every chat's events are sent, http or https, without user name and password; unset: nowhere. Needs the secret.", secret: true }),
+  webhookSecret: setting({ env: "BUILDLANE_WEBHOOK_SECRET", schema: webhookSecret.optional(), default: undefined, meaning: "Signs what is sent there: whsec_ and the base64 of 24 to 64 random bytes.", secret: true }),
   inspect: setting({ env: "BUILDLANE_INSPECT", schema: flag, default: "false", meaning: "Shows what the actors do to Stately's inspector: to admins, over loopback only. Costs nothing while nobody watches." }),
   readOnly: setting({ env: "BUILDLANE_READ_ONLY", schema: flag, default: "false", meaning: "Refuses over HTTP whatever would change something; the dashboard shows no buttons. The node still builds.", service: true }),
   insecure: setting({ env: "BUILDLANE_INSECURE", schema: flag, default: "false", meaning: "Allows another bind than loopback although nothing asks for a key.", service: true }),

@@ -31,6 +31,8 @@ import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./sto
 import type { Scope } from "./store/scope.js";
 import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
 import { checkPolicy } from "./request.js";
+import { sendTo } from "./webhook/send.js";
+import { answerMs, startWebhook } from "./webhook/webhook.js";
 import { explain } from "./why.js";
 import { withRecall } from "./recall.js";
 import { engineVersion } from "./workers/channel.js";
@@ -59,6 +61,7 @@ const eraseWaitMs = 15_000;
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
   if ([options.store, options.db, options.databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
   const settings = queueSettings(options);
+  if ((settings.webhookUrl === undefined) !== (settings.webhookSecret === undefined)) throw new SettingsError("Expected the webhook's URL and its secret together, got only one of them.");
   const clock = options.clock ?? systemClock;
   const nodeId = clock.id();
   const counters: Record<string, number> = {};
@@ -99,6 +102,9 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const feed = createFeed(store, clock);
   const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const node = await startNode(parts);
+  const { webhookUrl, webhookSecret } = settings;
+  const webhook =
+    webhookUrl === undefined || webhookSecret === undefined ? null : startWebhook({ store, nodeId, secret: webhookSecret, send: sendTo(webhookUrl, { clock, timeoutMs: answerMs }), clock, report });
   readers.refresh();
 
   const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, chatId: ofLane(job.chatId).chatId, ...readers.estimateAt(job.queuePosition, delayMs) });
@@ -168,6 +174,8 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     report({ type: "node.draining", held: node.atWork.size });
     await acceptance.idle();
     await node.drain();
+    // Last, so that what the drain did may still be told.
+    await webhook?.stop();
   }
   async function stop(): Promise<void> {
     await (draining ??= drain());

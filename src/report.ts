@@ -20,6 +20,10 @@ export type Report =
   | { type: "queue.resumed" }
   | { type: "jobs.pruned"; jobs: number }
   | { type: "chat.erased"; jobs: number }
+  | { type: "webhook.delivered"; chatId: string; number: number }
+  | { type: "webhook.failed"; chatId: string; number: number; failures: number; reason: string; retryInMs: number }
+  | { type: "webhook.gone"; silentMs: number }
+  | { type: "webhook.claimLost"; chatId: string }
   | { type: "node.started"; nodeId: string; store: string; slots: number }
   | { type: "node.draining"; held: number }
   | { type: "node.stopped"; nodeId: string }

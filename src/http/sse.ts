@@ -8,6 +8,7 @@ import { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
+import { eventData } from "../history/event-data.js";
 import type { LiveItem } from "../job.js";
 import { messageOf } from "../report.js";
 
@@ -91,11 +92,10 @@ async function* frames(items: AsyncIterable<StreamItem>, clock: Clock, drop: () 
   }
 }
 
-/** Event name = type, id = the chat's event number, if it has one; what the event adds never replaces what every event has. */
+/** Event name = type, id = the chat's event number, if it has one. */
 export function frameOf(item: StreamItem): string {
   if (item === "reset") return 'event: reset\ndata: {"reason":"read the current state again"}\n\n';
-  const { number, type, data, jobId, chatId, tenant, chatSeq, status, attempt, at } = item;
-  const core = { jobId, chatId, tenant, chatSeq, status, attempt, at };
+  const { number, type } = item;
   // JSON.stringify never puts a line end into its text.
-  return `${number === null ? "" : `id: ${number}\n`}event: ${type}\ndata: ${JSON.stringify({ ...core, ...data, ...core })}\n\n`;
+  return `${number === null ? "" : `id: ${number}\n`}event: ${type}\ndata: ${JSON.stringify(eventData(item))}\n\n`;
 }

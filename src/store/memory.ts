@@ -13,6 +13,7 @@ import { stats } from "./memory/stats.js";
 import { memoryCode } from "./memory/code.js";
 import { createTables } from "./memory/tables.js";
 import { rescue, turn } from "./memory/turn.js";
+import { memoryWebhook } from "./memory/webhook.js";
 import { cancel, discard, endLeases, prune, pulse, redrive } from "./memory/verbs.js";
 import { laneKey } from "./scope.js";
 import type { Hint, Store } from "./store.js";
@@ -27,6 +28,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
   return {
     kind: "memory",
     access: memoryAccess(),
+    webhook: memoryWebhook(tables, () => clock.now()),
     code: memoryCode(tables, () => clock.now()),
     accept: (groups, limits, now) => step(() => accept(tables, groups, limits, now ?? clock.now())),
     turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),

@@ -21,6 +21,7 @@
  * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
  */
 import type { AccessStore } from "./access.js";
+import type { WebhookStore } from "./webhook.js";
 import type { CodeStore } from "./code.js";
 import type { CheckedEvent, CheckedJob, CheckedLane } from "../history/check.js";
 import type { Scope } from "./scope.js";
@@ -528,6 +529,9 @@ export interface Store {
 
   /** Keys, secrets and what operators did. */
   readonly access: AccessStore;
+
+  /** How far the webhook has told each chat's history. */
+  readonly webhook: WebhookStore;
 
   /** The whole database as a gzipped tar, taken while it runs. Absent where the database has tools of its own, or keeps nothing. */
   backUp?(): Promise<ReadableStream<Uint8Array>>;

@@ -9,6 +9,7 @@ import { sqlHistory } from "./history.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
 import { sqlVerbs } from "./verbs.js";
+import { sqlWebhook } from "./webhook.js";
 
 /** `nodeId` names the running totals that this store's writes go to. */
 export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: string; clock: Clock }): Store {
@@ -18,6 +19,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
   return {
     kind: database.kind,
     access: sqlAccess(database),
+    webhook: sqlWebhook(database),
     code: sqlCode(database),
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
