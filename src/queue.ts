@@ -101,8 +101,10 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const wakeups = createWakeups(store, clock);
   const feed = createFeed(store, clock);
   const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
-  const node = await startNode(parts);
   const { webhookUrl, webhookSecret } = settings;
+  // Before any job is taken, so that the first one's events are told too.
+  if (webhookUrl !== undefined) await store.webhook.begin();
+  const node = await startNode(parts);
   const webhook =
     webhookUrl === undefined || webhookSecret === undefined ? null : startWebhook({ store, nodeId, secret: webhookSecret, send: sendTo(webhookUrl, { clock, timeoutMs: answerMs }), clock, report });
   readers.refresh();

@@ -44,12 +44,12 @@ export interface Webhook {
   stop(): Promise<void>;
 }
 
+/** The store's history must have begun for it (`store.webhook.begin`). */
 export function startWebhook({ store, nodeId, secret, send, clock, report }: { store: Store; nodeId: string; secret: string; send: Send; clock: Clock; report: Reporter }): Webhook {
   const named = new Set<string>();
   const telling = new Set<Promise<void>>();
   const stopping = new AbortController();
   let stopped = false;
-  let begun = false;
   let looking: Promise<void> | null = null;
   let timer: Timer | null = null;
   let timerAt = Number.POSITIVE_INFINITY;
@@ -98,8 +98,6 @@ export function startWebhook({ store, nodeId, secret, send, clock, report }: { s
 
   async function look(): Promise<void> {
     if (clock.monotonic() < silentUntil) return;
-    if (!begun) await store.webhook.begin();
-    begun = true;
     if (clock.monotonic() >= sweepAt) {
       const { next, dueInMs } = await store.webhook.sweep({ after: sweepAfter, limit: sweepLanes });
       sweepAfter = next;

@@ -43,8 +43,13 @@ function world() {
     await store.accept([{ jobs: [{ id: `j${ids++}`, chatId, messageId: "m", code: "1", files: null, entry: null, options: {} as never, codeHash: "h", priority: 0, maxAttempts: 1, timeoutMs: 1000, delayMs: 0, supersede: null }], idempotency: null }], limits);
     if (hint) store.hint({ kind: "chat", chatId });
   };
+  /** From here on history is told. */
+  const begin = async () => {
+    await store.webhook.begin();
+    await clock.advance(1000);
+  };
   const numbers = (chatId: string) => got.filter((one) => one.chatId === chatId).map(({ number }) => number);
-  return { clock, store, got, reports, node, accept, numbers, answers: (next: typeof answer) => void (answer = next) };
+  return { clock, store, got, reports, node, accept, begin, numbers, answers: (next: typeof answer) => void (answer = next) };
 }
 
 describe("a webhook", () => {
@@ -53,7 +58,7 @@ describe("a webhook", () => {
     let tries = 0;
     it.answers(() => (tries++ % 3 === 2 ? ok : broken));
     const webhook = it.node("n1");
-    await it.clock.advance(1000);
+    await it.begin();
     for (let index = 0; index < 4; index++) await it.accept("a");
     await it.clock.advance(60_000);
     expect(it.numbers("a")).toEqual([1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
@@ -65,7 +70,7 @@ describe("a webhook", () => {
     const it = world();
     it.answers(() => broken);
     const webhook = it.node("n1");
-    await it.clock.advance(1000);
+    await it.begin();
     await it.accept("a");
     await it.clock.advance(3 * 3_600_000);
     const waits = it.got.slice(1).map(({ at }, index) => at - (it.got[index] as Got).at);
@@ -85,7 +90,7 @@ describe("a webhook", () => {
     const it = world();
     it.answers(({ chatId }) => (chatId === "bad" ? broken : ok));
     const webhook = it.node("n1");
-    await it.clock.advance(1000);
+    await it.begin();
     await it.accept("bad");
     await it.clock.advance(30_000);
     const from = it.clock.now();
@@ -105,7 +110,7 @@ describe("a webhook", () => {
     it.node("n1", {
       webhook: { ...it.store.webhook, sweep: (...args) => (dead ? never : it.store.webhook.sweep(...args)), claim: (...args) => (dead ? never : it.store.webhook.claim(...args)), record: () => ((dead = true), never) },
     });
-    await it.clock.advance(1000);
+    await it.begin();
     await it.accept("a");
     await it.accept("a");
     await it.clock.advance(1000);
@@ -134,7 +139,7 @@ describe("a webhook", () => {
       return chance % 4 === 0 ? broken : ok;
     });
     const nodes = ["n1", "n2", "n3"].map((id) => it.node(id));
-    await it.clock.advance(1000);
+    await it.begin();
     for (let round = 0; round < 12; round++) {
       for (const chatId of ["a", "b", "c", "d", "e"]) await it.accept(chatId);
       await it.clock.advance(3000);
@@ -154,7 +159,7 @@ describe("a webhook", () => {
     const calls: string[] = [];
     const counted = Object.fromEntries(Object.entries(it.store.webhook).map(([name, verb]) => [name, (...args: unknown[]) => (calls.push(name), (verb as (...args: unknown[]) => unknown)(...args))]));
     const webhook = it.node("n1", { webhook: counted as never });
-    await it.clock.advance(1000);
+    await it.begin();
     await it.accept("a", false);
     await it.clock.advance(7000);
     expect(it.numbers("a")).toEqual([1]);
@@ -169,7 +174,7 @@ describe("a webhook", () => {
     const it = world();
     it.answers(() => ({ kind: "answered", status: 410, retryAfterMs: null }));
     const webhook = it.node("n1");
-    await it.clock.advance(1000);
+    await it.begin();
     await it.accept("a");
     await it.clock.advance(1000);
     expect(it.reports).toContainEqual({ type: "webhook.gone", silentMs: 600_000 });
@@ -186,7 +191,7 @@ describe("a webhook", () => {
     const it = world();
     it.answers(() => broken);
     const webhook = it.node("n1");
-    await it.clock.advance(1000);
+    await it.begin();
     for (let index = 0; index < 3; index++) await it.accept("a");
     await it.clock.advance(1000);
     await it.store.erase("everyone", "a");
