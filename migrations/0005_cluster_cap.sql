@@ -80,6 +80,12 @@ create function buildlane_set_cap(p_at timestamptz) returns void language plpgsq
 declare
   v_cap integer := (select min(cluster_cap) from build_nodes where lease_until > p_at);
 begin
+  if v_cap is not distinct from (select cluster_cap from queue_state) then
+    return;
+  end if;
+  -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.
+  perform 1 from queue_state for update;
+  v_cap := (select min(cluster_cap) from build_nodes where lease_until > p_at);
   update queue_state set cluster_cap = v_cap where cluster_cap is distinct from v_cap;
   if not found then
     return;
