@@ -56,10 +56,10 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
     } as postgres.Options<Record<string, never>>);
   const work = client(connections.work, silentMsMax.work);
   const clients: Clients = {
-    together: work, lone: work, reads: client(connections.reads, silentMsMax.work),
+    together: work, lone: work, reads: client(connections.reads, silentMsMax.work, 1),
     // Two: should one be cut without a word, the next pulse has the other.
     pulse: client(2, silentMsMax.pulse),
-    // What a person asks for may wait for a lane that is held; so may pruning. Transactions need a place in a pipeline.
+    // What a person asks for may wait for a lane that is held; so may pruning. Transactions, here and over `orm`, need a place in a pipeline.
     apart: client(2, silentMsMax.work, 1),
     ears: client(1, silentMsMax.ears),
   };
