@@ -130,10 +130,15 @@ test("another tenant's streams, of a chat of the same name and of everything, te
   const base = await listening(it.app);
   for (const one of operations(it.app).filter(({ streams, path }) => streams && !path.includes("{id}"))) {
     await using stream = await openStream(`${base}${filled(one.path, "", "")}?after=0`, headers);
+    if (one.path.endsWith("/inspect")) {
+      // The actors are those of the whole service: no tenant's key opens them.
+      expect([403, 404]).toContain(stream.response.status);
+      continue;
+    }
     const first = await it.a.enqueue(request({ messageId: it.canary }) as never);
     const own = await it.queue.forTenant("b").enqueue(request({ chatId: "chat1" }) as never);
     const events = (await stream.events(one.path.includes("{chatId}") ? 3 : 4)).filter(({ event }) => event !== "reset");
-    expect(events.length).toBeGreaterThan(0);
+    expect([one.path, events.length > 0]).toEqual([one.path, true]);
     expect(events.map(({ data }) => [data?.["chatId"], data?.["tenant"]])).toEqual(events.map(() => ["chat1", "b"]));
     expect(JSON.stringify(events)).not.toContain(first.id);
     await it.queue.waitFor(own.id);
