@@ -3,6 +3,8 @@
 -- statement would look for the next head in a snapshot older than its own lock, and could strand a job).
 -- The hot ones forbid scans and hash joins: a plan made while the tables were small would be kept for a session's life,
 -- and a partial index that matches by status alone would be read whole (hence `(status = …) is true` beside an id).
+-- A forbidden scan that cannot be avoided costs 1e10, which would have each call compiled just in time (250 ms where the
+-- server has LLVM): so that is off.
 -- p_lock_ms bounds the wait for any one lock, for calls that carry several lanes: one stuck lane must not stall the rest.
 -- Verbs on behalf of somebody take the tenant whose jobs they may see; null is everybody.
 -- Times come from clock_timestamp(), or from p_now (milliseconds since 1970) in tests.
@@ -61,7 +63,7 @@ create function buildlane_accept(
   p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
   p_now double precision default null
 ) returns json language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off as $$
+set jit = off set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
   v_now timestamptz := buildlane_now(p_now);
   v_fresh integer[];
@@ -220,7 +222,7 @@ create type buildlane_ending as (
 -- counts: `pending` more, and so on.
 create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz,
   out answer json, out pending bigint, out completed bigint, out failed bigint) language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_quarantined text[] := '{}';
 begin
@@ -407,7 +409,7 @@ end $$;
 create function buildlane_turn(p_node text, p_claim_id text, p_endings json, p_want integer, p_losses_max integer, p_lock_ms integer default null,
   p_now double precision default null)
 returns json language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_endings buildlane_ending[];
   v_settled json := '[]';
