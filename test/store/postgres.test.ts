@@ -47,6 +47,22 @@ async function someoneWaits(url: string): Promise<void> {
   await sql.end();
 }
 
+describePostgres("the functions of the schema", () => {
+  it("compile no call just in time where they forbid scans: a scan that cannot be avoided would have each of them compiled", async () => {
+    await using fresh = await freshDatabase();
+    const database = postgresDatabase(fresh.url, { clock: systemClock });
+    try {
+      await migrate(database);
+      const forbidding = await database.transaction((tx) =>
+        tx.rows<{ name: string; jit: boolean }>("select proname as name, not ('jit=off' = any (proconfig)) as jit from pg_proc where 'enable_seqscan=off' = any (proconfig)"));
+      expect(forbidding.map(({ name }) => name)).toContain("buildlane_turn");
+      expect(forbidding.filter(({ jit }) => jit)).toEqual([]);
+    } finally {
+      await database.close();
+    }
+  });
+});
+
 describePostgres("transactions beside one another on PostgreSQL", () => {
   it("number a chat's jobs in the order of their commits, and one that is rolled back leaves no gap", async () => {
     await using fresh = await freshDatabase();
