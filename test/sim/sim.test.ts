@@ -8,6 +8,13 @@ it("keeps every promise on three nodes through crashes, freezes, cuts and outage
   for (let seed = 1; seed <= 6; seed++) expect({ seed, violations: (await simulate({ ...options, seed })).violations }).toEqual({ seed, violations: [] });
 }, 240_000);
 
+it.each([
+  [8, "a lane that took no slot frees none when it ends"],
+  [13, "a lost lease stops the builds before another node may have their lanes"],
+])("seed %i: %s", async (seed) => {
+  expect((await simulate({ ...options, seed })).violations).toEqual([]);
+}, 60_000);
+
 it("keeps the cluster's cap on top of all that", async () => {
   for (let seed = 21; seed <= 22; seed++) expect({ seed, violations: (await simulate({ ...options, clusterMax: 4, seed })).violations }).toEqual({ seed, violations: [] });
 }, 240_000);
