@@ -101,13 +101,16 @@ export async function reaching<T>(work: () => Promise<T>): Promise<T> {
 const triesMax = 4;
 const pauseMs = 40;
 
+/** A new connection that does not come about, perhaps because it was cut while it began: nothing was sent, and the next may come at once. */
+const isStillborn = (error: unknown): boolean => driverError(error).code === "CONNECT_TIMEOUT";
+
 /** Does what may be done twice; a connection that was cut under way costs another try, not an error. */
 export async function uncut<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await work();
     } catch (error) {
-      if (!isCut(error) || tries === triesMax) throw error;
+      if (!(isCut(error) && tries < triesMax) && !(isStillborn(error) && tries === 1)) throw error;
       await sleep(clock, pauseMs * tries);
     }
   }

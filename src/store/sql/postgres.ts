@@ -12,6 +12,7 @@ import type { Clock } from "../../clock.js";
 import type { Hint } from "../store.js";
 import { channel, driverError } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
+import { withoutHoles } from "./dense.js";
 
 /** Hints that come within this time go out in one statement: NOTIFY takes a global lock at commit. */
 const notifyEveryMs = 20;
@@ -44,8 +45,8 @@ type Clients = Record<Line, postgres.Sql> & { reads: postgres.Sql; ears: postgre
 
 /** Connects lazily; `url` is a postgres:// address. */
 export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
-  const client = (max: number, silentMs: number, pipelined = 0) =>
-    postgres(url, {
+  const client = (max: number, silentMs: number, pipelined = 0) => {
+    const opened = postgres(url, {
       // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
       fetch_types: false,
       // One question at a time on a connection: the next would wait for a slow one, and a pooler's session would never be free.
@@ -54,6 +55,10 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
       backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
       ...(silentMs > 0 ? { socket: dialer(silentMs) } : {}),
     } as postgres.Options<Record<string, never>>);
+    const { unsafe } = opened;
+    opened.unsafe = ((...query: Parameters<typeof unsafe>) => withoutHoles(unsafe(...query))) as typeof unsafe;
+    return opened;
+  };
   const work = client(connections.work, silentMsMax.work);
   const clients: Clients = {
     together: work, lone: work, reads: client(connections.reads, silentMsMax.work, 1),
