@@ -215,7 +215,7 @@ end $$;
 create type buildlane_ending as (
   ord integer, job_id text, chat_id text, attempt integer, owner text, fence bigint, claim_id text,
   kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean,
-  stamp text, copied_from text
+  stamp text, copied_from text, run_ms double precision
 );
 
 -- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks, and
@@ -249,7 +249,7 @@ begin
 
   with final as (
     -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
-    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.stamp, e.copied_from, e.kind as offered,
+    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.stamp, e.copied_from, e.run_ms, e.kind as offered,
       case when j.cancel_requested_at is not null then 'failed'
            when e.kind = 'retrying' and j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
@@ -288,7 +288,7 @@ begin
     from final f
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
     where j.id = f.job_id and j.chat_id = f.chat_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
-    returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, greatest(p_at, j.started_at) as at,
+    returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, f.run_ms, greatest(p_at, j.started_at) as at,
       j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by, octet_length(j.result) as result_bytes
   ), next as (
     select e.*, coalesce(h.head_id, n.id) as head_id, coalesce(h.head_rank, n.rank) as head_rank, coalesce(h.head_run_at, n.run_at) as head_run_at
@@ -319,6 +319,7 @@ begin
         when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', buildlane_iso(e.run_at), 'delayMs', e.delay_ms)
         when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
         else '{}'::jsonb end
+        || case when e.run_ms is null then '{}'::jsonb else jsonb_build_object('runMs', e.run_ms) end
     from lane e
   )
   select
@@ -530,7 +531,7 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false, null, null)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;

@@ -70,6 +70,8 @@ export interface AtWork {
   settling: boolean;
   /** Of the outcome that its run had; the machines know nothing of it. */
   origin?: Origin | undefined;
+  /** How long its run took, once that is over. */
+  runMs?: number | undefined;
   abort(): void;
   /** Aborts it, and nobody hears of it any more. */
   leave(): void;
@@ -111,6 +113,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
     startAttempt(claim, tell) {
       const { job } = claim;
       const stop = stopSignal();
+      const from = clock.monotonic();
       let over = false;
       let left = false;
       const outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
@@ -131,6 +134,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         const entry = atWork.get(job.chatId);
         if (entry?.claim === claim) {
           entry.settling = true;
+          entry.runMs = Math.round(clock.monotonic() - from);
           entry.origin = "origin" in outcome ? outcome.origin : undefined;
         }
         if (!left) tell({ type: "attempt.ended", outcome });
@@ -167,7 +171,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         tell({ type: "end.settled", settled: { ...settled, watched: outcome === "retrying" && mayWatch() } });
       };
       const whole = entry?.origin && (end.kind === "completed" || end.kind === "failed") ? { ...end, origin: entry.origin } : end;
-      turns.settle(guardOf(claim), cleanEnd(whole)).then(heard, (error: unknown) => {
+      turns.settle(guardOf(claim), cleanEnd(whole), entry?.runMs).then(heard, (error: unknown) => {
         report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         tell({ type: "end.unheard" });
       });

@@ -127,6 +127,8 @@ export interface Attempt {
   attempt: number;
   startedAt: string;
   endedAt: string | null;
+  /** How long its run took, by its node's clock, milliseconds; the rest until `endedAt` is settling. Null while it runs, and when no run came to an end. */
+  runMs: number | null;
   /** `running`, the final status, or how it was given back. */
   outcome: "running" | "completed" | "failed" | "retrying" | "rescued" | "released";
   failureCode: FailureCode | null;

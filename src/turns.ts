@@ -10,7 +10,7 @@ import type { Claim, Ending, Settled, Store } from "./store/store.js";
 
 export interface Turns {
   /** Offers the end of an attempt; rejects when the database is away. */
-  settle(claim: Guard, end: Ending["end"]): Promise<Settled>;
+  settle(claim: Guard, end: Ending["end"], runMs?: number): Promise<Settled>;
   /** Asks for as many lanes as there are free slots. */
   take(): void;
   /** Gives back a claim that nobody here works on: it never took a slot, so nothing is claimed in its stead. */
@@ -107,7 +107,7 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
     togetherMax: () => togetherMax,
   });
   return {
-    settle: (guard, end) => turns.add({ ...guard, end }),
+    settle: (guard, end, runMs) => turns.add({ ...guard, runMs, end }),
     take: () => turns.nudge(),
     async giveBack({ jobId, chatId, attempt, fence, claimId }) {
       const { settled } = await store.turn({ nodeId, claimId: clock.id(), endings: [{ jobId, chatId, attempt, fence, claimId, end: { kind: "released" } }], want: 0, nodeLossesMax });

@@ -500,6 +500,27 @@ describe("the queue", () => {
     expect(await queue.waitFor(job.id)).toMatchObject({ status: "failed", failure: { code: "output_too_large" }, attempt: 1 });
   });
 
+  it("records how long a run took apart from how long its end took to be recorded, while the database is away too", async () => {
+    const clock = createSimulatedClock();
+    const store = createMemoryStore({ clock });
+    let away = true;
+    const { turn } = store;
+    store.turn = async (request, now) => {
+      if (request.endings.length === 0) return turn(request, now);
+      await new Promise<void>((resolve) => void clock.after(700, resolve));
+      if (!away) return turn(request, now);
+      away = false;
+      throw new Error("away");
+    };
+    const { queue, submit } = await gated({ clock, store, run: () => new Promise((resolve) => void clock.after(300, () => resolve(""))) });
+    const { id } = await submit("a");
+    await clock.until(queue.waitFor(id));
+    const [attempt] = (await queue.get(id)).attempts;
+    expect(attempt?.runMs).toBe(300);
+    expect(Date.parse(attempt?.endedAt ?? "") - Date.parse(attempt?.startedAt ?? "")).toBeGreaterThanOrEqual(300 + 700 + 700);
+    await clock.until(queue.stop());
+  });
+
   it("removes old finished jobs with their events, and keeps numbers", async () => {
     const clock = createSimulatedClock();
     const { queue, submit } = await gated({ clock, retention: "1h,1000", run: () => "" });

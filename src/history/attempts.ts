@@ -16,12 +16,13 @@ export function attemptsOf(events: readonly HistoryEvent[]): Attempt[] {
   let open: Attempt | null = null;
   for (const event of events) {
     if (event.type === "job.started") {
-      open = { attempt: event.attempt ?? 0, startedAt: event.at, endedAt: null, outcome: "running", failureCode: null, nodeId: (event.data["nodeId"] as string | undefined) ?? null };
+      open = { attempt: event.attempt ?? 0, startedAt: event.at, endedAt: null, runMs: null, outcome: "running", failureCode: null, nodeId: (event.data["nodeId"] as string | undefined) ?? null };
       attempts.push(open);
     }
     const outcome = ends[event.type];
     if (!open || !outcome) continue;
     open.endedAt = event.at;
+    open.runMs = (event.data["runMs"] as number | undefined) ?? null;
     open.outcome = outcome;
     // The event of a rescue names the lost node instead; the code is always the same.
     open.failureCode = outcome === "rescued" ? "node_lost" : ((event.data["failureCode"] as FailureCode | undefined) ?? null);

@@ -54,6 +54,7 @@ export const attempt = named(
     attempt: count,
     startedAt: time("When it started."),
     endedAt: timeOrNull("When it ended; null while it runs."),
+    runMs: says(z.number().nullable(), "Milliseconds that the run itself took; the rest until `endedAt` is settling: its end was offered and recorded. Null while it runs, and when no run came to an end."),
     outcome: z.enum(["running", "completed", "failed", "retrying", "rescued", "released"]),
     failureCode: z.enum(failureCodes).nullable(),
     nodeId: textOrNull,

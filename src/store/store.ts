@@ -111,6 +111,8 @@ export interface Ending {
   attempt: number;
   fence: number;
   claimId: string;
+  /** How long the run itself took, by the node's clock; the rest of the attempt is settling. Absent: it never ran to an end. */
+  runMs?: number | undefined;
   end:
     | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[]; origin?: Origin | undefined }
     | { kind: "failed"; failure: Failure; error: string; blameless?: boolean; origin?: Origin | undefined }

@@ -81,6 +81,25 @@ describeBrowser("the dashboard", () => {
     expect(errors).toEqual([]);
   });
 
+  it("shows how long each attempt waited, built and settled", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    const job = await served.queue.waitFor(id);
+    const at = (ms: number) => new Date(Date.parse(job.createdAt) + ms).toISOString();
+    const attempts = [
+      { attempt: 1, startedAt: at(100), endedAt: at(300), runMs: null, outcome: "rescued", failureCode: "node_lost", nodeId: "n1" },
+      { attempt: 2, startedAt: at(400), endedAt: at(1000), runMs: 400, outcome: "completed", failureCode: null, nodeId: "n2" },
+    ];
+    await page.route(`**/api/builds/${id}`, (route) => route.fulfill({ json: { ok: true, data: { ...job, attempt: 2, startedAt: at(400), completedAt: at(1000), attempts } } }));
+    await page.goto(`${served.url}/#/job/${id}`);
+    await expect.poll(() => page.locator(".waterfall .times").allInnerTexts()).toEqual(["100 ms waiting · 200 ms building", "100 ms waiting again · 400 ms building · 200 ms settling"]);
+    const bars = await page.locator('[data-attempt="2"] rect').evaluateAll((all) => all.map((one) => [one.getAttribute("class")?.split(" ")[0], Number(one.getAttribute("x")), Number(one.getAttribute("width"))]));
+    expect(bars).toEqual([["wait", 30, 10], ["work", 40, 40], ["settle", 80, 20]]);
+    expect(errors).toEqual([]);
+  });
+
   it("runs the output in a frame that has no origin and reaches nothing", async () => {
     await using served = await serve();
     await using opened = await openPage(browser, served.url);

@@ -1,6 +1,6 @@
 /** One job: its machine with what happened lit up, its attempts in time, its code, what it complains about, and what it built. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Attempt, Diagnostic, Job } from "../../job.js";
+import type { Diagnostic, Job } from "../../job.js";
 import type { Why } from "../../why.js";
 import jobChart from "../charts/job.json";
 import { ApiError, call, config, follow, read } from "./api.js";
@@ -10,7 +10,8 @@ import type { Chart } from "./chart.js";
 import { Code, languageOf } from "./code.js";
 import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
 import { toneOf } from "./lanes.js";
-import { adjust, link, now, onEvent, place } from "./state.js";
+import { adjust, link, onEvent, place } from "./state.js";
+import { Waterfall } from "./waterfall.js";
 
 /** Which states an event of the history leads to, and by which steps. */
 const shows: Record<string, { active: string[]; moved: [string, string][] }> = {
@@ -163,39 +164,6 @@ function Machine({ events, step }: { events: Told[]; step: number }) {
         </div>
       ) : null}
     </>
-  );
-}
-
-/** Attempts in time: waiting, building, and backing off between them. */
-function Waterfall({ job }: { job: Job }) {
-  const from = Date.parse(job.createdAt);
-  const to = job.completedAt ? Date.parse(job.completedAt) : Math.max(now.value, from + 1);
-  const span = Math.max(1, to - from);
-  const at = (iso: string) => Math.min(100, Math.max(0, ((Date.parse(iso) - from) / span) * 100));
-  const rows: { attempt: Attempt; waitFrom: string }[] = job.attempts.map((attempt, index) => ({ attempt, waitFrom: index === 0 ? job.createdAt : (job.attempts[index - 1]?.endedAt ?? attempt.startedAt) }));
-  if (rows.length === 0) return <p class="quiet-text">{job.status === "pending" ? "It has not started yet." : "It never started."}</p>;
-  return (
-    <table class="waterfall">
-      <caption class="hidden">Attempts in time</caption>
-      <thead class="hidden"><tr><th>Attempt</th><th>When</th><th>Times</th></tr></thead>
-      <tbody>
-        {rows.map(({ attempt, waitFrom }) => {
-          const end = attempt.endedAt ?? new Date(to).toISOString();
-          return (
-            <tr key={attempt.attempt}>
-              <th scope="row">Attempt {attempt.attempt} <small>{attempt.outcome === "failed" || attempt.outcome === "retrying" ? failureWord(attempt.failureCode) : attempt.outcome}</small></th>
-              <td class="bars">
-                <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
-                  <rect class="wait" x={at(waitFrom)} width={Math.max(0, at(attempt.startedAt) - at(waitFrom))} y="3" height="4" />
-                  <rect class={`work ${attempt.outcome}`} x={at(attempt.startedAt)} width={Math.max(0.6, at(end) - at(attempt.startedAt))} y="1" height="8" />
-                </svg>
-              </td>
-              <td class="times">{duration(Date.parse(attempt.startedAt) - Date.parse(waitFrom))} {attempt.attempt === 1 ? "waiting" : "between"}, {duration(Date.parse(end) - Date.parse(attempt.startedAt))} building</td>
-            </tr>
-          );
-        })}
-      </tbody>
-    </table>
   );
 }
 

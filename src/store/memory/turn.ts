@@ -84,6 +84,7 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
   if (offered.end.kind === "rescued") job.nodeLosses++;
   else if (offered.end.kind !== "released") job.spent++;
   const end = decide(tables, job, offered);
+  const run = offered.runMs === undefined ? {} : { runMs: offered.runMs };
 
   free(tables, lane, job);
   lane.settledAt = endedAt;
@@ -92,20 +93,20 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
   if (end.kind === "completed") {
     job.built = { result: end.result, sourceMap: end.sourceMap, warnings: copy(end.warnings), externals: copy(end.externals) };
     enterFinished(tables, lane, job, "completed", endedAt);
-    write(lane, job, "job.completed", endedAt, { resultBytes: Buffer.byteLength(end.result), processingMs: endedAt - startedAt });
+    write(lane, job, "job.completed", endedAt, { resultBytes: Buffer.byteLength(end.result), processingMs: endedAt - startedAt, ...run });
   } else if (end.kind === "failed") {
     job.failed = { failure: copy(end.failure), error: end.error };
     enterFinished(tables, lane, job, "failed", endedAt);
-    write(lane, job, "job.failed", endedAt, failedData(end.failure, job));
+    write(lane, job, "job.failed", endedAt, { ...failedData(end.failure, job), ...run });
     hold(lane, job, at);
   } else {
     job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
     if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;
     if (end.kind === "retrying" && lane.policy.whileRetrying === "yield") job.rank = Math.max(job.rank, job.runAt);
     enterPending(tables, lane, job);
-    if (end.kind === "retrying") write(lane, job, "job.retrying", endedAt, { failureCode: end.failure.code, message: end.failure.message, runAt: iso(job.runAt), delayMs: end.delayMs });
+    if (end.kind === "retrying") write(lane, job, "job.retrying", endedAt, { failureCode: end.failure.code, message: end.failure.message, runAt: iso(job.runAt), delayMs: end.delayMs, ...run });
     else if (end.kind === "rescued") write(lane, job, "job.rescued", endedAt, { nodeId: lostNodeId, nodeLosses: job.nodeLosses });
-    else write(lane, job, "job.released", endedAt);
+    else write(lane, job, "job.released", endedAt, run);
   }
   lineUp(tables, lane, at);
   return {

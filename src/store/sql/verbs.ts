@@ -173,6 +173,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error, blameless: end.blameless ?? false } : {}),
         ...("origin" in end && end.origin ? { stamp: end.origin.stamp, copied_from: end.origin.from } : {}),
         ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
+        ...(guard.runMs === undefined ? {} : { run_ms: guard.runMs }),
       }));
       type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };

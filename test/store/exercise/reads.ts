@@ -1,9 +1,9 @@
 /** Reads: what they say was true together, in the promised order, without gaps. */
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
-import type { ListQuery, StoredJob } from "../../../src/store/store.js";
+import type { Ending, ListQuery, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
-import { T0, ends, everything, ids, iso, scope, agingMs } from "./lab.js";
+import { T0, ends, everything, guardOf, ids, iso, scope, agingMs } from "./lab.js";
 import type { Lab } from "./lab.js";
 
 const summaries = { code: false, result: false };
@@ -39,6 +39,25 @@ export const reads: Exercise = (check) => {
     await lab.end(2, await lab.takeOne(1), { kind: "failed", failure, error: "a frame\n ^" });
     expect(await lab.job(job?.id as string)).toMatchObject({ status: "failed", result: null, error: "a frame\n ^", failure });
     expect(await lab.store.output(scope, job?.id as string)).toEqual({ status: "failed", result: null, sourceMap: null });
+  });
+
+  check("an attempt keeps how long its run took, apart from what came after it, however it ended", async (lab) => {
+    const [job] = await lab.accept(0, "a");
+    const end = async (ms: number, end: Ending["end"], runMs?: number) => {
+      const claim = await lab.takeOne(ms);
+      await lab.store.turn({ nodeId: "n1", claimId: `own${ms}`, endings: [{ ...guardOf(claim), end, runMs }], want: 0 }, T0 + ms + 100);
+    };
+    await end(1000, ends.released);
+    await end(2000, ends.released, 30);
+    await end(3000, ends.timedOut, 40);
+    await end(4000, ends.completed, 60);
+    expect((await lab.job(job?.id as string)).attempts.map(({ outcome, runMs }) => [outcome, runMs])).toEqual([["released", null], ["released", 30], ["retrying", 40], ["completed", 60]]);
+    const failed = await lab.accept(5000, "b");
+    await end(5001, ends.failed, 70);
+    expect((await lab.job(failed[0]?.id as string)).attempts).toMatchObject([{ outcome: "failed", runMs: 70, endedAt: iso(5101) }]);
+    const events = await lab.events("a");
+    expect(events.at(-1)?.data).toEqual({ resultBytes: 2, processingMs: 100, runMs: 60 });
+    expect(events[2]?.data).toEqual({});
   });
 
   check("a chat is seen by status: pending as they will run, finished newest first, no more than asked for", async (lab) => {
