@@ -25,6 +25,7 @@ export type ChatEvent =
   | { type: "chat.granted"; claim: Claim; jitter: number }
   | { type: "job.backingOff" }
   | { type: "chat.cancelRequested"; jobId: string }
+  | { type: "chat.draining" }
   | { type: "chat.givenBack" }
   | { type: "chat.leaseLost" };
 
@@ -47,6 +48,8 @@ export const chatMachine = setup({
     loseHead: sendTo("head", { type: "job.leaseLost" }),
     // Its claim may be another node's by the time the head's end is known.
     dropNext: assign({ next: () => null }),
+    /** Filled in: gives back a claim that was never begun. */
+    returnNext: (_, _params: { claim: Claim | undefined }) => {},
     /** Filled in: ends what a crashed head left running, and gives its job back. */
     abandonHead: (_, _params: { claim: Claim }) => {},
   },
@@ -109,6 +112,11 @@ export const chatMachine = setup({
       },
       on: {
         "chat.cancelRequested": { guard: { type: "isHead", params: ({ event }) => ({ jobId: event.jobId }) }, actions: "cancelHead", description: "A person wants the running job ended." },
+        "chat.draining": {
+          guard: "hasNext",
+          actions: [{ type: "returnNext", params: ({ context }) => ({ claim: context.next?.claim }) }, "dropNext"],
+          description: "The node drains: what waits behind the head may run elsewhere at once.",
+        },
         "chat.givenBack": { actions: "giveBackHead", description: "The node stops." },
         "chat.leaseLost": { actions: ["loseHead", "dropNext"], description: "Another node may have the lane." },
       },

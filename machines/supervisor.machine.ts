@@ -123,6 +123,9 @@ export const supervisorMachine = setup({
       for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.leaseLost" });
       enqueue.assign({ held: {} });
     }),
+    tellDraining: batched(({ enqueue, self }) => {
+      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.draining" });
+    }),
     giveBackAllLanes: batched(({ enqueue, self }) => {
       for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.givenBack" });
     }),
@@ -192,8 +195,9 @@ export const supervisorMachine = setup({
       },
     },
     draining: {
-      description: "The node stops: running builds may finish, what is claimed too late goes back at once.",
+      description: "The node stops: running builds may finish, what is not begun goes back at once.",
       tags: ["draining"],
+      entry: "tellDraining",
       always: { guard: "holdsNothing", target: "stopped" },
       after: { drainTime: { target: "givingBack" } },
       on: {

@@ -30,7 +30,9 @@ create table build_nodes (
   slots       integer not null check (slots > 0),
   draining    boolean not null default false,
   started_at  timestamptz not null,
-  lease_until timestamptz not null
+  lease_until timestamptz not null,
+  -- Its clean stop: what it is still found to hold was never begun, and no node was lost.
+  left_at     timestamptz
 );
 
 create table chat_lanes (

@@ -531,12 +531,33 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'rescued', null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
-  into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, case when n.left_at is null then 'rescued' else 'released' end, null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
+  into v_endings from build_jobs j left join build_nodes n on n.id = j.owner where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;
   perform buildlane_count(p_node, 'rescue', v_end.pending, v_end.completed, v_end.failed);
   return v_end.answer;
+end $$;
+
+-- leave: a node's clean stop. Its lanes go back in line, at the cost of no attempt, and its lease ends. A lane that
+-- somebody holds, or that a turn which had seen the lease claims only after this, is found by rescue, which sees that its node had left.
+create function buildlane_leave(p_node text, p_now double precision default null) returns bigint language plpgsql as $$
+declare
+  v_chats text[];
+  v_endings buildlane_ending[];
+  v_end record;
+begin
+  update build_nodes set lease_until = least(lease_until, buildlane_now(p_now)), left_at = buildlane_now(p_now) where id = p_node;
+  select array_agg(chat_id) into v_chats from (select chat_id from chat_lanes where owner = p_node order by chat_id for update skip locked) own;
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'released', null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
+  into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
+  if v_endings is null then
+    return 0;
+  end if;
+  select * into v_end from buildlane_end(p_node, v_endings, 1, buildlane_now(p_now));
+  perform buildlane_yield_permits(p_node);
+  perform buildlane_count(p_node, 'leave', v_end.pending, v_end.completed, v_end.failed);
+  return cardinality(v_endings);
 end $$;
 
 -- pulse: one statement that renews a node's lease and tells it what it must know.
@@ -546,7 +567,7 @@ declare
 begin
   insert into build_nodes as n (id, slots, draining, cluster_cap, started_at, lease_until)
   values (p_node, p_slots, p_draining, p_cluster_cap, v_at, v_at + buildlane_ms(p_lease_ms))
-  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, cluster_cap = excluded.cluster_cap, lease_until = excluded.lease_until;
+  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, cluster_cap = excluded.cluster_cap, lease_until = excluded.lease_until, left_at = null;
   perform buildlane_set_cap(v_at);
   return json_build_object(
     'held', (select coalesce(json_agg(json_build_object('chatId', l.chat_id, 'jobId', j.id, 'attempt', j.attempt, 'fence', l.fence, 'claimId', l.claim_id, 'cancelRequested', j.cancel_requested_at is not null)), '[]'::json)

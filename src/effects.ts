@@ -29,6 +29,8 @@ export interface MachineEffects {
   /** Offers an attempt's end to the store; `tell` hears `end.settled`, or `end.unheard` when the database is away. */
   offerEnd(claim: Claim, end: Ending["end"], tell: (event: JobEvent) => void): void;
   letGo(claim: Claim): void;
+  /** Gives back a claim that was never begun. */
+  returnNext(claim: Claim): void;
   takeTurn(): void;
   returnClaims(grants: Grant[]): void;
   abandonHead(claim: Claim): void;
@@ -52,7 +54,13 @@ export function fillMachines(effects: MachineEffects) {
       letGo: (_, { claim }) => effects.letGo(claim),
     },
   });
-  const chat = chatMachine.provide({ actors: { job }, actions: { abandonHead: (_, { claim }) => effects.abandonHead(claim) } });
+  const chat = chatMachine.provide({
+    actors: { job },
+    actions: {
+      abandonHead: (_, { claim }) => effects.abandonHead(claim),
+      returnNext: (_, { claim }) => claim && effects.returnNext(claim),
+    },
+  });
   return supervisorMachine.provide({
     actors: { chat },
     actions: {
@@ -179,6 +187,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
 
     letGo: forget,
     takeTurn: () => turns.take(),
+    returnNext: (claim) => giveBack(claim, "draining"),
     returnClaims: (grants) => grants.forEach(({ claim }) => giveBack(claim, "draining")),
 
     abandonHead(claim) {

@@ -1,6 +1,7 @@
 /** A node at work: the actors, the heartbeat, the turns and the retention around an open store and a runner. */
 import { createActor } from "xstate";
 import type { SupervisorEvent } from "../machines/supervisor.machine.js";
+import { sleep } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { createEffects, fillMachines } from "./effects.js";
 import type { AtWork } from "./effects.js";
@@ -120,6 +121,17 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       });
     });
 
+  async function leave(givenUp: () => boolean): Promise<void> {
+    while (!givenUp()) {
+      try {
+        await store.leave({ nodeId });
+        return store.hint({ kind: "ready" });
+      } catch {
+        await sleep(clock, settleRetryMs);
+      }
+    }
+  }
+
   return {
     tell,
     wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
@@ -137,8 +149,11 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       await bounded(turns.idle(), giveBackMs);
       deaf();
       await Promise.all([heartbeat.stop(), retention.stop()]);
-      // What could not be given back is another node's at once; when the database is away, when the lease ends.
-      await bounded(store.endLeases({ nodeId }).catch(() => undefined), giveBackMs);
+      // What is still this node's by the store's word, a claim whose answer was lost too, is anybody's at once; when the
+      // database is away for longer than this, when the lease ends.
+      let waited = false;
+      await bounded(leave(() => waited), giveBackMs);
+      waited = true;
       await runner.stop();
     },
   };

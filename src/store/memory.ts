@@ -12,7 +12,7 @@ import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, list, o
 import { stats } from "./memory/stats.js";
 import { memoryCode } from "./memory/code.js";
 import { createTables } from "./memory/tables.js";
-import { rescue, turn } from "./memory/turn.js";
+import { leave, rescue, turn } from "./memory/turn.js";
 import { memoryWebhook } from "./memory/webhook.js";
 import { cancel, discard, endLeases, prune, pulse, redrive } from "./memory/verbs.js";
 import { laneKey } from "./scope.js";
@@ -34,6 +34,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),
     pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),
     rescue: (request, now) => step(() => rescue(tables, request, now ?? clock.now())),
+    leave: (request, now) => step(() => leave(tables, request, now ?? clock.now())),
     endLeases: (which, now) => step(() => endLeases(tables, which, now ?? clock.now())),
     cancel: (scope, jobId, now) => step(() => cancel(tables, scope, jobId, now ?? clock.now())),
     redrive: (scope, jobId, limits, now) => step(() => redrive(tables, scope, jobId, limits, now ?? clock.now())),

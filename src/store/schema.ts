@@ -14,6 +14,7 @@ export const buildNodes = pgTable("build_nodes", {
   draining: boolean("draining").notNull().default(false),
   startedAt: time("started_at").notNull(),
   leaseUntil: time("lease_until").notNull(),
+  leftAt: time("left_at"),
   clusterCap: integer("cluster_cap"),
 });
 

@@ -463,7 +463,13 @@ export interface Store {
   /** Takes the lanes of nodes whose lease is over back into line; their attempts cost nothing. At most `limit` lanes. */
   rescue(request: { nodeId: string; nodeLossesMax: number; limit: number }, now?: number): Promise<Rescued[]>;
 
-  /** Ends the node's lease at once (clean stop), or that of every other node (embedded directory, held alone). */
+  /**
+   * A node's clean stop: what it still holds goes back in line at once, at the cost of no attempt and as no loss of a
+   * node, and its lease ends. A turn of its own that comes later claims nothing.
+   */
+  leave(request: { nodeId: string }, now?: number): Promise<void>;
+
+  /** Ends the lease of one node, or that of every other node (embedded directory, held alone): as if they had died. */
   endLeases(which: { nodeId: string } | { exceptNodeId: string }, now?: number): Promise<void>;
 
   cancel(scope: Scope, jobId: string, now?: number): Promise<CancelAnswer>;

@@ -42,12 +42,12 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
     key: ({ value, context }) => [value, context.stopping, context.outcome?.kind, context.outcome?.failure?.code, context.end?.kind, context.end?.failure?.code, context.claim.fence],
   },
   {
-    machine: chatMachine.provide({ actors: { job: fromCallback(nothing) as never }, actions: { abandonHead: nothing } }),
+    machine: chatMachine.provide({ actors: { job: fromCallback(nothing) as never }, actions: { abandonHead: nothing, returnNext: nothing } }),
     inputs: [{ chatId: "c", ...grantOf("j1", 1), policy }],
     events: [
       { type: "chat.granted", ...grantOf("j1", 2) } as EventObject,
       { type: "chat.granted", ...grantOf("j2", 3) } as EventObject,
-      ...["job.backingOff", "chat.givenBack", "chat.leaseLost"].map((type) => ({ type })),
+      ...["job.backingOff", "chat.draining", "chat.givenBack", "chat.leaseLost"].map((type) => ({ type })),
       { type: "chat.cancelRequested", jobId: "j1" } as EventObject,
       { type: "chat.cancelRequested", jobId: "somebody else's" } as EventObject,
       { type: "xstate.done.actor.head", output: undefined, actorId: "head" } as EventObject,
@@ -59,7 +59,7 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
     // The ledger's own arithmetic without actors: those are in supervisor.test.ts.
     machine: supervisorMachine.provide({
       actions: {
-        takeTurn: nothing, returnClaims: nothing, abandonChat: nothing, retireIdleChats: nothing as never, dropCrashedChat: nothing as never, tellCancel: nothing as never, giveBackAllLanes: nothing as never,
+        takeTurn: nothing, returnClaims: nothing, abandonChat: nothing, retireIdleChats: nothing as never, dropCrashedChat: nothing as never, tellCancel: nothing as never, tellDraining: nothing as never, giveBackAllLanes: nothing as never,
         grantLanes: assign(({ context }, { grants }: { grants: Grant[] }) => ({ held: { ...context.held, ...Object.fromEntries(grants.map(({ claim }) => [claim.job.chatId, claim.fence])) } })) as never,
         loseLane: assign(({ context }, { chatId }: { chatId: string }) => ({ held: Object.fromEntries(Object.entries(context.held).filter(([held]) => held !== chatId)) })) as never,
         loseAllLanes: assign({ held: {} }) as never,

@@ -164,6 +164,7 @@ function play(plan: Plan) {
         turn();
       },
       returnClaims: giveBack,
+      returnNext: offerRelease,
       abandonHead(claim) {
         abandons++;
         if (claim.job.attempt === 1 && lanes.get(claim.job.chatId)?.held?.job.trouble === "chatCrashes") throw new Error("the chat itself crashes");

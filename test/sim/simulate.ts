@@ -1,5 +1,6 @@
 /** One run from a seed: clients and faults, then calm until everything has come to rest, then every checker. */
 import { createHash } from "node:crypto";
+import { timeOf } from "../../src/history/check.js";
 import type { Violation } from "../../src/history/check.js";
 import { verify } from "../../src/history/verify.js";
 import type { StoredJob } from "../../src/store/store.js";
@@ -69,7 +70,11 @@ export async function simulate({ seed, nodes, chats, jobs, clients, clusterMax, 
   await stopAll(world, violations);
 
   const verdict = await store.readHistory(async (history) => {
-    for await (const page of history.events("chat")) for (const event of page) trace.update(JSON.stringify(event));
+    for await (const page of history.events("chat"))
+      for (const event of page) {
+        trace.update(JSON.stringify(event));
+        if (event.type === "job.rescued" && timeOf(event) > (world.left.get(String(event.data["nodeId"])) ?? Number.POSITIVE_INFINITY)) violations.push(`Job ${event.jobId} was rescued from ${String(event.data["nodeId"])}, which had stopped cleanly.`);
+      }
     return verify(history, { agingMs, atRest: true, sureMsMax, clusterMax, promised: people.promised.keys() });
   });
   violations.push(...watch.violations, ...people.violations, ...verdict.violations, ...checkCancels(await allJobs(store), people.cancelled));

@@ -44,6 +44,8 @@ export interface World {
   readonly nodes: SimulatedNode[];
   readonly watch: Watch;
   weather: Weather;
+  /** When nodes came to their clean stop: from then on they have nothing that could be rescued. */
+  readonly left: Map<string, number>;
   /** The database answers nobody until then. */
   downUntil: number;
   startNode(): SimulatedNode;
@@ -56,8 +58,9 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const clock = createSimulatedClock({ seed });
   const store = createMemoryStore({ clock });
   const between = (from: number, to: number) => from + (to - from) * clock.random();
-  const world: World = { clock, store, nodes: [], watch: createWatch(), weather: calm, downUntil: 0, startNode, open, onReport };
-  const doors = createDoors(store, clock, {
+  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), weather: calm, downUntil: 0, startNode, open, onReport };
+  const noted: Store = { ...store, leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)) };
+  const doors = createDoors(noted, clock, {
     way(_verb, leg, cut) {
       const { failThere, answerLost, slowCommit } = world.weather;
       if (cut || clock.now() < world.downUntil) return null;

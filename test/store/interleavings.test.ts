@@ -166,6 +166,22 @@ describePostgres("forced interleavings on PostgreSQL", () => {
     await proven();
   });
 
+  it("a node leaves while somebody holds one of its lanes: the others are free at once, that one when it is let go, and none counts as a loss", async () => {
+    for (const chatId of ["a", "b", "c"]) await accept(stores[0], chatId);
+    const { claims } = await turn(1, [], 3);
+    await holding(rows["a lane's row"], async () => {
+      await stores[0].leave({ nodeId: "n1" });
+      expect((await turn(2, [], 5)).claims.map(({ job }) => job.chatId).sort()).toEqual(["b", "c"]);
+      // A turn that was on its way when the node left takes nothing.
+      expect((await turn(1, [], 5)).claims).toEqual([]);
+    });
+    // With one loss its job would have failed.
+    expect(await stores[1].rescue({ nodeId: "n2", nodeLossesMax: 1, limit: 10 })).toMatchObject([{ chatId: "a", status: "pending" }]);
+    const ofA = claims.find(({ job }) => job.chatId === "a") as Claim;
+    expect(await stores[1].get(everyone, ofA.job.id)).toMatchObject({ status: "pending", attempts: [{ outcome: "released" }] });
+    await proven();
+  });
+
   it("many connections do everything at once while rows are held and let go: no deadlock, order kept", async () => {
     const random = seededRandom(5);
     const chatIds = ["a", "b", "c", "d", "e"];
@@ -194,7 +210,8 @@ describePostgres("forced interleavings on PostgreSQL", () => {
       else if (draw < 0.91) await store.redrive(everyone, pick(known) ?? "none", { agingMs });
       else if (draw < 0.95) await store.setChatPaused(everyone, pick(chatIds), random() < 0.3);
       else {
-        await store.endLeases({ nodeId: pick(["n1", "n2"]) });
+        if (random() < 0.5) await store.leave({ nodeId: pick(["n1", "n2"]) });
+        else await store.endLeases({ nodeId: pick(["n1", "n2"]) });
         await store.rescue({ nodeId: pick(["n1", "n2"]), nodeLossesMax: 100, limit: 3 });
         for (const [index, one] of stores.entries()) await one.pulse({ nodeId: `n${index + 1}`, leaseMs: 600_000, slots: 1000, draining: false });
       }

@@ -39,7 +39,7 @@ type Step = { afterMs: number } & (
   | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[] }
   | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
   | { verb: "pulse"; node: number; clusterCap: number | null }
-  | { verb: "rescue"; node: number }
+  | { verb: "rescue" | "leave"; node: number }
   | { verb: "cancel" | "redrive"; pick: number; scope: number }
   | { verb: "look"; pick: number; scope: number }
   | { verb: "pauseChat"; chat: number; paused: boolean }
@@ -85,7 +85,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node, clusterCap: fc.constantFrom(null, null, null, 1, 2) }) },
-  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("rescue" as const), node }) },
+  { weight: 3, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("rescue" as const, "rescue" as const, "leave" as const), node }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
@@ -172,6 +172,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       }
       case "rescue":
         return store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now);
+      case "leave":
+        return store.leave({ nodeId: nodes[one.node] as string }, now);
       case "cancel":
         return store.cancel(scopes[one.scope] as Scope, ids[one.pick % Math.max(1, ids.length)] ?? "nope", now);
       case "redrive":

@@ -22,12 +22,22 @@ export function turn(tables: Tables, { nodeId, claimId, endings, want }: TurnReq
 /** Puts the lanes of nodes whose lease is over back in line. */
 export function rescue(tables: Tables, { nodeId, nodeLossesMax, limit }: { nodeId: string; nodeLossesMax: number; limit: number }, at: number): Rescued[] {
   const lost = [...tables.owned].filter(([owner]) => owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at);
-  const lanes = lost.flatMap(([, owned]) => [...owned]).sort((a, b) => (a.chatId < b.chatId ? -1 : 1));
-  const offered = lanes.slice(0, limit).flatMap(({ running }): Offered[] =>
-    running?.held ? [{ jobId: running.id, chatId: running.chatId, attempt: running.attempt, ...running.held, end: { kind: "rescued", nodeLossesMax } }] : [],
-  );
-  return endAttempts(tables, offered, at).flatMap((one): Rescued[] => (one.kind === "settled" ? [{ jobId: one.jobId, chatId: one.chatId, status: one.status as Rescued["status"] }] : []));
+  const offered = inHand(lost.flatMap(([, owned]) => [...owned]), { kind: "rescued", nodeLossesMax });
+  return endAttempts(tables, offered.slice(0, limit), at).flatMap((one): Rescued[] => (one.kind === "settled" ? [{ jobId: one.jobId, chatId: one.chatId, status: one.status as Rescued["status"] }] : []));
 }
+
+/** A node's clean stop: its lanes go back in line, and its lease is over. */
+export function leave(tables: Tables, { nodeId }: { nodeId: string }, at: number): void {
+  const node = tables.nodes.get(nodeId);
+  if (node) node.leaseUntil = Math.min(node.leaseUntil, at);
+  endAttempts(tables, inHand([...(tables.owned.get(nodeId) ?? [])], { kind: "released" }), at);
+}
+
+/** The attempts that run in these lanes, by chat. */
+const inHand = (lanes: Lane[], end: Offered["end"]): Offered[] =>
+  lanes
+    .sort((a, b) => (a.chatId < b.chatId ? -1 : 1))
+    .flatMap(({ running }) => (running?.held ? [{ jobId: running.id, chatId: running.chatId, attempt: running.attempt, ...running.held, end }] : []));
 
 /** Records the ends whose guard holds. */
 function endAttempts(tables: Tables, endings: Offered[], at: number): Settled[] {

@@ -25,6 +25,7 @@ const recordedSql =
   "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
+const leaveSql = "select buildlane_leave($1, $2) as answer";
 const cancelSql = "select buildlane_cancel($1, $2, $3, $4) as answer";
 const redriveSql = "select buildlane_redrive($1, $2, $3, $4, $5, $6) as answer";
 const pauseChatSql = "select buildlane_pause_chat($1, $2, $3) as answer";
@@ -36,7 +37,7 @@ const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
 const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
 
-type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
+type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
 /** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
 const iso = (text: string): string => new Date(text).toISOString();
@@ -201,6 +202,10 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
     async rescue({ nodeId: node, nodeLossesMax, limit }, now) {
       const rows = await call<{ jobId: string; chatId: string; status: Rescued["status"] }[]>(rescueSql, [node, limit, nodeLossesMax, now ?? null], "together");
       return rows.map(({ jobId, chatId, status }) => ({ jobId, chatId, status }));
+    },
+
+    async leave({ nodeId: node }, now) {
+      await uncut(clock, () => call<number>(leaveSql, [node, now ?? null], "pulse"));
     },
 
     async endLeases(which, now) {

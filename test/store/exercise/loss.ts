@@ -36,7 +36,23 @@ export const loss: Exercise = (check) => {
     expect(await rescue(lab, 60_000)).toHaveLength(1);
   });
 
-  check("a clean stop ends a lease at once; one who holds the folder alone ends all others", async (lab) => {
+  check("a clean stop gives back what the node still holds, at once, at the cost of no attempt and of no loss; what it offers later counts for nothing", async (lab) => {
+    const [a1] = await lab.accept(0, "a", "a", ["b", { maxAttempts: 1 }], "c");
+    const claims = await lab.take(1, 2, "n1");
+    const [other] = await lab.take(2, 1, "n3");
+    await lab.store.cancel(scope, claims[1]?.job.id as string, T0 + 3);
+    await lab.store.leave({ nodeId: "n1" }, T0 + 10);
+    expect(await lab.job(a1?.id as string)).toMatchObject({ status: "pending", attempt: 1, queuePosition: 1, attempts: [{ outcome: "released", nodeId: "n1" }] });
+    expect(await lab.job(claims[1]?.job.id as string)).toMatchObject({ status: "failed", failure: { code: "cancelled" } });
+    expect(await rescue(lab, 11, 1)).toEqual([]);
+    for (const claim of claims) expect(await lab.end(12, claim, ends.completed)).toMatchObject({ kind: "notMine" });
+    expect((await lab.store.turn({ nodeId: "n1", claimId: "late", endings: [], want: 5 }, T0 + 12)).claims).toEqual([]);
+    expect(await lab.takeOne(13, "n2")).toMatchObject({ job: { id: a1?.id, attempt: 2 }, spent: 0 });
+    expect(await lab.end(14, other as Claim, ends.completed, "n3")).toMatchObject({ status: "completed" });
+    await lab.store.leave({ nodeId: "nobody" }, T0 + 15);
+  });
+
+  check("the end of a lease is one at once; one who holds the folder alone ends all others", async (lab) => {
     await lab.accept(0, "a", "b");
     await lab.take(0, 1, "n1");
     await lab.take(0, 1, "n3");
