@@ -1,25 +1,17 @@
 /**
  * What the README and the examples say is done: `npm start` is started, each curl request is sent in its order and its
- * answer compared with the one that is printed, and each snippet and example runs from a folder of its user.
+ * answer compared with the one that is printed, and examples run from a folder of their user (snippets: pages.test.ts).
  * `npm ci` has been run by whoever runs this, and `npm test` is this.
  */
 import { spawn } from "node:child_process";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fencesOf, project } from "../support/fences.js";
 import { tempFolder } from "../support/temp.js";
 
-const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const readme = await readFile(path.join(project, "README.md"), "utf8");
-
-interface Fence {
-  run: string | null;
-  language: string;
-  text: string;
-}
-const fences: Fence[] = [...readme.matchAll(/(?:<!-- run: (\S+) -->\n)?^```(\w+)\n([\s\S]*?)^```$/gm)].map(([, run, language, text]) => ({ run: run ?? null, language: language as string, text: text as string }));
+const fences = await fencesOf("README.md");
 const shell = fences.filter(({ language }) => language === "sh").map(({ text }) => text.trim());
 
 interface Ran {
@@ -143,20 +135,6 @@ async function runThere(name: string, text: string): Promise<Ran> {
   await writeFile(file, code);
   return run(process.execPath, [file], { cwd: home.path });
 }
-
-describe("the README's snippets", { timeout: 90_000 }, () => {
-  const prints: Record<string, RegExp> = { module: /^\/\/ message\.tsx\nconsole\.log\("hi"\);\n+$/, "own-run": /^hello \(attempt 1\)\n$/, testing: /^built later\n$/ };
-
-  it("are all run", () => {
-    expect(fences.flatMap((fence) => fence.run ?? []).sort()).toEqual(Object.keys(prints).sort());
-  });
-
-  it.each(fences.filter((fence) => fence.run !== null))("print what they promise: $run", async ({ run: name, text }) => {
-    const { status, stdout, all } = await runThere(name as string, text);
-    expect(all.replace(stdout, "")).toBe("");
-    expect([status, stdout]).toEqual([0, expect.stringMatching(prints[name as string] as RegExp)]);
-  });
-});
 
 describe("the examples", { timeout: 90_000 }, () => {
   const example = async (name: string) => runThere(name, await readFile(path.join(project, "examples", `${name}.ts`), "utf8"));
