@@ -167,12 +167,12 @@ export function createClient(options: ClientOptions = {}) {
     stats: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/stats", call),
     health: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/health", { ...call, root: true }),
     deadLetters: {
-      async list({ signal, status: _status, ...query }: ListOptions & CallOptions = {}): Promise<Page> {
+      async list({ signal, status: _status, ...query }: ListOptions & { /** Those of one group. */ fingerprint?: string | undefined } & CallOptions = {}): Promise<Page> {
         const { data: jobs, meta } = await requests.call("GET", "/dead-letters", { query: joined(query), signal });
         return { jobs: jobs as JobSummary[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
       },
       /** Largest first. */
-      groups: ({ chatId, limit, signal }: Pick<ListOptions, "chatId" | "limit"> & CallOptions = {}) => data<DeadLetterGroup[]>("GET", "/dead-letters/groups", { query: { chatId, limit }, signal }),
+      groups: ({ chatId, failureCode, limit, signal }: Pick<ListOptions, "chatId" | "failureCode" | "limit"> & CallOptions = {}) => data<DeadLetterGroup[]>("GET", "/dead-letters/groups", { query: { chatId, failureCode, limit }, signal }),
       count: async (which: DeadLetters, call: CallOptions = {}) => (await data<{ count: number }>("POST", "/dead-letters/redrive", { ...call, body: { ...which, dryRun: true } })).count,
       /** `ratePerSecond`: no faster than this; the answer comes when all are. */
       redrive: async (which: DeadLetters & { ratePerSecond?: number | undefined }, call: CallOptions = {}) => (await data<{ redriven: number }>("POST", "/dead-letters/redrive", { ...call, body: which })).redriven,

@@ -75,8 +75,10 @@ const cursor = says(storable(z.string().min(1).max(500)).optional(), "`meta.next
 const when = (description: string) => says(z.iso.datetime({ offset: true }).optional(), description);
 
 export const chatQuery = z.object({ limit, include });
-export const deadLettersQuery = z.object({ chatId: chatId.optional(), failureCode, limit, cursor, include });
-export const listQuery = deadLettersQuery.extend({
+const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
+const pageQuery = z.object({ chatId: chatId.optional(), failureCode, limit, cursor, include });
+export const deadLettersQuery = pageQuery.extend({ fingerprint: fingerprint.optional() });
+export const listQuery = pageQuery.extend({
   status: commaList(jobStatuses as unknown as readonly [JobStatus, ...JobStatus[]], "Only jobs in these statuses"),
   createdAfter: when("Only jobs accepted at or after this time, ISO 8601."),
   createdBefore: when("Only jobs accepted at or before this time, ISO 8601."),
@@ -102,8 +104,7 @@ export const inspectQuery = z.object({
   jobId: jobId.optional(),
   sample: says(z.coerce.number().int().min(1).max(10_000).optional(), "One chat in so many, each wholly or not at all."),
 });
-const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
-export const groupsQuery = z.object({ chatId: chatId.optional(), limit });
+export const groupsQuery = z.object({ chatId: chatId.optional(), failureCode, limit });
 
 const bulkMax = limits.batchJobsMax;
 const onlyOne = ({ ids, filter }: { ids?: unknown; filter?: unknown }): boolean => (ids === undefined) !== (filter === undefined);

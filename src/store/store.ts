@@ -256,6 +256,8 @@ export interface ListQuery {
   createdAfter?: string | undefined;
   createdBefore?: string | undefined;
   deadLetters?: boolean | undefined;
+  /** Dead letters of a group. */
+  fingerprint?: string | undefined;
   limit: number;
   /** From the page before. */
   cursor?: string | undefined;

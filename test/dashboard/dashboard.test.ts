@@ -132,7 +132,7 @@ describeBrowser("the dashboard", () => {
     await page.goto(`${served.url}/#/failures`);
     await page.getByRole("button", { name: "Redrive all" }).click();
     await page.getByText("3 jobs.").waitFor();
-    await page.getByRole("button", { name: "Redrive 3" }).click();
+    await page.getByRole("button", { name: "Redrive 3", exact: true }).click();
     await expect.poll(async () => (await Promise.all(failed.jobs.map(({ id }) => served.queue.get(id)))).map(({ attempt, status }) => `${status} ${attempt}`)).toEqual(["failed 2", "failed 2", "failed 2"]);
   });
 
@@ -165,6 +165,64 @@ describeBrowser("the dashboard", () => {
     await tabTo(page, "Redrive 1");
     await page.keyboard.press("Enter");
     await expect.poll(async () => (await served.queue.get(failed.id)).attempt).toBe(2);
+    await page.getByRole("button", { name: "Discard all" }).waitFor();
+    await tabTo(page, "Discard all");
+    await page.keyboard.press("Enter");
+    await page.getByText("1 job.").waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByText("1 job.").waitFor({ state: "detached" });
+    await tabTo(page, `Discard job 1 of gamma`);
+    await page.keyboard.press("Enter");
+    await page.getByText("Nothing failed for good").waitFor();
+    expect(await served.store.countDeadLetters("everyone", {})).toBe(0);
+  });
+
+  it("groups dead letters as the service does, and redrives or discards a whole group of more than one answer holds", async () => {
+    const many = 1050;
+    await using served = await serve({ concurrency: 50, maxPending: 5000, maxAttempts: 1 });
+    const { queue, store } = served;
+    const request = (index: number, what: string) => ({ chatId: `chat-${index % 100}`, messageId: `m${index}`, code: code(what) });
+    for (let from = 0; from < many; from += 525) await queue.enqueueMany(Array.from({ length: 525 }, (_, index) => request(from + index, "this is broken")));
+    const crashed = await queue.enqueue({ chatId: "flaky", messageId: "m", code: code("// flaky") });
+    await queue.waitFor(crashed.id);
+    await expect.poll(() => store.countDeadLetters("everyone", {})).toBe(many + 1);
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    await page.goto(`${served.url}/#/failures`);
+    const [broken, flaky] = [page.locator(".group").nth(0), page.locator(".group").nth(1)];
+    await expect.poll(() => broken.locator(".group-facts strong").innerText()).toBe(String(many));
+    await expect.poll(() => broken.locator(".row").count()).toBe(6);
+    await broken.getByRole("button", { name: "Show 50 more" }).click();
+    await expect.poll(() => broken.locator(".row").count()).toBe(56);
+
+    await broken.getByRole("button", { name: `Redrive these ${many}` }).click();
+    await broken.getByText("1,050 jobs.").waitFor();
+    await broken.getByRole("button", { name: "Redrive 1,050" }).click();
+    const attempts = async () => {
+      const counts: Record<number, number> = {};
+      for (let cursor: string | undefined; ; ) {
+        const { jobs, nextCursor } = await store.list("everyone", { deadLetters: true, limit: 200, include: { code: false, result: false }, cursor });
+        for (const job of jobs) counts[job.attempt] = (counts[job.attempt] ?? 0) + 1;
+        if (nextCursor === null) return counts;
+        cursor = nextCursor;
+      }
+    };
+    await expect.poll(attempts, { timeout: 20_000 }).toEqual({ 1: 1, 2: many });
+
+    await page.goto(`${served.url}/#/failures?code=worker_crashed`);
+    await expect.poll(() => page.locator(".group").count()).toBe(1);
+    await page.getByRole("button", { name: "Discard all that match" }).click();
+    await page.getByText("1 job.").waitFor();
+    await page.getByRole("button", { name: "Discard 1", exact: true }).click();
+    await page.getByText("No failure matches").waitFor();
+    await page.goto(`${served.url}/#/failures`);
+    await page.getByRole("button", { name: "Discard all" }).click();
+    await page.getByPlaceholder("Reason (optional)").fill("they are all the same");
+    await page.getByRole("button", { name: "Discard 1,050" }).click();
+    await page.getByText("Nothing failed for good").waitFor();
+    expect(await store.countDeadLetters("everyone", {})).toBe(0);
+    expect(await flaky.count()).toBe(0);
+    expect(errors).toEqual([]);
   });
 
   it("says that it is stale while the server is away, and is live and right when it is back", async () => {

@@ -1,36 +1,43 @@
-/** Dead letters, those that failed alike together; one, a group, or all that match are redriven or let go, with the count first. */
+/** Dead letters, those that failed alike together, as the service groups them; one, a group, or all that match are redriven or let go, with the count first. */
 import { useEffect, useState } from "preact/hooks";
+import { failureCodes } from "../../job.js";
 import type { Job } from "../../job.js";
-import { ApiError, call, config } from "./api.js";
-import { Act, Badge, Empty, failureWord, Icon, When } from "./parts.js";
+import type { DeadLetterGroup } from "../../store/store.js";
+import { ApiError, call, read } from "./api.js";
+import { Bulk } from "./bulk.js";
+import { Act, Badge, Empty, failureWord, Icon, isQuietEnd, When } from "./parts.js";
 import { adjust, link, onEvent, place, readStats } from "./state.js";
 
-const lettersMax = 1000;
-const shownMax = 8;
+/** As many as one answer has. */
+const groupsMax = 200;
+/** Groups that are open unless the address says which. */
+const openFirst = 3;
+const rowsFirst = 6;
+const rowsMore = 50;
+/** News comes in bursts; the groups are counted anew at most this often, milliseconds. */
+const lookGapMs = 500;
 
-/** What two failures of one cause have in common: their code and message, without names and numbers. */
-export function fingerprint(job: Job): string {
-  const text = job.failure?.diagnostics[0]?.text ?? job.failure?.message ?? "";
-  return `${job.failure?.code}: ${text.replaceAll(/"[^"]*"|'[^']*'|`[^`]*`/g, "“…”").replaceAll(/\d+/g, "#").slice(0, 160)}`;
+export interface Filter {
+  chatId?: string;
+  failureCode?: string;
+  fingerprint?: string;
 }
 
 export function Failures() {
-  const [letters, set] = useState<Job[] | null>(null);
+  const [groups, set] = useState<DeadLetterGroup[] | null>(null);
   const [error, setError] = useState<string | null>(null);
+  /** Grows with every look, for the groups' own lists. */
+  const [looked, count] = useState(0);
   const { query } = place.value;
   const chatId = query.get("chat") ?? "";
   const failureCode = query.get("code") ?? "";
+  const filter: Filter = { ...(chatId ? { chatId } : {}), ...(failureCode ? { failureCode } : {}) };
 
   const look = async (signal?: AbortSignal) => {
     try {
-      const found: Job[] = [];
-      for (let cursor: string | null = ""; cursor !== null && found.length < lettersMax; ) {
-        const params = new URLSearchParams({ limit: "200", ...(chatId ? { chatId } : {}), ...(failureCode ? { failureCode } : {}), ...(cursor ? { cursor } : {}) });
-        const page: { data: Job[]; meta?: { nextCursor: string | null } } = await call<Job[]>("GET", `/dead-letters?${params}`, undefined, signal);
-        found.push(...page.data);
-        cursor = page.meta?.nextCursor ?? null;
-      }
+      const found = await read<DeadLetterGroup[]>(`/dead-letters/groups?${new URLSearchParams({ limit: String(groupsMax), ...filter })}`, signal);
       set(found);
+      count((was) => was + 1);
       setError(null);
     } catch (reason) {
       if (!signal?.aborted && reason instanceof ApiError) setError(reason.message);
@@ -39,9 +46,10 @@ export function Failures() {
   useEffect(() => {
     const controller = new AbortController();
     let timer = 0;
+    set(null);
     void look(controller.signal);
     const stop = onEvent((told) => {
-      if (["job.failed", "job.redriven", "reset"].includes(told.event)) timer ||= window.setTimeout(() => ((timer = 0), void look(controller.signal)), 300);
+      if (["job.failed", "job.redriven", "chat.erased", "reset"].includes(told.event)) timer ||= window.setTimeout(() => ((timer = 0), void look(controller.signal)), lookGapMs);
     });
     return () => {
       stop();
@@ -50,85 +58,110 @@ export function Failures() {
     };
   }, [chatId, failureCode]);
 
-  const byPrint = new Map<string, Job[]>();
-  for (const job of letters ?? []) byPrint.set(fingerprint(job), [...(byPrint.get(fingerprint(job)) ?? []), job]);
-  const groups = [...byPrint].sort(([, a], [, b]) => b.length - a.length);
-  const codes = [...new Set([...(letters ?? []).map((job) => job.failure?.code ?? ""), failureCode])].filter(Boolean).sort();
   const after = async () => {
     await look();
     await readStats();
   };
-  const filter = { ...(chatId ? { chatId } : {}), ...(failureCode ? { failureCode } : {}) };
+  const opened = query.get("open")?.split(",") ?? (groups ?? []).slice(0, openFirst).map(({ fingerprint }) => fingerprint);
+  const total = (groups ?? []).reduce((sum, group) => sum + group.count, 0);
+  const toggle = (fingerprint: string) => adjust({ open: (opened.includes(fingerprint) ? opened.filter((one) => one !== fingerprint) : [...opened, fingerprint]).join(",") || "none" });
   return (
     <>
       <div class="tools">
         <h1>Failures</h1>
-        <label class="search"><span class="hidden">Only chat</span><input type="search" placeholder="Only this chat" value={chatId} onChange={(event) => adjust({ chat: event.currentTarget.value })} /></label>
+        <label class="search"><span class="hidden">Only chat</span><input type="search" placeholder="Only this chat" value={chatId} onChange={(event) => adjust({ chat: event.currentTarget.value, open: "" })} /></label>
         <label class="pick"><span class="hidden">Only failure code</span>
-          <select value={failureCode} onChange={(event) => adjust({ code: event.currentTarget.value })}>
+          <select value={failureCode} onChange={(event) => adjust({ code: event.currentTarget.value, open: "" })}>
             <option value="">Every failure</option>
-            {codes.map((code) => <option key={code} value={code}>{failureWord(code)}</option>)}
+            {failureCodes.filter((code) => !isQuietEnd(code)).map((code) => <option key={code} value={code}>{failureWord(code)}</option>)}
           </select>
         </label>
-        {letters && letters.length > 0 ? <div class="actions"><Bulk what={chatId || failureCode ? "all that match" : "all"} which={{ filter }} after={after} /></div> : null}
+        {total > 0 ? <div class="actions"><Bulk what={chatId || failureCode ? "all that match" : "all"} filter={filter} after={after} /></div> : null}
       </div>
       {error ? <p class="notice bad" role="alert"><Icon of="bad" /> {error}</p> : null}
-      {letters === null && !error ? <p class="loading" role="status">Reading the dead letters…</p> : null}
-      {letters?.length === 0 ? <Empty title="Nothing failed for good">Jobs that cannot be healed by another attempt wait here for you to redrive or discard them.</Empty> : null}
-      {groups.map(([print, jobs]) => <Group key={print} print={print} jobs={jobs} after={after} />)}
+      {groups === null && !error ? <p class="loading" role="status">Reading the dead letters…</p> : null}
+      {groups?.length === 0 ? (
+        chatId || failureCode ? <Empty title="No failure matches">Change the filter, or <a href="#/failures">see every failure</a>.</Empty>
+          : <Empty title="Nothing failed for good">Jobs that cannot be healed by another attempt wait here for you to redrive or discard them.</Empty>
+      ) : null}
+      {groups?.map((group) => (
+        <Group key={group.fingerprint} group={group} filter={filter} open={opened.includes(group.fingerprint)} toggle={() => toggle(group.fingerprint)} looked={looked} after={after} />
+      ))}
+      {groups?.length === groupsMax ? <p class="quiet-text">The {groupsMax} largest groups are shown. What is done to all is done to the others, too.</p> : null}
     </>
   );
 }
 
-function Group({ print, jobs, after }: { print: string; jobs: Job[]; after: () => Promise<void> }) {
-  const [code = "", ...rest] = print.split(": ");
-  const open = place.value.query.get("open") === print;
-  const shown = open ? jobs : jobs.slice(0, shownMax);
+function Group({ group, filter, open, toggle, looked, after }: { group: DeadLetterGroup; filter: Filter; open: boolean; toggle: () => void; looked: number; after: () => Promise<void> }) {
+  const { fingerprint, failureCode, message, count, chats, firstAt, latestAt } = group;
+  const [text = ""] = message.split("\n");
   return (
-    <section class="panel" aria-label={print}>
+    <section class="panel group" data-fingerprint={fingerprint} aria-label={`${failureWord(failureCode)}: ${text}`}>
       <div class="panel-head">
-        <h2><Badge tone="bad">{failureWord(code)}</Badge> <span class="group-text">{rest.join(": ")}</span> <span class="count">{jobs.length}</span></h2>
-        <div class="actions"><Bulk what={jobs.length === 1 ? "this one" : `these ${jobs.length}`} which={{ ids: jobs.map((job) => job.id) }} after={after} /></div>
+        <h2><Badge tone="bad">{failureWord(failureCode)}</Badge> <span class="group-text">{text}</span></h2>
+        <div class="actions"><Bulk what={count === 1 ? "this one" : `these ${count}`} filter={{ ...filter, fingerprint }} after={after} /></div>
       </div>
-      <ul class="rows">
-        {shown.map((job) => (
-          <li key={job.id} class="row">
-            <a class="row-main" href={link(["job", job.id])}>{job.chatId} <span class="quiet-text">#{job.chatSeq}</span></a>
-            <span class="quiet-text grow">{job.failure?.diagnostics[0]?.text ?? job.failure?.message}{job.failure?.diagnostics[0]?.line ? ` (line ${job.failure.diagnostics[0].line})` : ""}</span>
-            <span class="quiet-text"><When at={job.completedAt ?? job.createdAt} /></span>
-            <span class="actions">
-              <Act label="Redrive" title={`Redrive job ${job.chatSeq} of ${job.chatId}`} run={async () => (await call("POST", `/${job.id}/retry`), after())} />
-              <Act label="Discard" title={`Discard job ${job.chatSeq} of ${job.chatId}`} run={async () => (await call("POST", "/dead-letters/discard", { ids: [job.id] }), after())} />
-            </span>
-          </li>
-        ))}
-      </ul>
-      {jobs.length > shownMax ? <button type="button" class="button plain" aria-expanded={open} onClick={() => adjust({ open: open ? "" : print })}>{open ? "Show fewer" : `Show all ${jobs.length}`}</button> : null}
+      <p class="group-facts">
+        <span><strong>{count}</strong> {count === 1 ? "job" : "jobs"} of {chats} {chats === 1 ? "chat" : "chats"}</span>
+        <span>{count === 1 ? <>at <When at={latestAt} /></> : <><When at={firstAt} /> to <When at={latestAt} /></>}</span>
+        <button type="button" class="button plain" aria-expanded={open} onClick={toggle}>{open ? "Hide" : "Show"} {count === 1 ? "it" : "them"}</button>
+      </p>
+      {open ? <Letters filter={{ ...filter, fingerprint }} looked={looked} count={count} after={after} /> : null}
     </section>
   );
 }
 
-/** First how many, then the deed. */
-function Bulk({ what, which, after }: { what: string; which: { ids?: string[]; filter?: object }; after: () => Promise<void> }) {
-  const [asked, ask] = useState<{ verb: "redrive" | "discard"; count: number } | null>(null);
-  if (config.readOnly) return null;
-  const count = (verb: "redrive" | "discard") => async () => ask({ verb, count: (await call<{ count: number }>("POST", `/dead-letters/${verb}`, { ...which, dryRun: true })).data.count });
-  if (!asked)
-    return (
-      <>
-        <Act label={`Redrive ${what}`} run={count("redrive")} />
-        <Act label={`Discard ${what}`} run={count("discard")} />
-      </>
+function Letters({ filter, looked, count, after }: { filter: Filter; looked: number; count: number; after: () => Promise<void> }) {
+  const [letters, set] = useState<Job[]>([]);
+  const [cursor, setCursor] = useState<string | null>(null);
+  const page = async (limit: number, from: string | null, signal?: AbortSignal) => call<Job[]>("GET", `/dead-letters?${new URLSearchParams({ ...filter, limit: String(limit), ...(from === null ? {} : { cursor: from }) })}`, undefined, signal);
+  useEffect(() => {
+    const controller = new AbortController();
+    // As many as were shown, so that a look does not fold the list.
+    page(Math.min(200, Math.max(rowsFirst, letters.length)), null, controller.signal).then(
+      ({ data, meta }) => {
+        set(data);
+        setCursor(meta?.nextCursor ?? null);
+      },
+      () => undefined,
     );
+    return () => controller.abort();
+  }, [looked, filter.fingerprint]);
+  const more = async () => {
+    const { data, meta } = await page(rowsMore, cursor);
+    set((was) => [...was, ...data]);
+    setCursor(meta?.nextCursor ?? null);
+  };
   return (
-    <span class="confirm" role="group" aria-label="Confirm">
-      <span role="status">{asked.count} {asked.count === 1 ? "job" : "jobs"}.</span>
-      <Act label={`${asked.verb === "redrive" ? "Redrive" : "Discard"} ${Math.min(asked.count, 1000)}`} tone={asked.verb === "redrive" ? "primary" : "danger"} run={async () => {
-        await call("POST", `/dead-letters/${asked.verb}`, which);
-        ask(null);
-        await after();
-      }} />
-      <button type="button" class="button plain" onClick={() => ask(null)}>Keep</button>
-    </span>
+    <>
+      <ul class="rows">
+        {letters.map((job) => {
+          const [first] = job.failure?.diagnostics ?? [];
+          return (
+            <li key={job.id} class="row">
+              <a class="row-main" href={link(["job", job.id])}>{job.chatId} <span class="quiet-text">#{job.chatSeq}{job.tenant ? ` of ${job.tenant}` : ""}</span></a>
+              <span class="quiet-text grow">{first?.text ?? job.failure?.message}{first?.line ? ` (${first.file ? `${first.file} ` : ""}line ${first.line})` : ""}</span>
+              <span class="quiet-text"><When at={job.completedAt ?? job.createdAt} /></span>
+              <span class="actions">
+                <Act label="Redrive" title={`Redrive job ${job.chatSeq} of ${job.chatId}`} run={async () => (await call("POST", `/${encodeURIComponent(job.id)}/retry`), after())} />
+                <Act label="Discard" title={`Discard job ${job.chatSeq} of ${job.chatId}`} run={async () => (await call("POST", "/dead-letters/discard", { ids: [job.id] }), after())} />
+              </span>
+            </li>
+          );
+        })}
+      </ul>
+      {cursor === null ? null : <More left={count - letters.length} run={more} />}
+    </>
+  );
+}
+
+/** Not an action on the queue, so it is there in read-only mode, too. */
+function More({ left, run }: { left: number; run: () => Promise<void> }) {
+  const [error, say] = useState("");
+  return (
+    <p class="more-rows">
+      <button type="button" class="button plain" onClick={() => run().then(() => say(""), (reason: unknown) => say(reason instanceof ApiError ? reason.message : String(reason)))}>Show {left > 0 ? Math.min(rowsMore, left) : ""} more</button>
+      {error ? <span role="alert" class="act-error">{error}</span> : null}
+    </p>
   );
 }

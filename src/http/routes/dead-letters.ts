@@ -57,8 +57,8 @@ export function deadLetterRoutes(app: Api, { jobs }: RouteContext): void {
       response: { 200: says(ok(z.array(group)), "The groups.") },
     }),
     handler: async (request) => {
-      const { limit, chatId } = request.query;
-      return { ok: true as const, data: await jobs(request).deadLetters.groups({ chatId }, limit) };
+      const { limit, ...filter } = request.query;
+      return { ok: true as const, data: await jobs(request).deadLetters.groups(filter, limit) };
     },
   });
 

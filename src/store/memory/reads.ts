@@ -91,7 +91,7 @@ export function list(tables: Tables, scope: Scope, query: ListQuery, at: number)
     (query.chatId === undefined || row.chatId === laneKey(scope, query.chatId)) &&
     (query.failureCode === undefined || row.failed?.failure.code === query.failureCode) &&
     row.createdAt <= before &&
-    (!query.deadLetters || isDeadLetter(row));
+    (!query.deadLetters || (isDeadLetter(row) && (query.fingerprint === undefined || fingerprintOf((row.failed as { failure: Failure }).failure) === query.fingerprint)));
   const found: JobRow[] = [];
   let index = (query.cursor === undefined ? tables.byAge.size : tables.byAge.rankOf(decodeCursor(query.cursor))) - 1;
   for (; index >= 0 && found.length <= query.limit; index--) {
@@ -123,7 +123,9 @@ export function deadLetterGroups(tables: Tables, scope: Scope, filter: DeadLette
   const groups = new Map<string, JobRow[]>();
   for (const row of lettersOf(tables, scope, filter).slice(-groupedMax).reverse()) {
     const name = fingerprintOf((row.failed as { failure: Failure }).failure);
-    groups.set(name, [...(groups.get(name) ?? []), row]);
+    const group = groups.get(name);
+    if (group) group.push(row);
+    else groups.set(name, [row]);
   }
   return [...groups]
     .map(([fingerprint, rows]): DeadLetterGroup => {

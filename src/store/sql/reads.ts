@@ -131,7 +131,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
           query.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${query.failureCode}`,
           query.createdAfter === undefined ? undefined : gte(buildJobs.createdAt, new Date(query.createdAfter)),
           query.createdBefore === undefined ? undefined : lte(buildJobs.createdAt, new Date(query.createdBefore)),
-          query.deadLetters ? deadLetters(scope, {}) : undefined,
+          query.deadLetters ? deadLetters(scope, { fingerprint: query.fingerprint }) : undefined,
           from && sql`(${buildJobs.createdAt}, ${buildJobs.id}) < (${from[0]}::timestamptz, ${from[1]})`,
         );
         const found = await jobs(where, [desc(buildJobs.createdAt), desc(buildJobs.id)], query.limit + 1, query.include);

@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import type { Claim } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
-import { T0, ends, ids, scope, agingMs } from "./lab.js";
+import { T0, ends, ids, iso, scope, agingMs } from "./lab.js";
 import type { Lab } from "./lab.js";
 
 const aging = { agingMs };
@@ -124,6 +124,27 @@ export const people: Exercise = (check) => {
     expect(await lab.store.countDeadLetters(scope, {})).toBe(2);
     await lab.end(72, await lab.takeOne(71), ends.failed);
     expect(await lab.store.countDeadLetters(scope, {})).toBe(3);
+  });
+
+  check("dead letters that failed alike are a group: counted largest first, narrowed by chat and failure, listed page by page", async (lab) => {
+    const failedAs = (message: string, code: "build_failed" | "run_failed" = "build_failed") => ({ kind: "failed" as const, failure: { code, message, retryable: false, diagnostics: [] }, error: message });
+    const fail = async (ms: number, chatId: string, end: ReturnType<typeof failedAs>) => {
+      const [job] = await lab.accept(ms, chatId);
+      await lab.end(ms + 2, await lab.takeOne(ms + 1), end);
+      return job?.id as string;
+    };
+    const alike = [await fail(10, "a", failedAs('Could not resolve "x" at line 1')), await fail(20, "b", failedAs('Could not resolve "y" at line 22')), await fail(30, "b", failedAs('Could not resolve "z" at line 3'))];
+    const other = await fail(40, "b", failedAs("it threw", "run_failed"));
+    const [first, second, ...rest] = await lab.store.deadLetterGroups(scope, {}, 50);
+    expect(first).toMatchObject({ failureCode: "build_failed", message: 'Could not resolve "z" at line 3', count: 3, chats: 2, firstAt: iso(12), latestAt: iso(32), examples: [...alike].reverse() });
+    expect(second).toMatchObject({ failureCode: "run_failed", count: 1, examples: [other] });
+    expect(rest).toEqual([]);
+    expect(await lab.store.deadLetterGroups(scope, { chatId: "a" }, 50)).toMatchObject([{ fingerprint: first?.fingerprint, count: 1 }]);
+    expect(await lab.store.deadLetterGroups(scope, { failureCode: "run_failed" }, 50)).toEqual([second]);
+    const letters = { deadLetters: true, fingerprint: first?.fingerprint, limit: 2, include: { code: false, result: false } };
+    const page = await lab.store.list(scope, letters);
+    const last = await lab.store.list(scope, { ...letters, cursor: page.nextCursor ?? "" });
+    expect([ids(page.jobs), ids(last.jobs), last.nextCursor]).toEqual([[alike[2], alike[1]], [alike[0]], null]);
   });
 
   check("a paused chat is not taken; what runs goes on, jobs are still accepted, and order is kept when it goes on", async (lab) => {
