@@ -1,9 +1,10 @@
 /** The dashboard in a real browser, as a person uses it: by eye, by mouse, and by keyboard alone. */
 import { gzipSync } from "node:zlib";
 import Fastify from "fastify";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, Frame, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { buildRoutes } from "../../src/fastify.js";
+import type { AccessScope } from "../../src/keys.js";
 import { dashboard } from "../../src/dashboard.js";
 import { describeBrowser, openBrowser } from "../support/browser.js";
 import { bundle, faults, openPage, serve } from "./support.js";
@@ -325,6 +326,13 @@ describeBrowser("the dashboard", () => {
     await app.register(dashboard, { prefix: "/jobs", api: "/jobs/api" });
     const url = await app.listen({ port: 0, host: "127.0.0.1" });
     const page = await browser.newPage();
+    // The refusal of the wrong key's first request comes when the right key has long been given.
+    let letGo = () => {};
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    await page.route("**/jobs/api/stats", async (route) => {
+      if (route.request().headers()["authorization"] === "Bearer wrong") await held;
+      await route.continue();
+    });
     await page.goto(`${url}/jobs`);
     await page.getByLabel("This queue asks for a key").fill("wrong");
     await page.keyboard.press("Enter");
@@ -332,7 +340,55 @@ describeBrowser("the dashboard", () => {
     await page.getByLabel("This queue asks for a key").fill("right");
     await page.keyboard.press("Enter");
     await page.locator('.connection[data-state="live"]').waitFor();
+    const late = page.waitForResponse((response) => response.status() === 401);
+    letGo();
+    await (await late).finished();
+    await page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
+    expect(await page.getByLabel("This queue asks for a key").count()).toBe(0);
     await page.close();
+    await app.close();
+  });
+
+  it("has no link that needs a key: the job's JSON is shown in the page, and Stately's inspector asks for an admin's key", async () => {
+    await using served = await serve({ inspect: true });
+    const keys: Record<string, AccessScope> = { "Bearer admin-key": "admin", "Bearer read-key": "read" };
+    const app = Fastify();
+    await app.register(buildRoutes, { queue: served.queue, prefix: "/api/builds", authorize: ({ headers }) => (keys[headers.authorization ?? ""] ? { tenant: "*", scopes: [keys[headers.authorization ?? ""] as AccessScope] } : null) });
+    await app.register(dashboard);
+    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const done = await served.queue.waitFor((await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() })).id);
+    await page.goto(`${url}/#/job/${done.id}`);
+    await page.getByLabel("This queue asks for a key").fill("admin-key");
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: "Raw JSON" }).click();
+    const shown = await page.getByRole("region", { name: "The job as JSON" }).locator(".text").allInnerTexts();
+    expect(JSON.parse(shown.join("\n"))).toMatchObject({ id: done.id, status: "completed", attempts: [{ outcome: "completed" }] });
+    // Whatever else the page links to is the page itself.
+    for (const where of ["lanes", `job/${done.id}`, "chat/alpha", "failures", "supervisor", "submit"]) {
+      await page.goto(`${url}/#/${where}`);
+      await page.locator("main h1").first().waitFor();
+      const links = await page.locator("a[href]").evaluateAll((all) => all.map((one) => one.getAttribute("href") as string));
+      expect(links.filter((href) => !href.startsWith("#"))).toEqual(where === "supervisor" ? ["/api/builds/inspector"] : []);
+    }
+
+    // Stands for Stately's page: says that it is there, and keeps what it is handed.
+    await context.route("https://stately.ai/**", (route) => route.fulfill({ contentType: "text/html", body: `<script>const told = []; addEventListener("message", (event) => told.push(event.data)); parent.postMessage({ type: "@statelyai.connected" }, "*");</script>` }));
+    const inspector = await context.newPage();
+    await inspector.goto(`${url}/api/builds/inspector?chatId=beta`);
+    await inspector.getByLabel("This queue asks for an admin's key").fill("read-key");
+    await inspector.keyboard.press("Enter");
+    await inspector.getByText(/admin/).nth(1).waitFor();
+    await inspector.getByLabel("This queue asks for an admin's key").fill("admin-key");
+    await inspector.keyboard.press("Enter");
+    await inspector.getByText("Attached.").waitFor();
+    for (const chatId of ["alpha", "beta"]) await served.queue.waitFor((await served.queue.enqueue({ chatId, messageId: "m2", code: code() })).id);
+    const frame = inspector.frames().find((one) => one.url().startsWith("https://stately.ai")) as Frame;
+    const names = () => frame.evaluate<string[]>(`told.filter(({ type }) => type === "@xstate.actor").map(({ name }) => name)`);
+    await expect.poll(names).toEqual(["supervisor", "beta", "head"]);
+    expect(JSON.stringify(await frame.evaluate("told"))).not.toContain("admin-key");
+    await context.close();
     await app.close();
   });
 

@@ -22,16 +22,20 @@ export class ApiError extends Error {
   }
 }
 
-const headers = (more: Record<string, string>): Record<string, string> => {
-  const key = sessionStorage.getItem(keyName);
-  return key ? { ...more, authorization: `Bearer ${key}` } : more;
-};
+const currentKey = (): string | null => sessionStorage.getItem(keyName);
+const headers = (key: string | null, more: Record<string, string>): Record<string, string> => (key ? { ...more, authorization: `Bearer ${key}` } : more);
+
+/** Asks for a key, unless another was given while the refused request was on its way. */
+function refused(key: string | null, why: string): void {
+  if (key === currentKey()) locked.value = key ? why : "";
+}
 
 /** The envelope's `data` and `meta`; an ApiError otherwise. */
 export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<{ data: T; meta?: { nextCursor: string | null } }> {
   let response: Response;
+  const key = currentKey();
   try {
-    response = await fetch(config.api + path, { method, headers: headers(body === undefined ? {} : { "content-type": "application/json" }), ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signal ? { signal } : {}) });
+    response = await fetch(config.api + path, { method, headers: headers(key, body === undefined ? {} : { "content-type": "application/json" }), ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signal ? { signal } : {}) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The service cannot be reached.");
@@ -40,16 +44,10 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
   if (response.ok && answer) return answer;
   const issues = answer?.issues?.map((issue) => `${issue.path}: ${issue.message}`).join(" ") ?? "";
   const failure = new ApiError(response.status, answer?.code ?? "error", [answer?.message ?? `The service answered ${response.status}.`, issues].join(" ").trim());
-  if (response.status === 401) locked.value = sessionStorage.getItem(keyName) ? failure.message : "";
+  if (response.status === 401) refused(key, failure.message);
   throw failure;
 }
 export const read = async <T,>(path: string, signal?: AbortSignal): Promise<T> => (await call<T>("GET", path, undefined, signal)).data;
-
-export async function text(path: string): Promise<string> {
-  const response = await fetch(config.api + path, { headers: headers({}) });
-  if (!response.ok) throw new ApiError(response.status, "error", `The service answered ${response.status}.`);
-  return response.text();
-}
 
 export interface Told {
   id: number | null;
@@ -59,10 +57,11 @@ export interface Told {
 
 /** Reads server-sent events until the stream ends; `beat` for every sign of life. Not EventSource, which cannot send a key. */
 export async function follow(path: string, signal: AbortSignal, tell: (told: Told) => void, beat: () => void): Promise<void> {
-  const response = await fetch(config.api + path, { headers: headers({ accept: "text/event-stream" }), signal });
+  const key = currentKey();
+  const response = await fetch(config.api + path, { headers: headers(key, { accept: "text/event-stream" }), signal });
   if (response.status === 204) return;
   if (!response.ok || !response.body) {
-    if (response.status === 401) locked.value = sessionStorage.getItem(keyName) ? "This key is not accepted." : "";
+    if (response.status === 401) refused(key, "This key is not accepted.");
     throw new ApiError(response.status, "stream", `The stream answered ${response.status}.`);
   }
   beat();

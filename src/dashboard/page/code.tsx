@@ -9,9 +9,10 @@ import type { Diagnostic } from "../../job.js";
 
 for (const [name, language] of Object.entries({ css, json, typescript, xml })) hljs.registerLanguage(name, language);
 
-/** Longer texts are shown without colours, and cut. */
+/** Longer texts are shown without colours, and cut; so are longer lines. */
 const colouredMax = 60_000;
 const linesMax = 2000;
+const lineCharsMax = 10_000;
 
 /** Highlighted lines; a span that goes over a line's end is closed and opened again. */
 function coloured(text: string, language: string): string[] {
@@ -30,8 +31,12 @@ export const languageOf = (file: string | null, loader: string | undefined): str
   return kind === "css" ? "css" : kind === "json" ? "json" : "typescript";
 };
 
-export function Code({ text, language, marks = [], tone = "bad", label }: { text: string; language: string; marks?: Diagnostic[]; tone?: "bad" | "warn"; label: string }) {
-  const lines = useMemo(() => coloured(text, language).slice(0, linesMax), [text, language]);
+export function Code({ text: whole, language, marks = [], tone = "bad", label }: { text: string; language: string; marks?: Diagnostic[]; tone?: "bad" | "warn"; label: string }) {
+  const { lines, isCut } = useMemo(() => {
+    const all = whole.split("\n");
+    const kept = all.slice(0, linesMax).map((line) => (line.length > lineCharsMax ? `${line.slice(0, lineCharsMax)} … cut here` : line));
+    return { lines: coloured(kept.join("\n"), language), isCut: all.length > linesMax };
+  }, [whole, language]);
   const at = new Map<number, Diagnostic[]>();
   for (const mark of marks) if (mark.line !== null) at.set(mark.line, [...(at.get(mark.line) ?? []), mark]);
   return (
@@ -52,7 +57,7 @@ export function Code({ text, language, marks = [], tone = "bad", label }: { text
             </span>
           );
         })}
-        {text.split("\n").length > linesMax ? <span class="line"><span class="text">… cut here</span></span> : null}
+        {isCut ? <span class="line"><span class="text">… cut here</span></span> : null}
       </code>
     </div>
   );

@@ -1,5 +1,5 @@
 /** One job: its machine with what happened lit up, its attempts in time, its code, what it complains about, and what it built. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Diagnostic, Job } from "../../job.js";
 import type { Why } from "../../why.js";
 import jobChart from "../charts/job.json";
@@ -87,6 +87,7 @@ export function JobPage({ id }: { id: string }) {
   if (error && !job) return <Empty title={error.status === 404 ? "No such job" : "The job cannot be read"}>{error.message} <a href="#/lanes">Back to the lanes.</a></Empty>;
   if (!job) return <p class="loading" role="status">Reading the job…</p>;
   const failureCode = job.failure?.code ?? null;
+  const raw = place.value.query.get("raw") === "1";
   const step = Math.min(events.length - 1, Number(place.value.query.get("step") ?? events.length - 1));
   return (
     <article class="job">
@@ -99,7 +100,7 @@ export function JobPage({ id }: { id: string }) {
           {around.before ? <a class="button plain" href={link(["job", around.before])} rel="prev">Previous</a> : null}
           {around.after ? <a class="button plain" href={link(["job", around.after])} rel="next">Next</a> : null}
           <Copy label="Copy as curl" text={() => curlOf(job)} />
-          <a class="button plain" href={`${config.api}/${encodeURIComponent(job.id)}`} target="_blank" rel="noreferrer">Raw JSON</a>
+          <button type="button" class="button plain" aria-pressed={raw} onClick={() => adjust({ raw: raw ? "" : "1" })}>Raw JSON</button>
           {job.status === "failed" ? <Act label="Retry" tone="primary" run={() => call("POST", `/${job.id}/retry`)} done={() => "It waits again."} /> : null}
           {job.status === "pending" || job.status === "running" ? <Act label="Cancel" tone="danger" run={() => call("POST", `/${job.id}/cancel`)} done={() => "Cancel was asked for."} /> : null}
         </div>
@@ -114,6 +115,7 @@ export function JobPage({ id }: { id: string }) {
         {job.priority === 0 ? null : <Fact name="Priority">{job.priority}</Fact>}
         {job.externals.length > 0 ? <Fact name="Externals">{job.externals.join(", ")}</Fact> : null}
       </dl>
+      {raw ? <Raw job={job} /> : null}
       <Panel title="How it went">
         <Machine events={events} step={step} />
         <Waterfall job={job} />
@@ -199,6 +201,16 @@ function Output({ result }: { result: string }) {
       </div>
     }>
       {shown === "preview" ? <Preview code={result} /> : <Code text={result} language="typescript" label="Built output" />}
+    </Panel>
+  );
+}
+
+/** What the service answers about the job. It is shown here, for a link to it could not carry a key. */
+function Raw({ job }: { job: Job }) {
+  const text = useMemo(() => JSON.stringify(job, null, 2), [job]);
+  return (
+    <Panel title="Raw JSON" end={<Copy label="Copy" text={() => text} />}>
+      <Code text={text} language="json" label="The job as JSON" />
     </Panel>
   );
 }

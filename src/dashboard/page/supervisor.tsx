@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { NodeView } from "../../queue-api.js";
 import chatChart from "../charts/chat.json";
 import supervisorChart from "../charts/supervisor.json";
-import { ApiError, read } from "./api.js";
+import { ApiError, config, read } from "./api.js";
 import { StateChart } from "./chart.js";
 import type { Chart } from "./chart.js";
 import { Panel } from "./job.js";
@@ -37,7 +37,9 @@ export function Supervisor() {
   const taken = node.slots.held.length;
   return (
     <>
-      <div class="tools"><h1>Supervisor <Badge tone={node.state === "claiming" ? "good" : node.state === "paused" ? "held" : "warn"}>{node.state}</Badge></h1><span class="quiet-text">node {node.nodeId}</span></div>
+      <div class="tools"><h1>Supervisor <Badge tone={node.state === "claiming" ? "good" : node.state === "paused" ? "held" : "warn"}>{node.state}</Badge></h1><span class="quiet-text">node {node.nodeId}</span>
+        {node.settings["inspect"] === true ? <div class="actions"><a class="button plain" href={`${config.api}/inspector`}>Stately's inspector</a></div> : null}
+      </div>
       {error ? <p class="notice bad" role="alert"><Icon of="bad" /> {error}</p> : null}
       <Panel title="Statechart"><StateChart chart={supervisorChart as Chart} label="The supervisor's statechart" active={[node.state]} /></Panel>
       <Panel title="Slots" end={<span class="quiet-text">{taken} of {node.slots.total} taken</span>}>

@@ -1,5 +1,4 @@
 /** The actors for Stately's inspector, when the setting allows it: for admins, from this machine only. */
-import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { z } from "zod";
 import { BuildlaneError } from "../../errors.js";
@@ -7,33 +6,14 @@ import type { WireEvent } from "../../inspect/stately.js";
 import { documented, sent } from "../compilers.js";
 import { says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
+import { inspectorPage, inspectorPolicy } from "../inspector-page.js";
 import { inspectQuery } from "../requests.js";
 import { checkAccept } from "../sse.js";
 import { tooManyStreams } from "../stays.js";
 
 const loopback = /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/;
 
-/** Reads the stream beside it and hands each event to the inspector's own page, which is the only thing from elsewhere. */
-const script = `
-const frame = document.querySelector("iframe"), waiting = [];
-let connected = false;
-const hand = (event) => frame.contentWindow.postMessage(event, "https://stately.ai");
-addEventListener("message", (event) => {
-  if (event.origin !== "https://stately.ai" || event.data?.type !== "@statelyai.connected") return;
-  connected = true;
-  waiting.splice(0).forEach(hand);
-});
-new EventSource("inspect" + location.search).addEventListener("message", (message) => {
-  const event = JSON.parse(message.data);
-  if (connected) hand(event);
-  else if (waiting.push(event) > 5000) waiting.shift();
-});`;
-const style = "body{margin:0}iframe{border:0;width:100vw;height:100vh;display:block}";
-const hashOf = (text: string): string => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
-const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>Buildlane in Stately's inspector</title><style>${style}</style><iframe src="https://stately.ai/inspect" title="Stately's inspector"></iframe><script>${script}</script></html>`;
-const policy = `default-src 'none'; script-src ${hashOf(script)}; style-src ${hashOf(style)}; connect-src 'self'; frame-src https://stately.ai; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;
-
-export function inspectRoutes(app: Api, { whole, settings, stays, streamsMax }: RouteContext): void {
+export function inspectRoutes(app: Api, { whole, caller, settings, stays, streamsMax }: RouteContext): void {
   const check = (remoteAddress: string | undefined): void => {
     if (!settings.inspect) throw new BuildlaneError("not_found", "The actors are not shown here: start the service with BUILDLANE_INSPECT=true.");
     if (!loopback.test(remoteAddress ?? "")) throw new BuildlaneError("forbidden", "The actors are shown on the machine itself only: connect over loopback, through a tunnel if need be.");
@@ -57,7 +37,7 @@ export function inspectRoutes(app: Api, { whole, settings, stays, streamsMax }: 
     handler: async (request, reply) => {
       check(request.socket.remoteAddress);
       checkAccept(request);
-      const stay = stays.enter(reply.raw);
+      const stay = stays.enter(reply.raw, caller(request));
       if (!stay) throw tooManyStreams(streamsMax);
       try {
         const { chatId, tenant, jobId, sample } = request.query;
@@ -77,9 +57,9 @@ export function inspectRoutes(app: Api, { whole, settings, stays, streamsMax }: 
     exposeHeadRoute: false,
     schema: documented({
       operationId: "inspectorPage",
-      needs: "admin",
+      needs: "nothing",
       summary: "Stately's inspector on the stream beside it",
-      description: "A page that shows https://stately.ai/inspect in a frame, which needs the internet, and hands it the events of `/inspect`. The query is the same.",
+      description: "A page that shows https://stately.ai/inspect in a frame, which needs the internet, and hands it the events of `/inspect`. The query is the same. The page holds nothing by itself; it asks its reader for a key when the stream does, since a link carries none. Only with `BUILDLANE_INSPECT`, and over loopback.",
       tags: ["stats"],
       querystring: inspectQuery,
       produces: ["text/html"],
@@ -88,8 +68,7 @@ export function inspectRoutes(app: Api, { whole, settings, stays, streamsMax }: 
     }),
     handler: async (request, reply) => {
       check(request.socket.remoteAddress);
-      whole(request);
-      return sent(reply.header("content-security-policy", policy).header("cache-control", "no-store").type("text/html; charset=utf-8").send(Buffer.from(page) as never));
+      return sent(reply.header("content-security-policy", inspectorPolicy).header("cache-control", "no-store").type("text/html; charset=utf-8").send(Buffer.from(inspectorPage) as never));
     },
   });
 }
