@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 /** `keyName` is the dashboard's, so that a reader who comes from there is not asked again. */
 const script = `
 const keyName = "buildlane-key", waitingMax = 5000;
-const frame = document.querySelector("iframe"), form = document.querySelector("form"), input = document.querySelector("input"), said = document.querySelector("p");
+const frame = document.querySelector("iframe"), [asks, again] = document.forms, input = document.querySelector("input"), said = document.querySelector("p");
 const waiting = [];
 let connected = false;
 const hand = (event) => frame.contentWindow.postMessage(event, "https://stately.ai");
@@ -18,13 +18,11 @@ addEventListener("message", (event) => {
   connected = true;
   waiting.splice(0).forEach(hand);
 });
-const askForKey = () => new Promise((resolve) => {
+const pressed = (form) => new Promise((resolve) => {
   form.hidden = false;
-  input.focus();
+  form.querySelector("input, button").focus();
   form.onsubmit = (event) => {
     event.preventDefault();
-    sessionStorage.setItem(keyName, input.value);
-    input.value = "";
     form.hidden = true;
     resolve();
   };
@@ -35,15 +33,18 @@ async function attach() {
   if (!response.ok) {
     const told = await response.json().catch(() => null);
     say(response.status === 401 && !key ? "" : told?.message ?? "The service answered " + response.status + ".");
-    if (response.status === 401 || (response.status === 403 && key)) return askForKey();
-    return new Promise((resolve) => setTimeout(resolve, 5000));
+    if (response.status !== 401 && !(response.status === 403 && key)) return pressed(again);
+    await pressed(asks);
+    sessionStorage.setItem(keyName, input.value);
+    input.value = "";
+    return;
   }
   say("Attached.");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Error("over");
     const blocks = (rest + value).split("\\n\\n");
     rest = blocks.pop();
     for (const block of blocks) {
@@ -55,15 +56,15 @@ async function attach() {
   }
 }
 (async () => {
-  for (;;) {
-    await attach().catch(() => undefined);
-    if (said.textContent === "Attached.") say("The service is away. It is asked again every second.");
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-  }
+  for (;;)
+    await attach().catch(() => {
+      say("Detached: the service is away, or this page was too slow.");
+      return pressed(again);
+    });
 })();`;
 const style =
   ":root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{margin:0;display:grid;grid-template-rows:auto 1fr;height:100vh}header{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:center;padding:8px 16px}h1{font-size:15px;margin:0}p{margin:0}form{display:flex;gap:8px;align-items:center}form[hidden]{display:none}input,button{font:inherit;padding:4px 8px}iframe{border:0;width:100%;height:100%;display:block}";
 const hashOf = (text: string): string => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 
-export const inspectorPage = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Buildlane in Stately's inspector</title><style>${style}</style><header><h1>Buildlane's actors</h1><form hidden><label>This queue asks for an admin's key <input type="password" autocomplete="off"></label><button>Use key</button></form><p role="status"></p></header><iframe src="https://stately.ai/inspect" title="Stately's inspector"></iframe><script>${script}</script></html>`;
+export const inspectorPage = `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Buildlane in Stately's inspector</title><style>${style}</style><header><h1>Buildlane's actors</h1><form hidden><label>This queue asks for an admin's key <input type="password" autocomplete="off"></label><button>Use key</button></form><p role="status"></p><form hidden><button>Attach again</button></form></header><iframe src="https://stately.ai/inspect" title="Stately's inspector"></iframe><script>${script}</script></html>`;
 export const inspectorPolicy = `default-src 'none'; script-src ${hashOf(script)}; style-src ${hashOf(style)}; connect-src 'self'; frame-src https://stately.ai; frame-ancestors 'none'; base-uri 'none'; form-action 'none'`;

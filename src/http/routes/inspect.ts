@@ -64,7 +64,7 @@ export function inspectRoutes(app: Api, { whole, caller, settings, stays, stream
       querystring: inspectQuery,
       produces: ["text/html"],
       response: { 200: says(z.string(), "The page.") },
-      errors: ["not_found"],
+      errors: ["not_found", "forbidden"],
     }),
     handler: async (request, reply) => {
       check(request.socket.remoteAddress);
