@@ -112,7 +112,7 @@ async function http(open, place, { peer, seconds, slots }) {
   await once(load, "close");
   await app.close();
   await close();
-  return JSON.parse(text);
+  return JSON.parse(text.trim().split("\n").at(-1));
 }
 
 const tsx = Array.from({ length: 20 }, (_, line) => (line === 0 ? 'import { useState } from "react";' : line === 1 ? "export default function App({ name }: { name: string }) {" : line === 2 ? "  const [count, setCount] = useState(0);" : line === 18 ? "  return <main onClick={() => setCount(count + 1)}>Hello {name}, {count}</main>;" : line === 19 ? "}" : `  const value${line}: number = count * ${line};`)).join("\n");

@@ -22,6 +22,11 @@ create function buildlane_iso(p_at timestamptz) returns text language sql immuta
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 $$;
 
+-- Whose chat a lane is: its key is the tenant, U+001F and the chat's own id.
+create function buildlane_tenant(p_chat text) returns text language sql immutable as $$
+  select case when position(chr(31) in p_chat) > 0 then split_part(p_chat, chr(31), 1) else '' end
+$$;
+
 create function buildlane_failure(p_code text, p_message text, p_quarantined boolean) returns jsonb language sql immutable as $$
   select jsonb_build_object('code', p_code, 'message', p_message, 'retryable', false, 'diagnostics', '[]'::jsonb)
       || case when p_quarantined then '{"quarantined": true}'::jsonb else '{}'::jsonb end
@@ -55,9 +60,13 @@ create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigi
        + (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'running')
 $$;
 
--- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with; p_keys one row for a group with an
--- idempotency key. Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue
--- full; the caller then offers each group alone.
+-- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with, and without what has its usual value.
+-- `n` of its chat come together, it is the `nth` of them, and the first says whether any has a priority (`mixed`): the
+-- caller has counted, that is cheaper than here. p_keys: one row for a group with an idempotency key.
+-- Answers with `fresh`, for each new job its place in p_jobs, chatSeq, queuePosition and createdAt, or with whole jobs as
+-- `told`, where there is more to tell: replays, what stands among priorities, what supersedes.
+-- Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue full; the caller then
+-- offers each group alone. BL005 names the groups that are replays where others are new: both are offered apart.
 create function buildlane_accept(
   p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
   p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
@@ -66,20 +75,23 @@ create function buildlane_accept(
 set jit = off set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
   v_now timestamptz := buildlane_now(p_now);
-  v_fresh integer[];
+  v_fresh_groups integer[];
   v_replays integer[] := '{}';
   v_conflict text;
   v_full text;
   v_limited text;
   v_limited_at timestamptz;
-  v_mixed text[];
-  v_answer json;
+  v_line_up text[];
+  v_is_mixed boolean;
+  v_fresh json;
+  v_told json;
   v_count bigint;
   v_superseding jsonb;
   v_superseded bigint := 0;
+  v_setting text;
 begin
   if p_lock_ms is not null then
-    perform set_config('lock_timeout', p_lock_ms::text, true);
+    v_setting := set_config('lock_timeout', p_lock_ms::text, true);
   end if;
   if p_keys is not null then
     with k as (
@@ -90,34 +102,44 @@ begin
       on conflict do nothing
       returning scope, key
     )
-    select array_agg(k.g) into v_fresh from k join fresh using (scope, key);
+    select array_agg(k.g) into v_fresh_groups from k join fresh using (scope, key);
 
     select array_agg(k.g), min(k.key) filter (where i.request_hash <> k.request_hash) into v_replays, v_conflict
     from json_to_recordset(p_keys) as k (g integer, scope text, key text, request_hash text)
     join idempotency_keys i using (scope, key)
-    where k.g <> all (coalesce(v_fresh, '{}'));
+    where k.g <> all (coalesce(v_fresh_groups, '{}'));
     v_replays := coalesce(v_replays, '{}');
     if v_conflict is not null then
       raise exception 'idempotency key was used for another request' using errcode = 'BL003';
     end if;
+    if v_replays <> '{}' then
+      if exists (select 1 from json_to_recordset(p_jobs) as a (g integer) where a.g <> all (v_replays)) then
+        raise exception 'some are replays' using errcode = 'BL005', detail = to_json(v_replays)::text;
+      end if;
+      select json_agg(json_build_object('g', k.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
+        'createdAt', j.created_at, 'replayed', true,
+        'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end) order by k.g, u.ord) into v_told
+      from json_to_recordset(p_keys) as k (g integer, scope text, key text)
+      join idempotency_keys i using (scope, key)
+      cross join lateral unnest(i.job_ids) with ordinality as u (job_id, ord)
+      join build_jobs j on j.id = u.job_id;
+      return json_build_object('fresh', '[]'::json, 'told', coalesce(v_told, '[]'));
+    end if;
   end if;
 
   with asked as (
-    select row_number() over () as ord, x.*
-    from json_to_recordset(p_jobs) as x (
-      g integer, id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text,
-      priority smallint, max_attempts integer, timeout_ms integer, delay_ms double precision, supersede text, traceparent text)
-    where x.g <> all (v_replays)
-  ), per_chat as (
-    select chat_id, count(*) as n, bool_or(priority <> 0) as mixed,
-      (array_agg(id order by ord))[1] as head_id, (array_agg(delay_ms order by ord))[1] as delay_ms
-    from asked group by chat_id
+    select g, id, chat_id, buildlane_tenant(chat_id) as tenant, message_id, code, files, entry, coalesce(options, '{}') as options, code_hash, coalesce(priority, 0::smallint) as priority,
+      max_attempts, timeout_ms, coalesce(delay_ms, 0) as delay_ms, supersede, traceparent, coalesce(n, 1) as n, coalesce(nth, 1) as nth, coalesce(mixed, false) as is_mixed, ord
+    from rows from (json_to_recordset(p_jobs) as (
+      g integer, id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text, priority smallint, max_attempts integer,
+      timeout_ms integer, delay_ms double precision, supersede text, traceparent text, n integer, nth integer, mixed boolean)) with ordinality as x (
+      g, id, chat_id, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, delay_ms, supersede, traceparent, n, nth, mixed, ord)
   ), lane as (
     -- Takes the locks in order, numbers the jobs, and puts a lane that was idle in line by its first job.
-    insert into chat_lanes as l (chat_id, tail, place_tail, event_tail, pending, mixed, accepted_at, rate_at, state, head_id, head_rank, ready_at, turn_at)
-    select chat_id, n, n, n, n, mixed, v_now, v_now + buildlane_ms(n * p_rate_interval_ms),
-      case when delay_ms > 0 then 'delayed' else 'ready' end, head_id, v_now, v_now + buildlane_ms(delay_ms), v_now + buildlane_ms(delay_ms)
-    from per_chat order by chat_id
+    insert into chat_lanes as l (chat_id, tenant, tail, place_tail, event_tail, pending, mixed, accepted_at, rate_at, state, head_id, head_rank, ready_at, turn_at)
+    select chat_id, tenant, n, n, n, n, is_mixed, v_now, v_now + buildlane_ms(n * p_rate_interval_ms),
+      case when delay_ms > 0 then 'delayed' else 'ready' end, id, v_now, v_now + buildlane_ms(delay_ms), v_now + buildlane_ms(delay_ms)
+    from asked where nth = 1 order by chat_id
     on conflict (chat_id) do update set
       tail = l.tail + excluded.tail,
       place_tail = l.place_tail + excluded.tail,
@@ -133,40 +155,34 @@ begin
       turn_at = case when l.state = 'idle' then greatest(excluded.turn_at, l.accepted_at, l.settled_at) else l.turn_at end
     returning l.chat_id, l.tail, l.place_tail, l.event_tail, l.pending, l.mixed, l.accepted_at, l.rate_at, l.owner
   ), numbered as (
-    select a.*, l.accepted_at, l.pending, l.mixed, l.owner, p.n,
-      row_number() over (partition by a.chat_id order by a.ord) as nth,
-      l.tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as chat_seq,
-      l.place_tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as place,
-      l.event_tail - p.n + row_number() over (partition by a.chat_id order by a.ord) as number
-    from asked a join lane l using (chat_id) join per_chat p using (chat_id)
+    select a.*, l.accepted_at, l.pending - n + nth + case when l.owner is null then 0 else 1 end as position, l.pending, l.mixed, l.owner, l.rate_at,
+      l.tail - n + nth as chat_seq, l.place_tail - n + nth as place, l.event_tail - n + nth as number
+    from asked a join lane l using (chat_id)
   ), jobs as (
-    insert into build_jobs (id, chat_id, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, traceparent, run_at, created_at)
-    select id, chat_id, chat_seq, place, accepted_at - priority * buildlane_ms(p_aging_ms), message_id, code, files, entry, options, code_hash, priority,
+    insert into build_jobs (id, chat_id, tenant, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, traceparent, run_at, created_at)
+    select id, chat_id, tenant, chat_seq, place, accepted_at - priority * buildlane_ms(p_aging_ms), message_id, code, files, entry, options, code_hash, priority,
       max_attempts, timeout_ms, traceparent, accepted_at + buildlane_ms(delay_ms), accepted_at
     from numbered
   ), events as (
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
-    select chat_id, number, 'job.accepted', id, chat_seq, 'pending', 0, accepted_at, jsonb_build_object('messageId', message_id, 'priority', priority)
-      || case when delay_ms > 0 then jsonb_build_object('runAt', buildlane_iso(accepted_at + buildlane_ms(delay_ms))) else '{}' end
+    select chat_id, number, 'job.accepted', id, chat_seq, 'pending', 0, accepted_at,
+      case when delay_ms > 0 then jsonb_build_object('messageId', message_id, 'priority', priority, 'runAt', buildlane_iso(accepted_at + buildlane_ms(delay_ms)))
+        else jsonb_build_object('messageId', message_id, 'priority', priority) end
     from numbered
   )
-  select
-    (select json_agg(json_build_object('g', g, 'id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'status', 'pending',
-        'createdAt', accepted_at, 'replayed', false, 'queuePosition', pending - n + nth + case when owner is null then 0 else 1 end) order by ord) from numbered),
-    (select count(*) from numbered),
-    (select min(chat_id) from lane where pending > p_pending_max),
-    (select min(chat_id) from lane where rate_at - v_now > buildlane_ms(p_rate_burst * p_rate_interval_ms)),
-    (select max(rate_at) from lane),
-    (select array_agg(chat_id) from lane where mixed and owner is null),
-    (select jsonb_agg(jsonb_build_object('id', id, 'chat_id', chat_id, 'place', place, 'running', supersede = 'running')) from numbered where supersede is not null)
-  into v_answer, v_count, v_full, v_limited, v_limited_at, v_mixed, v_superseding;
+  select json_agg(json_build_array(ord, chat_seq, position, accepted_at)), count(*), bool_or(mixed),
+    min(chat_id) filter (where pending > p_pending_max),
+    min(chat_id) filter (where rate_at - v_now > buildlane_ms(p_rate_burst * p_rate_interval_ms)), max(rate_at),
+    array_agg(chat_id) filter (where mixed and owner is null and nth = 1),
+    jsonb_agg(jsonb_build_object('id', id, 'chat_id', chat_id, 'place', place, 'running', supersede = 'running')) filter (where supersede is not null)
+  into v_fresh, v_count, v_is_mixed, v_full, v_limited, v_limited_at, v_line_up, v_superseding from numbered;
 
   -- What is superseded makes room in its chat. In the queue's total only for a group that is alone, so that no group
   -- is let in by what a later one will end.
   if v_superseding is not null then
     v_superseded := buildlane_supersede(p_node, v_superseding, v_now);
-    select min(chat_id) into v_full from chat_lanes where chat_id in (select a."chatId" from json_to_recordset(v_answer) as a ("chatId" text)) and pending > p_pending_max;
-    if (select count(distinct g) from json_to_recordset(v_answer) as a (g integer)) = 1 then
+    select min(chat_id) into v_full from chat_lanes where chat_id in (select a.chat_id from json_to_recordset(p_jobs) as a (chat_id text)) and pending > p_pending_max;
+    if (select count(distinct g) from json_to_recordset(p_jobs) as a (g integer)) = 1 then
       v_superseded := 0;
     end if;
   end if;
@@ -174,41 +190,29 @@ begin
   if v_full is not null then
     raise exception 'chat queue full' using errcode = 'BL001', detail = json_build_object('chatId', v_full)::text;
   end if;
-  if v_count > 0 and (select coalesce(sum(pending), 0) + v_superseded + v_count > p_queue_max from build_counters) then
+  if (select coalesce(sum(pending), 0) + v_superseded + v_count > p_queue_max from build_counters) then
     raise exception 'queue full' using errcode = 'BL004';
   end if;
   if v_limited is not null then
     raise exception 'rate limited' using errcode = 'BL002', detail = json_build_object('chatId', v_limited,
       'retryAfterMs', extract(epoch from v_limited_at - v_now) * 1000 - p_rate_burst * p_rate_interval_ms)::text;
   end if;
-  if v_mixed is not null then
-    perform buildlane_line_up(v_mixed, v_now);
+  if v_line_up is not null then
+    perform buildlane_line_up(v_line_up, v_now);
   end if;
   -- Among priorities a new job need not be last, and before one that supersedes nothing is left: count what stands before it.
-  if v_superseding is not null or exists (select 1 from json_to_recordset(v_answer) as a ("chatId" text) join chat_lanes l on l.chat_id = a."chatId" where l.mixed) then
+  if v_superseding is not null or v_is_mixed then
     select json_agg(json_build_object('g', a.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
         'createdAt', j.created_at, 'replayed', false, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
         'stops', (select json_build_object('chatId', r.chat_id, 'jobId', r.id, 'nodeId', r.owner) from build_jobs r where r.chat_id = j.chat_id and r.status = 'running' and r.superseded_by = j.id))
-      order by a.ord) into v_answer
-    from (select row_number() over () as ord, x.* from json_to_recordset(v_answer) as x (g integer, id text)) a join build_jobs j on j.id = a.id;
+      order by a.ord) into v_told
+    from (select row_number() over () as ord, x.* from json_to_recordset(p_jobs) as x (g integer, id text)) a join build_jobs j on j.id = a.id;
+    v_fresh := null;
   end if;
-  if v_count > 0 then
-    perform buildlane_count(p_node, p_verb, v_count, 0, 0);
-  end if;
-  if v_replays <> '{}' then
-    select json_agg(x order by g, ord) into v_answer from (
-      select (x ->> 'g')::integer as g, ord, x from json_array_elements(v_answer) with ordinality as fresh (x, ord)
-      union all
-      select k.g, u.ord, json_build_object('g', k.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
-        'createdAt', j.created_at, 'replayed', true,
-        'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)
-      from (select * from json_to_recordset(p_keys) as y (g integer, scope text, key text) where g = any (v_replays)) k
-      join idempotency_keys i using (scope, key)
-      cross join lateral unnest(i.job_ids) with ordinality as u (job_id, ord)
-      join build_jobs j on j.id = u.job_id
-    ) all_answers;
-  end if;
-  return coalesce(v_answer, '[]'::json);
+  -- Last, so that the row is locked for a moment only.
+  insert into build_counters as c (node_id, verb, pending) values (p_node, p_verb, v_count)
+  on conflict (node_id, verb) do update set pending = c.pending + excluded.pending;
+  return json_build_object('fresh', coalesce(v_fresh, '[]'), 'told', coalesce(v_told, '[]'));
 end $$;
 
 -- How an attempt ends, as a node offers it (turn) or as its loss is found (rescue).

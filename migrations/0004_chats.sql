@@ -38,7 +38,7 @@ declare
   v_at timestamptz;
   v_lane chat_lanes%rowtype;
 begin
-  insert into chat_lanes (chat_id, accepted_at) values (p_chat, buildlane_now(p_now)) on conflict do nothing;
+  insert into chat_lanes (chat_id, tenant, accepted_at) values (p_chat, buildlane_tenant(p_chat), buildlane_now(p_now)) on conflict do nothing;
   select * into v_lane from chat_lanes where chat_id = p_chat for update;
   v_at := buildlane_now(p_now);
   if (v_lane.while_retrying, v_lane.after_failure) is distinct from (coalesce(p_while_retrying, v_lane.while_retrying), coalesce(p_after_failure, v_lane.after_failure)) then

@@ -57,6 +57,8 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
 
   /** What could never be accepted, however long one waits. */
   function refuseImpossible(jobs: NewJob[]): void {
+    // One alone fits every limit, and most come alone.
+    if (jobs.length === 1) return;
     if (jobs.length > settings.maxPending) throw batchTooLarge("jobs", settings.maxPending);
     const perChat = new Map<string, number>();
     const leftPending = new Map<string, number>();

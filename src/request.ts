@@ -2,7 +2,7 @@
  * What a caller asks for, checked and filled in: a request becomes a NewJob with every default in place. The one place
  * that knows what a valid request is; the routes' schemas describe the same to clients.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Clock } from "./clock.js";
 import { codeTooLarge, validationFailed } from "./errors.js";
 import type { Issue } from "./errors.js";
@@ -32,6 +32,12 @@ const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as str
 const source: Check = (_, value) => (typeof value === "string" && isStorable(value) ? null : "Expected text without NUL and lone surrogates.");
 const integer = (min: number, max: number): Check => (_, value) =>
   value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}.`;
+
+const priority = integer(-limits.priorityMax, limits.priorityMax);
+const maxAttempts = integer(1, 25);
+const timeoutMs = integer(100, 3_600_000);
+const delayMs = integer(0, limits.delayMsMax);
+const supersede: Check = (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}.`);
 
 const optionChecks: Record<keyof BuildOptions, (value: unknown) => boolean> = {
   loader: (value) => loaders.includes(value as never),
@@ -81,22 +87,21 @@ const known = new Set(["chatId", "messageId", "code", "files", "entry", "options
 
 function requestIssues(request: BuildRequest): Issue[] {
   if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: "Expected an object." }];
-  const field = (path: string, value: unknown, check: Check): Issue[] => {
+  const issues: Issue[] = [];
+  for (const name of Object.keys(request)) if (!known.has(name)) issues.push({ path: `/${pointer(name)}`, message: "Unknown field." });
+  const field = (path: string, value: unknown, check: Check): void => {
     const message = check(path, value);
-    return message ? [{ path, message }] : [];
+    if (message !== null) issues.push({ path, message });
   };
-  return [
-    ...Object.keys(request).filter((name) => !known.has(name)).map((name) => ({ path: `/${pointer(name)}`, message: "Unknown field." })),
-    ...field("/chatId", request.chatId, chat),
-    ...field("/messageId", request.messageId, id),
-    ...sourceIssues(request),
-    ...optionIssues(request.options),
-    ...field("/priority", request.priority, integer(-limits.priorityMax, limits.priorityMax)),
-    ...field("/maxAttempts", request.maxAttempts, integer(1, 25)),
-    ...field("/timeoutMs", request.timeoutMs, integer(100, 3_600_000)),
-    ...field("/delayMs", request.delayMs, integer(0, limits.delayMsMax)),
-    ...field("/supersede", request.supersede, (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}.`)),
-  ];
+  field("/chatId", request.chatId, chat);
+  field("/messageId", request.messageId, id);
+  issues.push(...sourceIssues(request), ...optionIssues(request.options));
+  field("/priority", request.priority, priority);
+  field("/maxAttempts", request.maxAttempts, maxAttempts);
+  field("/timeoutMs", request.timeoutMs, timeoutMs);
+  field("/delayMs", request.delayMs, delayMs);
+  field("/supersede", request.supersede, supersede);
+  return issues;
 }
 
 /** Throws BuildlaneError validation_failed. */
@@ -119,7 +124,7 @@ function sourceBytes({ code, files }: BuildRequest): number {
   return texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
 }
 
-const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+const sha256 = (text: string): string => hash("sha256", text, "hex");
 
 /** What makes two builds the same. */
 export function hashOf({ code, files, entry, options }: Pick<BuildRequest, "code" | "files" | "entry" | "options">): string {

@@ -1,6 +1,7 @@
 /** How zod checks what comes in and shapes what goes out; set in our own scope only, so a host keeps its own. */
 import { serializerCompiler as zodSerializer } from "@fastify/type-provider-zod";
 import type { FastifyReply, FastifySchema, FastifySchemaCompiler } from "fastify";
+import type { FastifySerializerCompiler } from "fastify/types/schema.js";
 import type { z } from "zod";
 import { validationFailed } from "../errors.js";
 import type { ErrorCode, Issue } from "../errors.js";
@@ -26,8 +27,15 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> =
 
 export const serializerCompiler = zodSerializer;
 
-/** For a body that the queue checks itself: once is enough. Everything else is checked as ever. */
-export const uncheckedBody: FastifySchemaCompiler<unknown> = (route) => (route.httpPart === "body" ? (data) => ({ value: data }) : validatorCompiler(route as never));
+/** For a body that the queue checks itself: once is enough. Of headers, only one that has a limit is worth the check. */
+export const submitted: FastifySchemaCompiler<unknown> = (route) => {
+  if (route.httpPart === "body") return (data) => ({ value: data });
+  const check = validatorCompiler(route as never);
+  return route.httpPart === "headers" ? (data) => ((data as Record<string, unknown>)["idempotency-key"] === undefined ? { value: data } : check(data)) : check;
+};
+
+/** What was just accepted is written as it is: it was put together here, field by field. Everything else passes its schema. */
+export const acceptedAsIs: FastifySerializerCompiler<z.ZodType> = (route) => (route.httpStatus === "202" ? JSON.stringify : zodSerializer(route));
 
 /** A route's schema with what it needs of its caller (access.ts), whether a chat's token opens it, the operator's action that it is (auditing.ts), and the errors that it answers beside those of every route; `openapi.ts` documents both. */
 export const documented = <const S extends FastifySchema & { operationId: string; summary: string; tags: readonly string[] }>(schema: S & { needs: Needs; chatToken?: boolean; audit?: string; errors?: readonly ErrorCode[] }): S => {

@@ -58,6 +58,8 @@ export function tellRates(reply: FastifyReply, limits: { name: string; rate: Rat
 export const keyRateLimited = (limit: string, retryAfterMs: number): BuildlaneError => new BuildlaneError("rate_limited", `This key may submit ${limit}. Try again later.`, { retryAfterMs });
 
 export interface Rates {
+  /** Whether there is any limit. */
+  readonly apply: boolean;
   /** Counts what a caller wants to submit. Throws BuildlaneError rate_limited, or batch_too_large when it never fits. */
   take(caller: string, count: number): void;
   /** Says what is left, after a submission or a refusal. `chatId` when all of it was for one chat. */
@@ -67,6 +69,7 @@ export interface Rates {
 export function createRates({ perChat, perKey, clock }: { perChat: Rate | undefined; perKey: Rate | undefined; clock: Clock }): Rates {
   const keys = perKey && createKeyRate(perKey, clock);
   return {
+    apply: perChat !== undefined || perKey !== undefined,
     take(caller, count) {
       if (!keys || !perKey) return;
       if (count > perKey.burst) throw batchTooLarge("jobs", perKey.burst);

@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { AcceptedJob, BuildRequest, FinishedJob } from "../../job.js";
 import { isFinal } from "../../job.js";
-import { documented, uncheckedBody } from "../compilers.js";
+import { acceptedAsIs, documented, submitted } from "../compilers.js";
 import type { Api, RouteContext } from "../context.js";
 import { says, withHeaders } from "../components.js";
 import { finishedWithin, waitSeconds } from "../prefer.js";
@@ -29,6 +29,7 @@ const traceOf = ({ headers }: FastifyRequest): string | undefined => (typeof hea
 export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: RouteContext): void {
   /** Counts it against the caller's rate, and says what is left whether it was accepted or not. */
   async function limited<T>(request: FastifyRequest, reply: FastifyReply, count: number, wanted: unknown[], submit: () => Promise<T>): Promise<T> {
+    if (!rates.apply) return submit();
     const who = caller(request) ?? "anybody";
     const chats = new Set(wanted.map((one) => (one as { chatId?: unknown } | null)?.chatId));
     const [chatId] = chats;
@@ -43,7 +44,8 @@ export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: Ro
   app.route({
     method: "POST",
     url: "/",
-    validatorCompiler: uncheckedBody,
+    validatorCompiler: submitted,
+    serializerCompiler: acceptedAsIs as never,
     schema: documented({
       operationId: "submitJob",
       needs: "submit",
@@ -76,7 +78,8 @@ export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: Ro
   app.route({
     method: "POST",
     url: "/batch",
-    validatorCompiler: uncheckedBody,
+    validatorCompiler: submitted,
+    serializerCompiler: acceptedAsIs as never,
     schema: documented({
       operationId: "submitBatch",
       needs: "submit",

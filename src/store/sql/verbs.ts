@@ -8,7 +8,7 @@ import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../.
 import type { FailureCode, Source } from "../../job.js";
 import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Claim, EraseAnswer, Hint, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Claim, EraseAnswer, Hint, NewJob, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
 import { busy, channel, driverError, isContended, isRecorded, reaching, uncut } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
 
@@ -45,16 +45,39 @@ const iso = (text: string): string => new Date(text).toISOString();
 const sourceOf = (code: string | null, files: Record<string, string> | null, entry: string | null): Source =>
   files !== null && entry !== null ? { files, entry } : { code: code ?? "" };
 
-type AcceptedRow = Accepted & { g: number; replayed: boolean; stops?: Stopping | null };
+/** A new job: its place among those that were sent, from 1, chatSeq, queuePosition, createdAt. */
+type FreshRow = [ord: number, chatSeq: number, queuePosition: number, createdAt: string];
+type ToldRow = Accepted & { g: number; replayed: boolean; stops?: Stopping | null };
+interface AcceptedRows {
+  fresh: FreshRow[];
+  told: ToldRow[];
+}
 const refusals = /^BL00[1234]$/;
+const someReplayed = "BL005";
+
+/** What has its usual value is left out: it is not worth its parsing. */
+const toSend = (job: NewJob, g: number): Record<string, unknown> => ({
+  g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code ?? undefined, files: job.files ?? undefined, entry: job.entry ?? undefined,
+  options: Object.keys(job.options).length > 0 ? job.options : undefined, code_hash: job.codeHash, priority: job.priority || undefined, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs,
+  delay_ms: job.delayMs || undefined, supersede: job.supersede ?? undefined, traceparent: job.traceparent ?? undefined, n: undefined, nth: undefined, mixed: undefined,
+});
+
+/** Says which of its chat's each is, where there are several. */
+function countPerChat(rows: Record<string, unknown>[]): void {
+  const chats = new Map<unknown, Record<string, unknown>[]>();
+  for (const row of rows) {
+    const chat = chats.get(row["chat_id"]);
+    if (chat) chat.push(row);
+    else chats.set(row["chat_id"], [row]);
+    if (row["priority"] !== undefined) (chat?.[0] ?? row)["mixed"] = true;
+  }
+  if (chats.size === rows.length) return;
+  for (const chat of chats.values()) if (chat.length > 1) chat.forEach((row, index) => Object.assign(row, { n: chat.length, nth: index + 1 }));
+}
 
 function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits: AcceptLimits, lockMs: number | null, now: number | undefined): unknown[] {
-  const jobs = groups.flatMap((group, g) =>
-    group.jobs.map((job) => ({
-      g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code, files: job.files, entry: job.entry, options: job.options,
-      code_hash: job.codeHash, priority: job.priority, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs, delay_ms: job.delayMs, supersede: job.supersede, traceparent: job.traceparent ?? null,
-    })),
-  );
+  const jobs = groups.flatMap((group, g) => group.jobs.map((job) => toSend(job, g)));
+  countPerChat(jobs);
   const keys = groups.flatMap(({ idempotency, jobs: own }, g) =>
     idempotency ? [{ g, scope: idempotency.scope, key: idempotency.key, request_hash: idempotency.requestHash, job_ids: own.map((job) => job.id) }] : [],
   );
@@ -64,11 +87,25 @@ function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits:
   ];
 }
 
-function acceptAnswers(groups: AcceptGroup[], rows: AcceptedRow[]): AcceptAnswer[] {
+function acceptAnswers(groups: AcceptGroup[], { fresh, told }: AcceptedRows): AcceptAnswer[] {
   const answers = groups.map(() => ({ replayed: false, jobs: [] as Accepted[], stopping: [] as Stopping[] }));
-  for (const { g, replayed, stops, ...job } of rows) {
+  const answerOf = (g: number) => {
     const answer = answers[g];
     if (!answer) throw new Error(`accept answered for group ${g} of ${groups.length}`);
+    return answer;
+  };
+  if (fresh.length > 0) {
+    const sent = groups.flatMap(({ jobs }, g) => jobs.map((job) => ({ g, job })));
+    let [last, createdAt] = ["", ""];
+    for (const [ord, chatSeq, queuePosition, at] of fresh.sort(([a], [b]) => a - b)) {
+      const { g, job } = sent[ord - 1] as (typeof sent)[number];
+      // Most of a batch are accepted at the same time.
+      if (at !== last) [last, createdAt] = [at, iso(at)];
+      answerOf(g).jobs.push({ id: job.id, chatId: job.chatId, messageId: job.messageId, chatSeq, status: "pending", queuePosition, createdAt });
+    }
+  }
+  for (const { g, replayed, stops, ...job } of told) {
+    const answer = answerOf(g);
     answer.replayed ||= replayed;
     answer.jobs.push({ ...job, createdAt: iso(job.createdAt) });
     if (stops) answer.stopping.push(stops);
@@ -105,7 +142,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
 
   async function acceptOnce(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
     const line = limits.patient ? "lone" : "together";
-    return acceptAnswers(groups, await database.call<AcceptedRow[]>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockWaitMs[line], now), line));
+    return acceptAnswers(groups, await database.call<AcceptedRows>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockWaitMs[line], now), line));
   }
 
   /** Jobs that are there already, whose answer was lost on the way; the other groups are offered again. */
@@ -130,12 +167,19 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       error = thrown;
     }
     if (isRecorded(error)) return acceptRest(groups, limits, now);
+    const { code, detail } = driverError(error);
+    if (code === someReplayed) {
+      const replayed = new Set(JSON.parse(detail ?? "[]") as number[]);
+      const [old, fresh] = [groups.filter((_, g) => replayed.has(g)), groups.filter((_, g) => !replayed.has(g))];
+      const [oldAnswers, freshAnswers] = [await accept(old, limits, now), await accept(fresh, limits, now)];
+      return groups.map((_, g) => (replayed.has(g) ? oldAnswers : freshAnswers).shift() as AcceptAnswer);
+    }
     if (groups.length === 1) {
       const refusal = refusalOf(error);
       if (refusal) return [refusal];
     }
     if (!limits.patient && isContended(error)) throw new ContendedError("accept", { cause: error });
-    if (groups.length === 1 || !refusals.test(driverError(error).code ?? "")) return reaching(() => Promise.reject(busy(error, ofLane(groups[0]?.jobs[0]?.chatId ?? "").chatId)));
+    if (groups.length === 1 || !refusals.test(code ?? "")) return reaching(() => Promise.reject(busy(error, ofLane(groups[0]?.jobs[0]?.chatId ?? "").chatId)));
     // One group is refused: nothing was written. Each alone, in order, so that the others are not hindered.
     const answers: AcceptAnswer[] = [];
     for (const group of groups) answers.push(...(await accept([group], { ...limits, patient: true }, now)));
@@ -151,8 +195,8 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       const holes = args.map((arg, index) => sql`${arg}::${sql.raw(types[index] as string)}`);
       try {
         const answer = await (tx as Orm).execute(sql`select buildlane_accept(${sql.join(holes, sql`, `)}) as answer`);
-        const rows = Array.isArray(answer) ? (answer as { answer: AcceptedRow[] }[]) : (answer as unknown as { rows: { answer: AcceptedRow[] }[] }).rows;
-        const answers = acceptAnswers(groups, rows[0]?.answer ?? []);
+        const rows = Array.isArray(answer) ? (answer as { answer: AcceptedRows }[]) : (answer as unknown as { rows: { answer: AcceptedRows }[] }).rows;
+        const answers = acceptAnswers(groups, rows[0]?.answer ?? { fresh: [], told: [] });
         if (notify) await (tx as Orm).execute(sql`select pg_notify(${channel}, ${committedPayload(answers)})`);
         return answers;
       } catch (error) {
