@@ -13,14 +13,14 @@
 -- rank = time of acceptance − priority × aging, fixed at acceptance; place counts up. The first pending job is the
 -- lane's head. A head that is delayed or backing off (run_at) keeps its place, so its lane waits.
 --
--- A lane's state says where it stands: idle (nothing pending), ready (in the one line of all lanes, by turn_at),
+-- A lane's state says where it stands: idle (nothing pending), ready (in the line of its tenant's lanes, by turn_at),
 -- delayed (until ready_at), paused, or running (a node owns it and runs its head). turn_at is the latest of the head's
 -- rank, its run_at and the end of the lane's latest attempt: a lane that was served goes behind all that wait.
 --
--- A node claims lanes from the head of the line: owner, fence + 1 and a claim id of the node's making go into lane and
--- job, and the head is running. Ending an attempt names job, attempt, owner, fence and claim id; if any differs,
--- somebody else has the lane by now and nothing is written. A node renews one lease for all its lanes (build_nodes);
--- when it is over, any node puts its lanes back in line.
+-- A node claims lanes from the head of the line, of several tenants' lines by weight: owner, fence + 1 and a claim id of
+-- the node's making go into lane and job, and the head is running. Ending an attempt names job, attempt, owner, fence and
+-- claim id; if any differs, somebody else has the lane by now and nothing is written. A node renews one lease for all its
+-- lanes (build_nodes); when it is over, any node puts its lanes back in line.
 --
 -- Every transition writes one row into job_events, numbered per chat without gaps, in the same transaction. Attempts,
 -- streams and proofs are read from there. build_counters holds running totals, one row for each node and verb so that
@@ -68,8 +68,10 @@ create table chat_lanes (
   constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
 ) with (fillfactor = 70);
 
-create index chat_lanes_line on chat_lanes (turn_at, chat_id) where state = 'ready';
+-- One line for each tenant (0009_tenant_shares.sql); without tenants there is one.
+create index chat_lanes_line on chat_lanes (tenant, turn_at, chat_id) where state = 'ready';
 create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
+create index chat_lanes_tenant_delayed on chat_lanes (ready_at) where state = 'delayed' and tenant <> '';
 create index chat_lanes_paused on chat_lanes (chat_id) where paused_at is not null;
 create index chat_lanes_owned on chat_lanes (owner) where owner is not null;
 create index chat_lanes_tenant on chat_lanes (tenant) where tenant <> '';

@@ -461,13 +461,7 @@ begin
   end if;
 
   loop
-    select array_agg(w.chat_id order by w.turn_at, w.chat_id) into v_chats from (
-      select * from (
-        select * from (select chat_id, turn_at from chat_lanes where state = 'ready' order by turn_at, chat_id limit v_left for update skip locked) ready
-        union all
-        select * from (select chat_id, turn_at from chat_lanes where state = 'delayed' and ready_at <= v_at order by ready_at limit v_left for update skip locked) due
-      ) line order by turn_at, chat_id limit v_left
-    ) w;
+    v_chats := buildlane_next_lanes(v_left, v_at);
     exit when v_chats is null;
 
     if exists (select 1 from code_crashes where quarantined_at is not null) then

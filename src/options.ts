@@ -47,6 +47,22 @@ const apiKeys = z.string().transform((text, context) => {
   });
 });
 
+const tenantWeightMax = 1000;
+/** `acme=3,free=1` → weights by tenant. */
+const tenantWeights = z.string().transform((text, context) => {
+  const weights: Record<string, number> = {};
+  for (const entry of text.split(",").map((one) => one.trim()).filter(Boolean)) {
+    const [, tenant, digits] = /^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})=(\d{1,4})$/.exec(entry) ?? [];
+    const weight = Number(digits);
+    if (tenant === undefined || weight < 1 || weight > tenantWeightMax || Object.hasOwn(weights, tenant)) {
+      context.addIssue({ code: "custom", message: `each tenant once with a weight of 1 to ${tenantWeightMax}, such as "acme=3,free=1"` });
+      return z.NEVER;
+    }
+    weights[tenant] = weight;
+  }
+  return { text, weights };
+});
+
 const origins = z.string().transform((text, context) => {
   const found = text.split(",").map((origin) => origin.trim()).filter(Boolean);
   if (found.length === 0 || found.some((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin)) {
@@ -119,6 +135,7 @@ export const settings = {
   cache: setting({ env: "BUILDLANE_CACHE", schema: cacheAge, default: "1d", meaning: "How old an outcome of the same code may be to be taken over without a build (s, m, h or d), or off. What is kept is bounded by the retention." }),
   allowUnconfined: setting({ env: "BUILDLANE_ALLOW_UNCONFINED", schema: flag, default: "false", meaning: "Builds run although this machine cannot confine them (anything but Linux with /bin/sh); for trusted code only." }),
   rateLimit: setting({ env: "BUILDLANE_RATE_LIMIT", schema: rate.optional(), default: undefined, meaning: "Submissions per chat, such as 120/minute; unset: no limit." }),
+  tenantWeights: setting({ env: "BUILDLANE_TENANT_WEIGHTS", schema: tenantWeights, default: "", meaning: "Shares of the starts between tenants that wait, such as acme=3,free=1; a tenant that is not named weighs 1. Those of the node that started last hold." }),
   retention: setting({ env: "BUILDLANE_RETENTION", schema: retention, default: "7d,100000", meaning: "Age and count of finished jobs that are kept with their events." }),
   agingMs: setting({ env: "BUILDLANE_AGING_MS", schema: integer(0, 86_400_000), default: "30000", meaning: "Head start that one step of priority is worth, milliseconds." }),
   maxNodeLosses: setting({ env: "BUILDLANE_MAX_NODE_LOSSES", schema: integer(1, 1000), default: "5", meaning: "Nodes that one job may lose before it fails as node_lost." }),

@@ -102,6 +102,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const feed = createFeed(store, clock);
   const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const { webhookUrl, webhookSecret } = settings;
+  await store.weighTenants(settings.tenantWeights.weights);
   // Before any job is taken, so that the first one's events are told too.
   if (webhookUrl !== undefined) await store.webhook.begin();
   const node = await startNode(parts);

@@ -7,7 +7,7 @@ describe("settings", () => {
     expect(readSettings({})).toMatchObject({
       port: 3001, host: "127.0.0.1", concurrency: 3, buildTimeoutMs: 10_000, maxAttempts: 3, retryBaseMs: 500, retryMaxMs: 30_000, leaseMs: 4000, maxPendingPerChat: 100,
       maxPending: 10_000, maxCodeBytes: 1_048_576, maxBodyBytes: 8_388_608, maxOutputBytes: 8_388_608, workerMemoryMb: 512, agingMs: 30_000, maxNodeLosses: 5, drainMs: 10_000,
-      dataDir: ".buildlane", databaseUrl: undefined, rateLimit: undefined, retention: { ageMs: 7 * 86_400_000, count: 100_000 },
+      dataDir: ".buildlane", databaseUrl: undefined, rateLimit: undefined, tenantWeights: { text: "", weights: {} }, retention: { ageMs: 7 * 86_400_000, count: 100_000 },
     });
   });
 
@@ -22,10 +22,18 @@ describe("settings", () => {
     [{ BUILDLANE_CONCURENCY: "3" }, /Unknown setting BUILDLANE_CONCURENCY/],
     [{ BUILDLANE_RATE_LIMIT: "lots" }, /120\/minute/],
     [{ BUILDLANE_RETENTION: "7d" }, /7d,100000/],
+    [{ BUILDLANE_TENANT_WEIGHTS: "acme=0" }, /BUILDLANE_TENANT_WEIGHTS.*acme=3,free=1/],
+    [{ BUILDLANE_TENANT_WEIGHTS: "acme=1001" }, /1 to 1000/],
+    [{ BUILDLANE_TENANT_WEIGHTS: "acme=2,acme=3" }, /each tenant once/],
+    [{ BUILDLANE_TENANT_WEIGHTS: "acme" }, /acme=3/],
     [{ PORT: "65536" }, /PORT/],
   ])("%j stops the start and is named", (env, message) => {
     expect(() => readSettings(env)).toThrow(SettingsError);
     expect(() => readSettings(env)).toThrow(message);
+  });
+
+  it("take a tenant's weight up to its limit", () => {
+    expect(readSettings({ BUILDLANE_TENANT_WEIGHTS: "acme=1000, free=1" }).tenantWeights.weights).toEqual({ acme: 1000, free: 1 });
   });
 
   it("never show a secret in the message", () => {

@@ -8,9 +8,11 @@
  *
  * Waits: a head may run from the time at which its lane stood in line with it, and its turn counts from `turnAt`, the
  * latest of its rank, its `runAt` and the lane's latest change. Whoever starts after that goes behind it with the next
- * head. So between the two and the head's start, no other chat starts more often than `startsMax` (once).
+ * head. So between the two and the head's start, no other chat of its tenant starts more often than `startsMax` (once).
+ * Between tenants starts are shared by weights, which no event tells.
  */
 import type { EventType } from "../job.js";
+import { ofLane } from "../store/scope.js";
 import { timeOf } from "./check.js";
 import type { CheckedEvent, Violation } from "./check.js";
 
@@ -91,8 +93,8 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
   /** Events of one moment: which came first is not known across chats. */
   let moment: CheckedEvent[] = [];
   let momentMs = Number.NEGATIVE_INFINITY;
-  /** The latest first start of any chat's `startsMax` + 1 starts in a row, and whose. */
-  let repeated = { from: Number.NEGATIVE_INFINITY, chatId: "" };
+  /** By tenant the latest first start of any chat's `startsMax` + 1 starts in a row, and whose. */
+  const repeated = new Map<string, { from: number; chatId: string }>();
   const budget = createBudget(sureMsMax, found, (running) => (figures.runningMost = Math.max(figures.runningMost, running)));
 
   function lineOf(chatId: string): Line {
@@ -116,10 +118,11 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
   function judge(chatId: string, from: number, jobId: string, event: CheckedEvent | null): void {
     if (!Number.isFinite(from)) return;
     figures.waits++;
-    if (repeated.from > from + slackMs && repeated.chatId !== chatId)
+    const other = repeated.get(ofLane(chatId).tenant);
+    if (other && other.from > from + slackMs && other.chatId !== chatId)
       found({
         kind: "unfair", chatId, jobId, events: event ? [event.number] : [],
-        message: `Job ${jobId} was next in line since ${new Date(from).toISOString()}, and chat ${repeated.chatId} started more than ${startsMax} time${startsMax === 1 ? "" : "s"} before it${event ? "" : ", which still waits"}.`,
+        message: `Job ${jobId} was next in line since ${new Date(from).toISOString()}, and chat ${ofLane(other.chatId).chatId} started more than ${startsMax} time${startsMax === 1 ? "" : "s"} before it${event ? "" : ", which still waits"}.`,
       });
   }
 
@@ -183,7 +186,8 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
       starts.push(momentMs);
       if (starts.length <= startsMax) continue;
       const from = starts.shift() as number;
-      if (from > repeated.from) repeated = { from, chatId: event.chatId };
+      const { tenant } = ofLane(event.chatId);
+      if (from > (repeated.get(tenant)?.from ?? Number.NEGATIVE_INFINITY)) repeated.set(tenant, { from, chatId: event.chatId });
     }
     budget.check(slots, clusterMax);
     moment = [];

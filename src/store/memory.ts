@@ -42,6 +42,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     deadLetterGroups: (scope, filter, limit) => step(() => deadLetterGroups(tables, scope, filter, limit)),
     countDeadLetters: (scope, filter) => step(() => deadLetterIds(tables, scope, filter).length),
     discard: (scope, jobIds, now) => step(() => discard(tables, scope, jobIds, now ?? clock.now())),
+    weighTenants: (weights) => step(() => void (tables.shares.weights = new Map(Object.entries(weights)))),
     setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),
     setChatPaused: (scope, chatId, paused, now) => step(() => setChatPaused(tables, laneKey(scope, chatId), paused, now ?? clock.now())),
     setPolicy: (scope, chatId, policy, now) => step(() => setPolicy(tables, laneKey(scope, chatId), policy, now ?? clock.now())),

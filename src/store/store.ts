@@ -17,8 +17,9 @@
  *
  * The order of work. Inside a chat: pending jobs by `rank`, then `place` (rank = acceptedAt − priority × agingMs).
  * A head that is delayed or backing off holds its place, so the chat waits. Between chats: lanes whose head may run
- * stand in one line by `turn_at`, the latest of the head's rank, its `run_at` and the end of the lane's latest
- * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time.
+ * stand in line by `turn_at`, the latest of the head's rank, its `run_at` and the end of the lane's latest
+ * attempt; so a lane that was served goes behind all that wait, and a priority overtakes by a bounded time. Each tenant
+ * has a line of its own, and of several tenants that wait each gets starts by its weight.
  */
 import type { AccessStore } from "./access.js";
 import type { WebhookStore } from "./webhook.js";
@@ -485,6 +486,9 @@ export interface Store {
   countDeadLetters(scope: Scope, filter: DeadLetterFilter): Promise<number>;
   /** Drops jobs from the dead letters (they stay readable as failed jobs); how many. */
   discard(scope: Scope, jobIds: string[], now?: number): Promise<number>;
+
+  /** How starts are shared between tenants that wait; those not named weigh 1. Holds on all nodes until the next call. */
+  weighTenants(weights: Readonly<Record<string, number>>): Promise<void>;
 
   setQueuePaused(paused: boolean, now?: number): Promise<void>;
   /** False when there is no such chat. */

@@ -2,7 +2,7 @@
 import { createLane, createTables } from "../../src/store/memory/tables.js";
 import type { JobRow, Lane, Tables } from "../../src/store/memory/tables.js";
 
-const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePaused", "clusterCap", "known"];
+const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePaused", "clusterCap", "known", "shares"];
 
 export function copyTables(from: Tables): Tables {
   const unknown = Object.keys(from).filter((name) => !known.includes(name));
@@ -40,5 +40,8 @@ export function copyTables(from: Tables): Tables {
   Object.assign(to.totals, from.totals);
   to.queuePaused = from.queuePaused;
   to.clusterCap = from.clusterCap;
+  for (const [tenant, tag] of from.shares.nextTag) to.shares.nextTag.set(tenant, tag);
+  for (const [tenant, weight] of from.shares.weights) to.shares.weights.set(tenant, weight);
+  to.shares.at = from.shares.at;
   return to;
 }

@@ -11,8 +11,8 @@ import type { Scope } from "../../src/store/scope.js";
 import type { AcceptLimits, ChatPolicy, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
 
 export const T0 = 1_800_000_000_000;
-/** Lanes; the last is a tenant's chat that has the name of another. */
-export const chats = ["a", "b", laneKey({ tenant: "t" }, "a")];
+/** Lanes; those of tenants have the names of others. */
+export const chats = ["a", "b", laneKey({ tenant: "t" }, "a"), laneKey({ tenant: "t" }, "c"), laneKey({ tenant: "v" }, "b")];
 const scopes: Scope[] = ["everyone", { tenant: "" }, { tenant: "t" }, { tenant: "u" }];
 const nodes = ["n1", "n2"];
 export const agingMs = 30_000;
@@ -46,6 +46,7 @@ type Step = { afterMs: number } & (
   | { verb: "policy"; chat: number; whileRetrying: ChatPolicy["whileRetrying"] | undefined; afterFailure: ChatPolicy["afterFailure"] | undefined }
   | { verb: "cancelChat" | "erase"; chat: number }
   | { verb: "pauseQueue"; paused: boolean }
+  | { verb: "weigh"; weights: Record<string, number> }
 );
 export type Program = Step[];
 
@@ -91,6 +92,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("policy" as const), chat, whileRetrying: fc.constantFrom(undefined, "block" as const, "yield" as const, "yield" as const), afterFailure: fc.constantFrom(undefined, "skip" as const, "hold" as const) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancelChat" as const, "erase" as const), chat }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("weigh" as const), weights: fc.constantFrom<Record<string, number>>({}, { t: 3 }, { t: 2, v: 7 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
 );
 export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45 });
@@ -201,6 +203,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       }
       case "pauseQueue":
         return store.setQueuePaused(one.paused, now);
+      case "weigh":
+        return store.weighTenants(one.weights);
       default:
         return one satisfies never;
     }

@@ -27,8 +27,8 @@ const clock = createSimulatedClock({ startMs: T0 - 1e9 });
 
 async function empty(database: Database): Promise<void> {
   // A few rows each: deleting them takes a tenth of the time that truncating the tables does.
-  const tables = ["build_jobs", "chat_lanes", "build_nodes", "job_events", "idempotency_keys", "code_crashes", "build_counters", "cluster_slots", "api_keys", "service_secrets", "operator_actions", "webhook_lanes", "webhook_state"];
-  await database.transaction((tx) => tx.script(`${tables.map((table) => `delete from ${table}`).join("; ")}; update queue_state set paused_at = null, cluster_cap = null`));
+  const tables = ["build_jobs", "chat_lanes", "build_nodes", "job_events", "idempotency_keys", "code_crashes", "build_counters", "cluster_slots", "tenant_shares", "api_keys", "service_secrets", "operator_actions", "webhook_lanes", "webhook_state"];
+  await database.transaction((tx) => tx.script(`${tables.map((table) => `delete from ${table}`).join("; ")}; update queue_state set paused_at = null, cluster_cap = null, share_at = 0, tenant_weights = '{}'`));
 }
 
 async function overSql(database: Database, close: () => Promise<void>): Promise<OpenStore> {

@@ -5,6 +5,7 @@ import type { Scope } from "../scope.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
 import type { LaneJob, LanesQuery, LaneView, News, Place, Quarantined, WhyFacts } from "../store.js";
+import { lanesBefore } from "./next-lanes.js";
 import { copy, iso, jobWithin, laneOf, lineUpDue, positionOf } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
@@ -44,7 +45,7 @@ export function why(tables: Tables, scope: Scope, jobId: string, at: number): Wh
     failureCode: row.failed?.failure.code ?? null, nodeId: row.held?.nodeId ?? null, queuePosition: positionOf(lane, row),
     front: front && front !== row ? { id: front.id, chatSeq: front.chatSeq, status: front.status as "pending" | "running", attempt: front.attempt, nextAttemptAt: nextAttemptAt(front, at) } : null,
     nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, heldBy: lane.heldBy, queuePaused: tables.queuePaused,
-    lanesAhead: lane.state === "running" || lane.state === "idle" ? 0 : tables.ready.rankOf(lane),
+    lanesAhead: lane.state === "running" || lane.state === "idle" ? 0 : lanesBefore(tables, lane),
     nodes: { alive: alive.length, claiming: claiming.length, slots: claiming.reduce((sum, node) => sum + node.slots, 0), running: tables.totals.running },
   };
 }

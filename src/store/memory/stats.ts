@@ -29,7 +29,7 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     processing: { p50: percentile(processing, 0.5), p90: percentile(processing, 0.9), p95: percentile(processing, 0.95), p99: percentile(processing, 0.99) },
     waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
     finishedLastMinute: sample.filter((one) => one.endedAt > at - 60_000).length,
-    oldestWaitMs: oldestWait([...ready.slice(0, lineSample), ...delayed.slice(0, lineSample)], at),
+    oldestWaitMs: oldestWait([...ready, ...delayed.slice(0, lineSample)], at),
     activeChats: totals.running + ready.length + delayed.length + paused.length,
     waitingChats: ready.length,
     deadLetters: [...tables.deadLetters].filter((job) => isShownTo(scope, job)).length,

@@ -4,7 +4,7 @@
  */
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus, Origin } from "../../job.js";
 import type { ChatPolicy } from "../store.js";
-import { isWithin } from "../scope.js";
+import { isWithin, ofLane } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { ownFailures } from "../code.js";
 import { Sorted } from "./sorted.js";
@@ -49,6 +49,7 @@ export interface JobRow {
 
 export interface Lane {
   readonly chatId: string;
+  readonly tenant: string;
   tail: number;
   placeTail: number;
   eventTail: number;
@@ -94,7 +95,8 @@ const byPlace = (a: JobRow, b: JobRow): number => a.rank - b.rank || a.place - b
 const byEnd = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || byText(a.id, b.id);
 const byEndInChat = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || a.chatSeq - b.chatSeq;
 const byAge = (a: Pick<JobRow, "createdAt" | "id">, b: Pick<JobRow, "createdAt" | "id">): number => a.createdAt - b.createdAt || byText(a.id, b.id);
-const byTurn = (a: Lane, b: Lane): number => a.turnAt - b.turnAt || byText(a.chatId, b.chatId);
+type Turn = Pick<Lane, "tenant" | "turnAt" | "chatId">;
+const byTurn = (a: Turn, b: Turn): number => byText(a.tenant, b.tenant) || a.turnAt - b.turnAt || byText(a.chatId, b.chatId);
 const byReadyAt = (a: Lane, b: Lane): number => a.readyAt - b.readyAt || byText(a.chatId, b.chatId);
 
 export const createTables = () => ({
@@ -107,8 +109,8 @@ export const createTables = () => ({
   /** Finished jobs whose outcome is that of their code, by code and stamp, in order of their ends. */
   known: new Map<string, Sorted<JobRow>>(),
   lanes: new Map<string, Lane>(),
-  /** The one line of all lanes. */
-  ready: new Sorted<Lane>(byTurn),
+  /** Each tenant's lanes in a line, one tenant after another. */
+  ready: new Sorted<Lane, Turn>(byTurn),
   delayed: new Sorted<Lane>(byReadyAt),
   paused: new Set<Lane>(),
   /** Lanes in hand, by node. */
@@ -119,6 +121,8 @@ export const createTables = () => ({
   /** Running totals; the last two only grow. */
   totals: { pending: 0, running: 0, completed: 0, failed: 0 },
   queuePaused: false,
+  /** Of starts between tenants (migrations/0009_tenant_shares.sql): tags of their next starts, shared time, weights other than 1. */
+  shares: { nextTag: new Map<string, number>(), at: 0, weights: new Map<string, number>() },
   /** Attempts that may run over all nodes: the lowest of what living nodes were given, as of the latest pulse. */
   clusterCap: Number.POSITIVE_INFINITY,
 });
@@ -144,7 +148,7 @@ export function jobWithin(tables: Tables, scope: Scope, jobId: string): JobRow |
 }
 
 export const createLane = (chatId: string, at: number): Lane => ({
-  chatId, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, completed: 0, failed: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
+  chatId, tenant: ofLane(chatId).tenant, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, completed: 0, failed: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
   heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" },
   state: "idle", turnAt: 0, readyAt: 0, running: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
 });

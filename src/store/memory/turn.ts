@@ -1,7 +1,8 @@
 /** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
 import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
 import type { Failure } from "../../job.js";
-import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, lineUpDue, supersededMessage, write } from "./tables.js";
+import { nextLanes } from "./next-lanes.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, supersededMessage, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** How an attempt ends, as a node offers it or as its loss is found. */
@@ -136,18 +137,22 @@ function free(tables: Tables, lane: Lane, job: JobRow): void {
 
 /** Starts the heads of up to `want` lanes from the head of the line. */
 function claim(tables: Tables, { nodeId, claimId, want }: Pick<TurnRequest, "nodeId" | "claimId" | "want">, at: number): Claim[] {
-  lineUpDue(tables, at);
   const claims: Claim[] = [];
-  while (claims.length < want && tables.totals.running < tables.clusterCap) {
-    const lane = tables.ready.first;
-    const head = lane?.pending.first;
-    if (!lane || !head) break;
-    if (isQuarantined(tables, head)) {
+  for (;;) {
+    const left = Math.min(want - claims.length, tables.clusterCap - tables.totals.running);
+    if (left <= 0) return claims;
+    const lanes = nextLanes(tables, left, at);
+    const heads = lanes.flatMap((lane) => (lane.pending.first ? { lane, head: lane.pending.first } : []));
+    const bad = heads.filter(({ head }) => isQuarantined(tables, head));
+    for (const { head } of bad) {
       const cause = tables.crashes.get(head.codeHash)?.cause ?? "worker_crashed";
       failPending(tables, head, failureOf(cause, `This code was quarantined: ${cause === "node_lost" ? "the nodes that ran it were lost" : "it crashed its worker twice"}.`, true), at);
-    } else claims.push(start(tables, lane, head, { nodeId, claimId, fence: ++lane.fence }, at));
+    }
+    const good = heads.filter((one) => !bad.includes(one)).sort((a, b) => a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1));
+    for (const { lane, head } of good) claims.push(start(tables, lane, head, { nodeId, claimId, fence: ++lane.fence }, at));
+    // Another round only when quarantined heads took places that the next in line may have.
+    if (bad.length === 0) return claims;
   }
-  return claims;
 }
 
 function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow["held"]>, at: number): Claim {

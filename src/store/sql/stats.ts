@@ -55,7 +55,8 @@ export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats">
           'delayed', (select count(*) from chat_lanes where state = 'delayed' and ready_at > ${at} and ${mine}),
           'paused', (select count(*) from chat_lanes where state = 'paused' and paused_at is not null and ${mine}),
           'oldestMs', (select extract(epoch from ${at} - min(j.created_at)) * 1000 from (
-              select head_id from (select head_id from chat_lanes where state = 'ready' and ${mine} order by turn_at limit ${lineSample}) ready
+              select head_id from (${tenant === null ? sql`select buildlane_waiting_tenants()` : sql`select ${tenant}::text`}) t (tenant)
+                cross join lateral (select head_id from chat_lanes l where l.state = 'ready' and l.tenant = t.tenant order by l.turn_at limit ${lineSample}) ready
               union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ${mine} order by ready_at limit ${lineSample}) due) h
             join build_jobs j on j.id = h.head_id),
           'deadLetters', (select count(*) from build_jobs where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and ${mine}),

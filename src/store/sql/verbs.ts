@@ -35,9 +35,10 @@ const cancelChatSql = "select buildlane_cancel_chat($1, $2, $3) as answer";
 const eraseSql = "select buildlane_erase($1, $2, $3) as answer";
 const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
 const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
+const weighSql = "with weighed as (update queue_state set tenant_weights = $1::text::jsonb where tenant_weights <> $1::text::jsonb returning 1) select count(*)::int as answer from weighed";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
 
-type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
+type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "weighTenants" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
 /** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
 const iso = (text: string): string => new Date(text).toISOString();
@@ -264,6 +265,9 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       return answer.kind === "redriven" ? { kind: "redriven", job: { ...answer.job, createdAt: iso(answer.job.createdAt) } } : answer;
     },
 
+    async weighTenants(weights) {
+      await call<number>(weighSql, [JSON.stringify(weights)]);
+    },
     async setQueuePaused(paused, now) {
       await call<boolean>(pauseQueueSql, [paused, now ?? null]);
     },

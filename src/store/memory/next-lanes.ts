@@ -1,0 +1,48 @@
+/** Whose turn it is, between the lanes of all chats: the same as migrations/0009_tenant_shares.sql, where it is told. */
+import { lineUpDue } from "./tables.js";
+import type { Lane, Tables } from "./tables.js";
+
+/** How far a start moves a tenant of weight 1; divided by the weight, rounded down. */
+const strideMax = 1_000_000;
+
+/** Where a tenant's line begins, and where the next one's does. */
+const lineOf = ({ ready }: Tables, tenant: string): { from: number; to: number } => ({
+  from: ready.rankOf({ tenant, turnAt: Number.NEGATIVE_INFINITY, chatId: "" }),
+  to: ready.rankOf({ tenant, turnAt: Number.POSITIVE_INFINITY, chatId: "" }),
+});
+
+/** Lanes of the same tenant that stand before this one. */
+export const lanesBefore = (tables: Tables, lane: Lane): number => tables.ready.rankOf(lane) - lineOf(tables, lane.tenant).from;
+
+function waitingTenants(tables: Tables): string[] {
+  const waiting: string[] = [];
+  for (let lane = tables.ready.first; lane; lane = tables.ready.at(lineOf(tables, lane.tenant).to)) waiting.push(lane.tenant);
+  return waiting;
+}
+
+/** The next lanes that may start, at most `limit`. */
+export function nextLanes(tables: Tables, limit: number, at: number): Lane[] {
+  lineUpDue(tables, at);
+  const waiting = waitingTenants(tables);
+  const { nextTag } = tables.shares;
+  const alone = waiting.length <= 1 && [...nextTag.keys()].every((tenant) => tenant === waiting[0]);
+  return alone ? tables.ready.slice(0, limit) : share(tables, waiting, limit);
+}
+
+/** Between tenants. */
+function share(tables: Tables, waiting: string[], limit: number): Lane[] {
+  const { shares } = tables;
+  for (const tenant of waiting) if (!shares.nextTag.has(tenant)) shares.nextTag.set(tenant, shares.at);
+  const tagged = waiting.flatMap((tenant) => {
+    const tag = Math.max(shares.nextTag.get(tenant) ?? 0, shares.at);
+    const stride = Math.floor(strideMax / (shares.weights.get(tenant) ?? 1));
+    const { from, to } = lineOf(tables, tenant);
+    return tables.ready.slice(from, Math.min(to, from + limit)).map((lane, nth) => ({ lane, tag: tag + nth * stride, next: tag + (nth + 1) * stride }));
+  });
+  const picked = tagged.sort((a, b) => a.tag - b.tag || a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1)).slice(0, limit);
+  for (const { lane, tag, next } of picked) {
+    shares.nextTag.set(lane.tenant, next);
+    shares.at = Math.max(shares.at, tag);
+  }
+  return picked.map(({ lane }) => lane);
+}
