@@ -40,7 +40,7 @@ export function copyTables(from: Tables): Tables {
   Object.assign(to.totals, from.totals);
   to.queuePaused = from.queuePaused;
   to.clusterCap = from.clusterCap;
-  for (const [tenant, tag] of from.shares.nextTag) to.shares.nextTag.set(tenant, tag);
+  for (const [tenant, tag] of from.shares.next) to.shares.next.set(tenant, tag);
   for (const [tenant, weight] of from.shares.weights) to.shares.weights.set(tenant, weight);
   to.shares.at = from.shares.at;
   return to;

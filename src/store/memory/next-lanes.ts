@@ -24,24 +24,23 @@ function waitingTenants(tables: Tables): string[] {
 export function nextLanes(tables: Tables, limit: number, at: number): Lane[] {
   lineUpDue(tables, at);
   const waiting = waitingTenants(tables);
-  const { nextTag } = tables.shares;
-  const alone = waiting.length <= 1 && [...nextTag.keys()].every((tenant) => tenant === waiting[0]);
-  return alone ? tables.ready.slice(0, limit) : share(tables, waiting, limit);
+  const alone = waiting.length <= 1 && [...tables.shares.next.keys()].every((tenant) => tenant === waiting[0]);
+  return alone ? tables.ready.slice(0, limit) : share(tables, waiting, limit, at);
 }
 
 /** Between tenants. */
-function share(tables: Tables, waiting: string[], limit: number): Lane[] {
+function share(tables: Tables, waiting: string[], limit: number, at: number): Lane[] {
   const { shares } = tables;
-  for (const tenant of waiting) if (!shares.nextTag.has(tenant)) shares.nextTag.set(tenant, shares.at);
+  for (const tenant of waiting) if (!shares.next.has(tenant)) shares.next.set(tenant, { tag: shares.at, servedAt: at });
   const tagged = waiting.flatMap((tenant) => {
-    const tag = Math.max(shares.nextTag.get(tenant) ?? 0, shares.at);
+    const tag = Math.max(shares.next.get(tenant)?.tag ?? 0, shares.at);
     const stride = Math.floor(strideMax / (shares.weights.get(tenant) ?? 1));
     const { from, to } = lineOf(tables, tenant);
     return tables.ready.slice(from, Math.min(to, from + limit)).map((lane, nth) => ({ lane, tag: tag + nth * stride, next: tag + (nth + 1) * stride }));
   });
   const picked = tagged.sort((a, b) => a.tag - b.tag || a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1)).slice(0, limit);
   for (const { lane, tag, next } of picked) {
-    shares.nextTag.set(lane.tenant, next);
+    shares.next.set(lane.tenant, { tag: next, servedAt: at });
     shares.at = Math.max(shares.at, tag);
   }
   return picked.map(({ lane }) => lane);

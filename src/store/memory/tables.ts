@@ -122,7 +122,7 @@ export const createTables = () => ({
   totals: { pending: 0, running: 0, completed: 0, failed: 0 },
   queuePaused: false,
   /** Of starts between tenants (migrations/0009_tenant_shares.sql): tags of their next starts, shared time, weights other than 1. */
-  shares: { nextTag: new Map<string, number>(), at: 0, weights: new Map<string, number>() },
+  shares: { next: new Map<string, { tag: number; servedAt: number }>(), at: 0, weights: new Map<string, number>() },
   /** Attempts that may run over all nodes: the lowest of what living nodes were given, as of the latest pulse. */
   clusterCap: Number.POSITIVE_INFINITY,
 });

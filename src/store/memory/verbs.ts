@@ -9,6 +9,7 @@ import type { JobRow, Tables } from "./tables.js";
 /** Beyond this many, how many lanes are ready says nothing more. */
 const readyLanesMax = 1000;
 const deadNodeKeptMs = 60_000;
+const shareKeptMs = 3_600_000;
 
 export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining, clusterCap = null }: PulseRequest, at: number): PulseAnswer {
   const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, clusterCap, startedAt: at, leaseUntil: at };
@@ -82,9 +83,13 @@ export function discard(tables: Tables, scope: Scope, jobIds: string[], at: numb
 }
 
 export function prune(tables: Tables, keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, at: number): { jobs: number; more: boolean } {
-  const beyond = tables.finished.at(tables.finished.size - keep.count - 1)?.completedAt ?? Number.NEGATIVE_INFINITY;
-  const before = Math.max(at - keep.ageMs, beyond);
-  const gone = tables.finished.slice(0, keep.batch).filter((job) => (job.completedAt ?? 0) <= before);
+  const isAged = (job: JobRow): boolean => (job.completedAt ?? 0) <= at - keep.ageMs;
+  const isSuperseded = (job: JobRow): boolean => job.failed?.failure.code === "superseded";
+  const aged = tables.finished.slice(0, keep.batch).filter(isAged);
+  // Beyond the count superseded ones go first, then the oldest.
+  const beyond = Math.max(0, Math.min(keep.batch, tables.finished.size - keep.count) - aged.length);
+  const younger = beyond === 0 ? [] : [...tables.finished].slice(aged.length);
+  const gone = [...aged, ...[...younger.filter(isSuperseded), ...younger.filter((job) => !isSuperseded(job))].slice(0, beyond)];
   for (const job of gone) {
     leaveFinished(tables, laneOf(tables, job.chatId), job);
     tables.byAge.remove(job);
@@ -102,6 +107,7 @@ export function prune(tables: Tables, keep: { ageMs: number; count: number; idem
     if (createdAt >= at - keep.idempotencyMs || keys++ >= keep.batch) break;
     tables.keys.delete(key);
   }
+  for (const [tenant, { servedAt }] of tables.shares.next) if (servedAt < at - shareKeptMs) tables.shares.next.delete(tenant);
   for (const { id, leaseUntil } of tables.nodes.values()) if (leaseUntil < at - deadNodeKeptMs && !tables.owned.has(id)) tables.nodes.delete(id);
   return { jobs: gone.length, more: gone.length >= keep.batch };
 }

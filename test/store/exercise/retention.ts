@@ -37,6 +37,25 @@ export const retention: Exercise = (check) => {
     expect(await left(lab)).toEqual(["j4", "j5"]);
   });
 
+  check("beyond the count superseded jobs go first, then the oldest; beyond the age all alike", async (lab) => {
+    await lab.accept(0, "a");
+    await lab.runAll(1);
+    await lab.accept(10, "b");
+    for (const ms of [11, 12]) await lab.accept(ms, ["b", { supersede: "pending" }]);
+    await lab.runAll(20);
+    await lab.accept(30, "c");
+    await lab.runAll(31);
+    // j1, j4 and j5 were built; j2 and j3 gave way to j4.
+    expect(await prune(lab, 100, { count: 4 })).toEqual({ jobs: 1, more: false });
+    expect(await left(lab)).toEqual(["j1", "j3", "j4", "j5"]);
+    expect(await prune(lab, 100, { count: 2 })).toEqual({ jobs: 2, more: false });
+    expect(await left(lab)).toEqual(["j4", "j5"]);
+    await lab.accept(200, "d", ["d", { supersede: "pending" }]);
+    await lab.runAll(201);
+    expect(await prune(lab, hour + 150)).toEqual({ jobs: 2, more: false });
+    expect(await left(lab)).toEqual(["j6", "j7"]);
+  });
+
   check("what is not finished is never removed, however old", async (lab) => {
     await lab.accept(0, "a", "b", ["c", { delayMs: 99 * hour }], "d");
     await lab.store.setChatPaused(scope, "d", true, T0);
