@@ -215,7 +215,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
     transcript.push([one.verb, normal(await run(one))]);
   }
   // How it stands in the middle of things, as watchers see it.
-  for (const scope of ["everyone", ...chats.map((lane) => ({ tenant: ofLane(lane).tenant }))] as const) {
+  for (const scope of ["everyone", ...[...new Set(chats.map((lane) => ofLane(lane).tenant))].map((tenant) => ({ tenant }))] as const) {
     const first = await store.lanes(scope, { limit: 2 }, now);
     const second = first.nextCursor === null ? null : await store.lanes(scope, { limit: 2, cursor: first.nextCursor }, now);
     transcript.push(["lanes", normal(first.lanes), normal(second?.lanes), normal((await store.lanes(scope, { limit: 1, chatIds: ["c", "a", "nope"] }, now)).lanes)]);
