@@ -12,6 +12,8 @@ import type { Turns } from "./turns.js";
 
 /** Longest time between two pulses; a lease outlives at least four. */
 const pulseMsMax = 750;
+/** The same while something is at work here: a cancel that no hint told of must end it within a second. */
+const workingPulseMsMax = 500;
 /** Between two tries while the database is away: whoever held lanes renews before others may take them over. */
 const awayMs = 250;
 /** The lease ends here this much before it may end elsewhere: time for builds to be gone. A part of the lease. */
@@ -22,6 +24,8 @@ const rescueBatch = 200;
 export interface Heartbeat {
   /** The first pulse: registers the node. Rejects when the database is away. */
   start(): Promise<void>;
+  /** Something is at work here from now on: pulses come at shorter intervals. */
+  working(): void;
   /** Pulses now rather than at its time. */
   soon(): void;
   /** Something will be ready in `delayMs`. */
@@ -49,9 +53,11 @@ interface Needs {
 
 export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterCap, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
   const pulseMs = Math.min(pulseMsMax, leaseMs / 4);
+  const workingPulseMs = Math.min(workingPulseMsMax, pulseMs);
   /** Who else could take a lane from an embedded database waits for the same connection; a caller's transaction may hold that for long. */
   const lapses = store.kind !== "pglite";
   let next: Timer | null = null;
+  let nextAt = 0;
   let leaseEnd: Timer | null = null;
   let wake: Timer | null = null;
   let wakeAt = Number.POSITIVE_INFINITY;
@@ -167,12 +173,13 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
   function schedule(delayMs: number): void {
     next?.cancel();
     if (stopped) return;
+    nextAt = clock.monotonic() + delayMs;
     next = clock.after(delayMs, () => {
       beating = beat()
         .catch(() => undefined)
         .finally(() => {
           beating = null;
-          schedule(away ? Math.min(awayMs, pulseMs) : pulseMs);
+          schedule(away ? Math.min(awayMs, pulseMs) : atWork.size > 0 ? workingPulseMs : pulseMs);
         });
     });
   }
@@ -181,6 +188,9 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
     async start() {
       await beat();
       schedule(pulseMs);
+    },
+    working() {
+      if (!beating && nextAt - clock.monotonic() > workingPulseMs) schedule(workingPulseMs);
     },
     soon() {
       if (!beating) schedule(0);

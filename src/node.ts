@@ -68,6 +68,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       // A turn that was in flight when the last lane ended: what it claimed goes back.
       if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
       tell(event);
+      if (event.grants.length > 0) heartbeat.working();
       for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
       // What this node gave back of the cluster's cap, another one may be waiting for.
       if (settings.clusterConcurrency !== undefined && event.ended.length > event.grants.length) store.hint({ kind: "ready" });
