@@ -13,7 +13,7 @@ begin
   from build_jobs j
   where j.code_hash = p_hash and j.stamp = p_stamp and j.completed_at > buildlane_now(p_now) - buildlane_ms(p_age_ms)
     and (j.status = 'completed' or j.status = 'failed' and j.failure_code = any (p_own_failures))
-  order by j.completed_at desc limit 1;
+  order by j.completed_at desc, j.id desc limit 1;
   if v_answer is null then
     select json_build_object('kind', 'running', 'jobId', r.id) into v_answer
     from build_jobs a join build_jobs r on r.status = 'running' and r.code_hash = p_hash and r.id <> a.id

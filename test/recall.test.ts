@@ -2,10 +2,15 @@
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../src/clock.js";
 import { createBuildQueue } from "../src/index.js";
+import type { BuildQueue } from "../src/index.js";
 import type { Outcome, RunnableJob, Runner } from "../src/job.js";
+import { queueSettings } from "../src/options.js";
+import { composeQueue } from "../src/queue.js";
 import { withRecall } from "../src/recall.js";
 import type { CodeAnswer } from "../src/store/code.js";
 import { createMemoryStore } from "../src/store/memory.js";
+import { openStore } from "../src/store/open.js";
+import { describePostgres, freshDatabase } from "./support/postgres.js";
 
 const done: Outcome = { kind: "built", result: "built", sourceMap: null, warnings: [], externals: [] };
 const crashed: Outcome = { kind: "failed", failure: { code: "worker_crashed", message: "x", retryable: true, diagnostics: [] }, error: "x" };
@@ -141,5 +146,50 @@ describe("in the queue", () => {
     await queue.erase("one");
     await queue.erase("two");
     expect(await queue.waitFor((await queue.enqueue(jobsOf("export const a = 1", "three"))).id)).toMatchObject({ cached: false });
+  });
+});
+
+describePostgres("on two nodes over PostgreSQL", () => {
+  test("the same code at once is built by one; the other waits for it, takes its outcome over, and stays a job of its own", async () => {
+    await using database = await freshDatabase();
+    const builds: { node: string; end(outcome: Outcome): void }[] = [];
+    const heard: { node: string; answer: CodeAnswer }[] = [];
+    let news = () => {};
+    const until = async (done: () => boolean) => {
+      while (!done()) await new Promise<void>((resolve) => (news = resolve));
+    };
+    const start = async (nodeId: string): Promise<BuildQueue> => {
+      const settings = queueSettings({ concurrency: 1 });
+      const store = await openStore({ databaseUrl: database.url, dataDir: "", nodeId, clock: systemClock });
+      const pool: Runner = {
+        start: async () => {},
+        stop: async () => {},
+        run: () => new Promise((end) => (builds.push({ node: nodeId, end }), news())),
+      };
+      const ask: typeof store.code.ask = async (question) => {
+        const answer = await store.code.ask(question);
+        heard.push({ node: nodeId, answer });
+        news();
+        return answer;
+      };
+      const runner = withRecall(pool, { code: { lift: (hash) => store.code.lift(hash), ask }, ageMs: 60_000, clock: systemClock, report: () => {}, version: async () => "same" });
+      return composeQueue({ nodeId, settings, store, runner, clock: systemClock, report: () => {}, counters: {} });
+    };
+    const nodes = await Promise.all([start("one"), start("two")]);
+    try {
+      const first = await nodes[0].enqueue({ chatId: "a", messageId: "m", code: "same" });
+      await until(() => builds.length === 1);
+      const builder = builds[0]?.node;
+      // The builder's only slot is taken: the other node gets this one.
+      const second = await nodes[0].enqueue({ chatId: "b", messageId: "m", code: "same" });
+      await until(() => heard.some(({ node, answer }) => node !== builder && answer.kind === "running" && answer.jobId === first.id));
+      builds[0]?.end(done);
+      expect(await nodes[0].waitFor(first.id)).toMatchObject({ status: "completed", result: "built", cached: false });
+      expect(await nodes[1].waitFor(second.id)).toMatchObject({ status: "completed", result: "built", cached: true, cachedFrom: first.id, attempt: 1, chatId: "b", chatSeq: 1 });
+      expect(builds).toHaveLength(1);
+      expect(heard.at(-1)).toMatchObject({ answer: { kind: "known", outcome: { origin: { from: first.id } } } });
+    } finally {
+      await Promise.all(nodes.map((node) => node.stop()));
+    }
   });
 });

@@ -16,7 +16,7 @@ describe("random programs on the memory store", () => {
       fc.asyncProperty(programs, async (program) => {
         expect((await play(await memory.reset(), program)).violations).toEqual([]);
       }),
-      { numRuns: 1500, seed: 7, endOnFailure: process.env["NO_SHRINKING"] === "1" },
+      { numRuns: 500, seed: 7, endOnFailure: process.env["NO_SHRINKING"] === "1" },
     );
   });
 });
@@ -37,9 +37,9 @@ const alike = (numRuns: number, seed: number, make: () => Promise<OpenStore>) =>
 };
 
 describe("random programs on PGlite", () => {
-  it("get the memory store's answers, call by call", alike(60, 17, openPglite), 120_000);
+  it("get the memory store's answers, call by call", alike(25, 17, openPglite), 120_000);
 });
 
 describePostgres("random programs on PostgreSQL", () => {
-  it("get the memory store's answers, call by call", alike(100, 27, openPostgres), 120_000);
+  it("get the memory store's answers, call by call", alike(40, 27, openPostgres), 120_000);
 });

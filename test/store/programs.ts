@@ -18,6 +18,7 @@ const nodes = ["n1", "n2"];
 export const agingMs = 30_000;
 export const limits: AcceptLimits = { agingMs, pendingPerChatMax: 6, pendingMax: 14, rate: null };
 const leaseMs = 4000;
+const firstLeaseMs = 15_000;
 
 export function newJob(id: string, chatId: string, extra: Partial<NewJob> = {}): NewJob {
   return { id, chatId, messageId: `m-${id}`, code: "1", files: null, entry: null, options: {}, codeHash: `hash-${id}`, priority: 0, maxAttempts: 3, timeoutMs: 1000, delayMs: 0, supersede: null, ...extra };
@@ -37,7 +38,7 @@ type EndName = keyof typeof ends;
 
 type Step = { afterMs: number } & (
   | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[] }
-  | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node" }[]; want: number }
+  | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node"; stamped: boolean }[]; want: number }
   | { verb: "pulse"; node: number; clusterCap: number | null }
   | { verb: "rescue" | "leave"; node: number }
   | { verb: "cancel" | "redrive"; pick: number; scope: number }
@@ -47,11 +48,17 @@ type Step = { afterMs: number } & (
   | { verb: "cancelChat" | "erase"; chat: number }
   | { verb: "pauseQueue"; paused: boolean }
   | { verb: "weigh"; weights: Record<string, number> }
+  | { verb: "lift"; hash: number }
+  | { verb: "ask"; ageMs: number }
 );
 export type Program = Step[];
 
 const afterMs = fc.constantFrom(0, 1, 1, 5, 400, 1500, 5000);
 const node = fc.integer({ min: 0, max: nodes.length - 1 });
+/** Some code is met often, so that what it did before counts. */
+const hash = fc.constantFrom(0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8);
+/** Jobs that ask about their code at once. */
+const askedMax = 3;
 const chat = fc.integer({ min: 0, max: chats.length - 1 });
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -61,7 +68,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       verb: fc.constant("accept" as const),
       groups: fc.array(
         fc.record({
-          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash: fc.integer({ min: 0, max: 8 }), supersede: fc.constantFrom(null, null, null, null, null, null, null, null, null, "pending" as const, "running" as const) }), { minLength: 1, maxLength: 4 }),
+          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash, supersede: fc.constantFrom(null, null, null, null, null, null, null, null, null, "pending" as const, "running" as const) }), { minLength: 1, maxLength: 4 }),
           key: fc.constantFrom(null, null, null, 1, 2),
         }),
         { minLength: 1, maxLength: 3 },
@@ -79,6 +86,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
           pick: fc.nat(20),
           end: fc.constantFrom<EndName>("completed", "completed", "completed", "failed", "crashed", "timedOut", "released"),
           stale: fc.constantFrom("no" as const, "no" as const, "no" as const, "no" as const, "fence" as const, "claim" as const, "attempt" as const, "node" as const),
+          stamped: fc.boolean(),
         }),
         { maxLength: 3 },
       ),
@@ -94,14 +102,17 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancelChat" as const, "erase" as const), chat }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("weigh" as const), weights: fc.constantFrom<Record<string, number>>({}, { t: 3 }, { t: 2, v: 7 }) }) },
   { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
+  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("lift" as const), hash }) },
+  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("ask" as const), ageMs: fc.constantFrom(1, 1000, 1e6) }) },
 );
-export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45 });
+export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45, size: "max" });
 
 /** Plays the program; then a calm end, in which everything that was accepted must come to its end. */
 export async function play(store: Store, program: Program): Promise<{ transcript: unknown[]; violations: Violation[] }> {
   const transcript: unknown[] = [];
   const claims: { claim: Claim; node: string }[] = [];
   const ids: string[] = [];
+  const hashes = new Map<string, string>();
   const promised = new Set<string>();
   let now = T0;
   let calls = 0;
@@ -139,6 +150,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             jobs: jobs.map(({ chat: index, priority, delayMs, hash, supersede }) => {
               const id = `j${ids.length}`;
               ids.push(id);
+              hashes.set(id, `hash${hash}`);
               return newJob(id, chats[index] as string, { priority, delayMs, ...(hash === 0 ? { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" } : {}), codeHash: `hash${hash}`, supersede });
             }),
             idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
@@ -151,7 +163,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       }
       case "turn": {
         const picked = new Set<number>();
-        const endings = one.endings.flatMap(({ pick, end, stale }): Ending[] => {
+        const endings = one.endings.flatMap(({ pick, end, stale, stamped }): Ending[] => {
           const index = claims.length === 0 ? -1 : pick % claims.length;
           if (index < 0 || picked.has(index)) return [];
           picked.add(index);
@@ -163,7 +175,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             ...(stale === "fence" ? { fence: guard.fence + 1 } : {}),
             ...(stale === "claim" ? { claimId: "nobody's" } : {}),
             ...(stale === "attempt" ? { attempt: guard.attempt + 1 } : {}),
-            end: ends[end],
+            end: stamped && (end === "completed" || end === "failed") ? { ...ends[end], origin: { stamp: "s", from: pick % 5 === 0 ? "another" : null } } : ends[end],
           }];
         });
         return turn(nodes[one.node] as string, endings, one.want);
@@ -205,11 +217,18 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         return store.setQueuePaused(one.paused, now);
       case "weigh":
         return store.weighTenants(one.weights);
+      case "lift":
+        return store.code.lift(`hash${one.hash}`);
+      case "ask":
+        // Those that were taken last, whether they still run or not: what each would be told of its own code.
+        return Promise.all(claims.slice(-askedMax).map(({ claim: { job } }) => store.code.ask({ codeHash: hashes.get(job.id) ?? "nope", stamp: "s", ageMs: one.ageMs, jobId: job.id }, now)));
       default:
         return one satisfies never;
     }
   }
 
+  // Nodes that are there from the start, or most programs would never claim anything.
+  for (const nodeId of nodes) await store.pulse({ nodeId, leaseMs: firstLeaseMs, slots: 3, draining: false, clusterCap: null }, now);
   for (const one of program) {
     now += one.afterMs;
     transcript.push([one.verb, normal(await run(one))]);

@@ -24,7 +24,7 @@ function ask(tables: Tables, { codeHash, stamp, ageMs, jobId }: CodeQuestion, at
     if (latest.failed) return { kind: "known", outcome: { kind: "failed", ...copy(latest.failed), origin } };
   }
   const asker = tables.jobs.get(jobId);
-  if (!asker) return { kind: "unknown" };
+  if (asker?.status !== "running") return { kind: "unknown" };
   const { tenant } = ofLane(asker.chatId);
   const older = (job: JobRow) => (job.startedAt ?? 0) < (asker.startedAt ?? 0) || (job.startedAt === asker.startedAt && job.id < asker.id);
   const running = [...tables.owned.values()]
