@@ -17,6 +17,11 @@ create function buildlane_ms(p_ms double precision) returns interval language sq
   select p_ms * interval '1 millisecond'
 $$;
 
+-- The tenant in a lane's key.
+create function buildlane_tenant(p_chat text) returns text language sql immutable as $$
+  select case when position(chr(31) in p_chat) > 0 then split_part(p_chat, chr(31), 1) else '' end
+$$;
+
 -- As the API writes times.
 create function buildlane_iso(p_at timestamptz) returns text language sql immutable as $$
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
@@ -72,7 +77,7 @@ create function buildlane_accept(
   p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
   p_now double precision default null
 ) returns json language plpgsql
-set jit = off set enable_seqscan = off set enable_bitmapscan = off as $$
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
   v_now timestamptz := buildlane_now(p_now);
   v_fresh_groups integer[];
@@ -226,7 +231,7 @@ create type buildlane_ending as (
 -- counts: `pending` more, and so on.
 create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz,
   out answer json, out pending bigint, out completed bigint, out failed bigint) language plpgsql
-set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_quarantined text[] := '{}';
 begin
@@ -414,7 +419,7 @@ end $$;
 create function buildlane_turn(p_node text, p_claim_id text, p_endings json, p_want integer, p_losses_max integer, p_lock_ms integer default null,
   p_now double precision default null)
 returns json language plpgsql
-set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_endings buildlane_ending[];
   v_settled json := '[]';
