@@ -14,7 +14,8 @@ export interface SupervisorInput {
   /** How long a drain waits for running builds, and how long for those given back, milliseconds. */
   drainMs: number;
   giveBackMs: number;
-  /** Chat actors, idle ones included, that are kept; more than the slots. */
+  /** Idle chat actors that are kept for their next grant, at least and at most. */
+  keptMin: number;
   keptMax: number;
 }
 
@@ -26,6 +27,8 @@ export interface Ended {
 type SupervisorContext = SupervisorInput & {
   /** Lanes that take a slot, by the latest turn's word: chat to fence. */
   held: Record<string, number>;
+  /** Idle chat actors that are kept at present: the more, the more grants find one. */
+  kept: number;
 };
 
 export type SupervisorEvent =
@@ -58,6 +61,9 @@ const chatsOf = (self: Batch["self"]): Record<string, ActorRefFrom<typeof chatMa
 
 /** Idle chats are stopped so many at a time: looking for them costs as much for one. */
 const retiredTogether = 20;
+/** What a grant that finds its chat's actor adds to those kept, and what one that does not takes away. */
+const keptGain = 1;
+const keptLoss = 0.1;
 
 export const supervisorMachine = setup({
   types: {
@@ -86,22 +92,30 @@ export const supervisorMachine = setup({
       const living = chatsOf(self);
       const held = { ...context.held };
       const fresh: Grant[] = [];
+      let { kept } = context;
       for (const grant of params.grants) {
         const { chatId } = grant.claim.job;
         held[chatId] = grant.claim.fence;
-        if (living[chatId]) enqueue.sendTo(chatId, { type: "chat.granted", ...grant });
-        else fresh.push(grant);
+        if (living[chatId]) {
+          enqueue.sendTo(chatId, { type: "chat.granted", ...grant });
+          kept += keptGain;
+        } else {
+          fresh.push(grant);
+          kept -= keptLoss;
+        }
       }
+      kept = Math.min(context.keptMax, Math.max(context.keptMin, kept));
       enqueue.assign(({ spawn }) => {
         for (const { claim, jitter } of fresh) spawn("chat", { id: claim.job.chatId, input: { chatId: claim.job.chatId, claim, jitter, policy: context.policy } });
-        return { held };
+        return { held, kept };
       });
     }),
-    // Some idle actors are kept for their next grant: making one costs a quarter of a small job's time in this process.
+    // Some idle actors are kept for their next grant: making one costs a quarter of a small job's time in this process. But
+    // stopping one copies the list of all that live, so many are kept only while grants find them again.
     // An idle actor has nothing on its way to it but a grant of this very turn, and then its lane is held.
     retireIdleChats: batched(({ context, enqueue, self }) => {
       const living = chatsOf(self);
-      let extra = Object.keys(living).length - context.keptMax;
+      let extra = Object.keys(living).length - Object.keys(context.held).length - Math.round(context.kept);
       if (extra < retiredTogether) return;
       for (const [chatId, chat] of Object.entries(living)) {
         if (context.held[chatId] !== undefined || !chat.getSnapshot().hasTag("idle")) continue;
@@ -141,7 +155,7 @@ export const supervisorMachine = setup({
 }).createMachine({
   id: "supervisor",
   description: "One per node. Owns the slots, takes turns at the store, and keeps a chat actor for each lane it was granted.",
-  context: ({ input }) => ({ ...input, held: {} }),
+  context: ({ input }) => ({ ...input, held: {}, kept: input.keptMax }),
   initial: "claiming",
   on: {
     "turn.taken": {

@@ -26,6 +26,16 @@
 -- streams and proofs are read from there. build_counters holds running totals, one row for each node and verb so that
 -- no two statements wait for each other's row.
 
+-- What one column alone must be is a domain: a table's own checks are parsed anew by each statement that changes a row,
+-- and so they are few.
+create domain buildlane_ordinal as bigint check (value > 0);
+create domain buildlane_tally as bigint check (value >= 0);
+create domain buildlane_depth as integer check (value >= 0);
+create domain buildlane_amount as integer check (value > 0);
+create domain buildlane_priority as smallint check (value between -10 and 10);
+create domain buildlane_status as text check (value in ('pending', 'running', 'completed', 'failed'));
+create domain buildlane_lane_state as text check (value in ('idle', 'ready', 'delayed', 'paused', 'running'));
+
 create table build_nodes (
   id          text collate "C" primary key,
   slots       integer not null check (slots > 0),
@@ -39,11 +49,11 @@ create table build_nodes (
 create table chat_lanes (
   chat_id     text collate "C" primary key,
   tenant      text collate "C" not null,
-  tail        bigint not null default 0 check (tail >= 0),
+  tail        buildlane_tally not null default 0,
   place_tail  bigint not null default 0 check (place_tail >= tail),
-  event_tail  bigint not null default 0 check (event_tail >= 0),
+  event_tail  buildlane_tally not null default 0,
   event_floor bigint not null default 0 check (event_floor <= event_tail),
-  pending     integer not null default 0 check (pending >= 0),
+  pending     buildlane_depth not null default 0,
   -- Jobs that ever became so: a tenant's totals are its lanes'.
   completed   bigint not null default 0,
   failed      bigint not null default 0,
@@ -54,7 +64,7 @@ create table chat_lanes (
   -- Theoretical arrival time of the rate limiter (GCRA).
   rate_at     timestamptz,
   paused_at   timestamptz,
-  state       text not null default 'idle' check (state in ('idle', 'ready', 'delayed', 'paused', 'running')),
+  state       buildlane_lane_state not null default 'idle',
   head_id     text collate "C",
   head_rank   timestamptz,
   ready_at    timestamptz,
@@ -80,8 +90,8 @@ create table build_jobs (
   id                  text collate "C" primary key,
   chat_id             text collate "C" not null,
   tenant              text collate "C" not null,
-  chat_seq            bigint not null check (chat_seq > 0),
-  place               bigint not null check (place > 0),
+  chat_seq            buildlane_ordinal not null,
+  place               buildlane_ordinal not null,
   rank                timestamptz not null,
   message_id          text not null,
   code                text,
@@ -89,14 +99,14 @@ create table build_jobs (
   entry               text,
   options             jsonb not null,
   code_hash           text collate "C" not null,
-  priority            smallint not null check (priority between -10 and 10),
-  status              text not null default 'pending' check (status in ('pending', 'running', 'completed', 'failed')),
+  priority            buildlane_priority not null,
+  status              buildlane_status not null default 'pending',
   attempt             integer not null default 0,
   spent               integer not null default 0,
   strikes             integer not null default 0,
   node_losses         integer not null default 0,
-  max_attempts        integer not null check (max_attempts > 0),
-  timeout_ms          integer not null check (timeout_ms > 0),
+  max_attempts        buildlane_amount not null,
+  timeout_ms          buildlane_amount not null,
   -- The submitter's trace (W3C Trace Context), carried to every attempt.
   traceparent         text,
   run_at              timestamptz not null,

@@ -4,7 +4,8 @@
 -- The hot ones forbid scans and hash joins: a plan made while the tables were small would be kept for a session's life,
 -- and a partial index that matches by status alone would be read whole (hence `(status = …) is true` beside an id).
 -- A forbidden scan that cannot be avoided costs 1e10, which would have each call compiled just in time (250 ms where the
--- server has LLVM): so that is off.
+-- server has LLVM): so that is off. And they are planned once: for their arrays, whose lengths it does not know, PostgreSQL
+-- finds a plan of their own better each time, and that planning was half of a small turn.
 -- p_lock_ms bounds the wait for any one lock, for calls that carry several lanes: one stuck lane must not stall the rest.
 -- Verbs on behalf of somebody take the tenant whose jobs they may see; null is everybody.
 -- Times come from clock_timestamp(), or from p_now (milliseconds since 1970) in tests.
@@ -564,7 +565,8 @@ begin
 end $$;
 
 -- pulse: one statement that renews a node's lease and tells it what it must know.
-create function buildlane_pulse(p_node text, p_lease_ms double precision, p_slots integer, p_draining boolean, p_cluster_cap integer, p_now double precision default null) returns json language plpgsql as $$
+create function buildlane_pulse(p_node text, p_lease_ms double precision, p_slots integer, p_draining boolean, p_cluster_cap integer, p_now double precision default null) returns json language plpgsql
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_at timestamptz := buildlane_now(p_now);
 begin

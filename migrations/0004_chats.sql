@@ -1,11 +1,14 @@
 -- What people ask of a whole chat: a policy for its order, an end to all its jobs, or to be forgotten. Each call holds the
 -- lane's lock, like every verb that changes a lane (0002_verbs.sql).
 
+create domain buildlane_while_retrying as text check (value in ('block', 'yield'));
+create domain buildlane_after_failure as text check (value in ('skip', 'hold'));
+
 alter table chat_lanes
   -- Whether later jobs pass one that backs off: then it stands where one accepted at its run_at would.
-  add column while_retrying text not null default 'block' check (while_retrying in ('block', 'yield')),
+  add column while_retrying buildlane_while_retrying not null default 'block',
   -- Whether a job that failed for good pauses its chat.
-  add column after_failure text not null default 'skip' check (after_failure in ('skip', 'hold')),
+  add column after_failure buildlane_after_failure not null default 'skip',
   -- The failed job for which the chat is paused; a person's own pause has none.
   add column held_by text collate "C",
   add constraint held_lanes_are_paused check (held_by is null or paused_at is not null);

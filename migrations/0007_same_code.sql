@@ -4,7 +4,7 @@
 -- The latest outcome of the same code with the same stamp; else a job of the same code and tenant that has been running
 -- since before the asker started, so that of several that start together all wait for the first, and none in a circle.
 create function buildlane_known(p_hash text, p_stamp text, p_age_ms double precision, p_job text, p_own_failures text[], p_now double precision default null) returns json language plpgsql
-set jit = off set enable_seqscan = off as $$
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off as $$
 declare
   v_answer json;
 begin

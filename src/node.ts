@@ -42,8 +42,9 @@ export interface Node {
   drain(): Promise<void>;
 }
 
-/** Idle chat actors that are kept for their next grant. */
-const keptIdle = 200;
+/** Idle chat actors that are kept for their next grant, at least and at most. */
+const keptMin = 10;
+const keptMax = 200;
 /** How long a stopped attempt may take to be gone, and a lane to be given back, milliseconds. */
 const killGraceMs = 2000;
 const giveBackMs = 3000;
@@ -83,7 +84,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     },
     mayWatch() {
       const { context, children } = supervisor.getSnapshot();
-      return Object.keys(children).length - Object.keys(context.held).length < keptIdle + watchedMax;
+      return Object.keys(children).length - Object.keys(context.held).length < keptMax + watchedMax;
     },
   });
   const supervisor = createActor(fillMachines(effects), {
@@ -91,7 +92,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     systemId: "supervisor",
     clock: clock.timers as never,
     input: {
-      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMax: settings.concurrency + keptIdle,
+      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMin, keptMax,
       policy: { retryBaseMs: settings.retryBaseMs, retryMaxMs: settings.retryMaxMs, killGraceMs, settleRetryMs, watchMs },
     },
   });

@@ -65,7 +65,7 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
         loseAllLanes: assign({ held: {} }) as never,
       },
     }) as AnyStateMachine,
-    inputs: [{ slots: 2, policy, drainMs: 1000, giveBackMs: 1000, keptMax: 5 }],
+    inputs: [{ slots: 2, policy, drainMs: 1000, giveBackMs: 1000, keptMin: 1, keptMax: 5 }],
     events: [
       ...["lanes.ready", "queue.paused", "queue.resumed", "lease.lost", "lease.renewed", "node.drained", "xstate.after.drainTime.supervisor.draining", "xstate.after.giveBackTime.supervisor.givingBack"].map((type) => ({ type })),
       { type: "turn.taken", ended: [], grants: [grantOf("j1", 1, "a"), grantOf("j2", 1, "b")] } as EventObject,

@@ -26,6 +26,7 @@ interface Plan {
   jobs: { chat: number; runMs: number; trouble: Job["trouble"] }[];
   signals: { atMs: number; what: "pause" | "resume" | "cancel" | "loseLease" | "loseLane" }[];
   drainAtMs: number | null;
+  kept?: { keptMin: number; keptMax: number };
 }
 
 interface Lane {
@@ -176,7 +177,7 @@ function play(plan: Plan) {
         if (held) offerRelease(held.claim);
       },
     }),
-    { clock: time, input: { slots: plan.slots, policy, drainMs: 200, giveBackMs: 100, keptMax: plan.slots + 1 } },
+    { clock: time, input: { slots: plan.slots, policy, drainMs: 200, giveBackMs: 100, ...(plan.kept ?? { keptMin: 1, keptMax: 1 }) } },
   );
   const tell = (event: SupervisorEvent) => supervisor.getSnapshot().status === "active" && supervisor.send(event);
   let crashed: unknown = null;
@@ -285,9 +286,16 @@ describe("supervisor, chats and jobs together", () => {
     const many: Plan = { slots: 3, jobs: Array.from({ length: 600 }, (_, index) => ({ chat: (index * 7) % 120, runMs: index % 3, trouble: "none" as const })), signals: [], drainAtMs: null };
     const run = play(many);
     expect([run.crashed, run.problems, run.isDone]).toEqual([null, [], true]);
-    // keptMax, the slots' own and the twenty that are looked for together.
-    expect(run.mostChats).toBeLessThanOrEqual(4 + 3 + 20);
+    // keptMax, the slots' own, those just granted and the twenty that are looked for together.
+    expect(run.mostChats).toBeLessThanOrEqual(1 + 3 + 3 + 20);
     expect(run.most).toBe(3);
+  });
+
+  it("keep many idle chats while they come back, and few while all are new", () => {
+    const kept = { keptMin: 2, keptMax: 60 };
+    const day = (chatOf: (index: number) => number): Plan => ({ slots: 3, kept, jobs: Array.from({ length: 1500 }, (_, index) => ({ chat: chatOf(index), runMs: 1, trouble: "none" as const })), signals: [], drainAtMs: null });
+    expect(play(day((index) => index % 50)).atEnd.chats).toBe(50);
+    expect(play(day((index) => index)).atEnd.chats).toBeLessThanOrEqual(2 + 3 + 20);
   });
 
   it("stop at a drain: what runs is finished or given back in time, and nothing new is started", () => {
