@@ -18,11 +18,6 @@ create function buildlane_ms(p_ms double precision) returns interval language sq
   select p_ms * interval '1 millisecond'
 $$;
 
--- The tenant in a lane's key.
-create function buildlane_tenant(p_chat text) returns text language sql immutable as $$
-  select case when position(chr(31) in p_chat) > 0 then split_part(p_chat, chr(31), 1) else '' end
-$$;
-
 -- As the API writes times.
 create function buildlane_iso(p_at timestamptz) returns text language sql immutable as $$
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
