@@ -172,7 +172,9 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
     if (code === someReplayed) {
       const replayed = new Set(JSON.parse(detail ?? "[]") as number[]);
       const [old, fresh] = [groups.filter((_, g) => replayed.has(g)), groups.filter((_, g) => !replayed.has(g))];
-      const [oldAnswers, freshAnswers] = [await accept(old, limits, now), await accept(fresh, limits, now)];
+      // Replays last: they tell how their jobs stand when all of this has been accepted.
+      const freshAnswers = await accept(fresh, limits, now);
+      const oldAnswers = await accept(old, limits, now);
       return groups.map((_, g) => (replayed.has(g) ? oldAnswers : freshAnswers).shift() as AcceptAnswer);
     }
     if (groups.length === 1) {
