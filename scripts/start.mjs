@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** `npm start`: builds when needed, then runs `buildlane serve` in this very process, so that signals reach it directly. */
+/**
+ * `npm start`: builds when needed, then runs `buildlane serve` in this very process. The script in package.json begins with
+ * `exec`, so that no shell stands between: npm forwards SIGTERM to its child alone, and waits for it.
+ */
 import { fileURLToPath } from "node:url";
 import { build } from "./build.mjs";
 

@@ -9,6 +9,7 @@ import type { Settings } from "../options.js";
 import { createBuildQueue } from "../queue.js";
 import { anyKeys } from "../store/open.js";
 import { embeddedBanner } from "../store/embedded.js";
+import { onOrphaned } from "./orphan.js";
 import { withSettings } from "./settings-flags.js";
 
 const loopback = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/;
@@ -67,6 +68,7 @@ async function serve(settings: Settings): Promise<void> {
   };
   process.on("SIGTERM", () => onSignal("SIGTERM"));
   process.on("SIGINT", () => onSignal("SIGINT"));
+  onOrphaned(systemClock, process.env, () => onSignal("none: the parent process is gone"));
 }
 
 /** The module takes texts where the service has parsed values. */
