@@ -73,6 +73,6 @@ async function serve(settings: Settings): Promise<void> {
 
 /** The module takes texts where the service has parsed values. */
 function queueOptions(settings: Settings) {
-  const { rateLimit, retention, cache, tenantWeights, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, readOnly: _readOnly, apiKeys: _keys, corsOrigins: _origins, keyRateLimit: _keyRate, maxLoopDelayMs: _delay, ...plain } = settings;
+  const { rateLimit, retention, cache, tenantWeights, port: _port, host: _host, logLevel: _level, allowedHosts: _hosts, insecure: _insecure, readOnly: _readOnly, apiKeys: _keys, corsOrigins: _origins, keyRateLimit: _keyRate, keyFailureLimit: _failureRate, maxLoopDelayMs: _delay, ...plain } = settings;
   return { ...plain, retention: retention.text, cache: cache.text, tenantWeights: tenantWeights.text, ...(rateLimit ? { rateLimit: rateLimit.text } : {}) };
 }

@@ -5,6 +5,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { looksLikeChatToken } from "../chat-tokens.js";
 import { BuildlaneError, forbidden, unauthorized } from "../errors.js";
+import type { Failures } from "./failures.js";
 import { everyTenant } from "../keys.js";
 import type { AccessScope } from "../keys.js";
 import type { BuildQueue, QueueView } from "../queue-api.js";
@@ -61,7 +62,7 @@ export function credential({ headers, query }: FastifyRequest, inQuery = false):
 }
 
 /** Checks every request to the routes of this scope that are added from now on. */
-export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: Authorize | undefined): Access {
+export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: Authorize | undefined, failures?: Failures): Access {
   const known = Symbol("principal");
   app.decorateRequest(known, null);
   type Asking = FastifyRequest & { [known]: Known | null };
@@ -85,6 +86,18 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
 
   async function authenticate(request: FastifyRequest, needs: AccessScope, opensByToken: boolean): Promise<void> {
     const given = credential(request, opensByToken);
+    if (given === undefined || !failures) return lookUp(request, given, needs, opensByToken);
+    failures.check(request, given);
+    try {
+      await lookUp(request, given, needs, opensByToken);
+      failures.succeeded(given);
+    } catch (error) {
+      const refusal = asRefusal(error);
+      if (refusal instanceof BuildlaneError && refusal.code === "unauthorized") failures.failed(request);
+      throw refusal;
+    }
+  }
+  async function lookUp(request: FastifyRequest, given: string | undefined, needs: AccessScope, opensByToken: boolean): Promise<void> {
     if (given !== undefined && looksLikeChatToken(given)) {
       if (!opensByToken) throw unauthorized();
       return admit(request, await byToken(request, given), needs);

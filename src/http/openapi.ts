@@ -14,7 +14,7 @@ import { errorCodes, problemType } from "./errors.js";
 
 /** What any route may answer. */
 const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "chat_busy", "internal_error"];
-const withKey: ErrorCode[] = ["unauthorized", "forbidden"];
+const withKey: ErrorCode[] = ["unauthorized", "forbidden", "rate_limited"];
 const withBody: ErrorCode[] = ["invalid_json", "payload_too_large", "unsupported_media_type"];
 
 type Operation = { responses: Record<string, unknown>; requestBody?: unknown; security?: unknown; "x-errors"?: ErrorCode[]; "x-needs"?: Needs; "x-chat-token"?: boolean; "x-audit"?: string };

@@ -14,6 +14,7 @@ import type { Authorize } from "./access.js";
 import { writeAudit } from "./auditing.js";
 import { serializerCompiler, validatorCompiler } from "./compilers.js";
 import type { RouteContext } from "./context.js";
+import { countFailures } from "./failures.js";
 import { handleError, notFound, sendError } from "./errors.js";
 import { createRates } from "./rate.js";
 import type { Rate } from "./rate.js";
@@ -55,11 +56,13 @@ export interface ServerRoutesOptions extends RoutesOptions {
   documented?: boolean | undefined;
   stays?: Stays | undefined;
   keyRate?: Rate | undefined;
+  /** Wrong keys and tokens that are looked at, per address. */
+  failureRate?: Rate | undefined;
 }
 
 /** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
 export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
-  const { queue, readOnly = false, authorize, keyRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
+  const { queue, readOnly = false, authorize, keyRate, failureRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
   const app = host.withTypeProvider<ZodTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler as never);
@@ -76,7 +79,7 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   if (readOnly)
     app.addHook("onRequest", (request, _reply, done) => done(request.method === "GET" || request.method === "HEAD" ? undefined : new BuildlaneError("read_only", "This service is read-only: it shows the queue and changes nothing.")));
   const refuseOthers = refuseOtherMethods(host);
-  const access = checkAccess(host, queue, authorize);
+  const access = checkAccess(host, queue, authorize, failureRate && countFailures(failureRate, clock));
   writeAudit(host, queue.audit, access);
   const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
   for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, inspectRoutes, deadLetterRoutes, quarantineRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);

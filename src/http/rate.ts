@@ -22,6 +22,8 @@ export function leftOf({ burst, intervalMs }: Rate, aheadMs: number): { remainin
 export interface KeyRate {
   /** Counts submissions of a caller; null when they fit, else milliseconds until they will. */
   take(caller: string, count: number): number | null;
+  /** Null when one more would fit now, else milliseconds until it will. */
+  waitMs(caller: string): number | null;
   aheadMs(caller: string): number;
 }
 
@@ -31,12 +33,17 @@ const callersMax = 10_000;
 export function createKeyRate({ burst, intervalMs }: Rate, clock: Clock): KeyRate {
   const arrivals = new Map<string, number>();
   const aheadMs = (caller: string): number => Math.max(0, (arrivals.get(caller) ?? Number.NEGATIVE_INFINITY) - clock.monotonic());
+  function overMs(caller: string, count: number): number | null {
+    const over = aheadMs(caller) + count * intervalMs - burst * intervalMs;
+    return over > 1e-6 ? Math.ceil(over) : null;
+  }
   return {
     aheadMs,
+    waitMs: (caller) => overMs(caller, 1),
     take(caller, count) {
       const ahead = aheadMs(caller) + count * intervalMs;
-      const over = ahead - burst * intervalMs;
-      if (over > 1e-6) return Math.ceil(over);
+      const over = overMs(caller, count);
+      if (over !== null) return over;
       arrivals.delete(caller);
       if (arrivals.size >= callersMax) arrivals.delete(arrivals.keys().next().value as string);
       arrivals.set(caller, clock.monotonic() + ahead);

@@ -28,7 +28,7 @@ import { createStays } from "./stays.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
-  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins" | "keyRateLimit" | "maxLoopDelayMs" | "readOnly">>;
+  settings: Pick<Settings, "host" | "allowedHosts" | "maxBodyBytes"> & Partial<Pick<Settings, "apiKeys" | "corsOrigins" | "keyRateLimit" | "keyFailureLimit" | "maxLoopDelayMs" | "readOnly">>;
   logger: FastifyBaseLogger;
   clock: Clock;
 }
@@ -75,7 +75,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   await documentRoutes(app as unknown as FastifyInstance);
   refuseOthers();
   await app.register(dashboard, { api: basePath, readOnly: settings.readOnly });
-  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), keyRate: settings.keyRateLimit, prefix: basePath, readOnly: settings.readOnly, clock, stays, documented: true } as ServerRoutesOptions);
+  await app.register(buildRoutes, { queue, authorize: authorizeByKeys(queue, settings.apiKeys), keyRate: settings.keyRateLimit, failureRate: settings.keyFailureLimit, prefix: basePath, readOnly: settings.readOnly, clock, stays, documented: true } as ServerRoutesOptions);
   return app as unknown as FastifyInstance;
 }
 

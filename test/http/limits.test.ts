@@ -45,6 +45,28 @@ test("a key's rate counts jobs over chats and batches, for each key apart", asyn
   expect((await batch(other.key, 3)).statusCode).toBe(202);
 });
 
+test("wrong keys of an address: the last that is looked at, the one past it, when to come back; what was right lately passes, and other addresses do", async () => {
+  const clock = createSimulatedClock({ startMs: 1_800_000_000_000 });
+  await using control = await controlledQueue();
+  const [known, fresh] = [await control.queue.keys.create({}), await control.queue.keys.create({})];
+  await using app = await server(control.queue, { clock, keyFailureLimit: rate("3/minute") });
+  const ask = (key: string, remoteAddress = "10.0.0.1", path = "/stats") => app.inject({ url: `${url}${path}`, headers: bearer(key), remoteAddress });
+  const status = async (...args: Parameters<typeof ask>) => (await ask(...args)).statusCode;
+  expect(await status(known.key)).toBe(200);
+  // A malformed key, a forged token and a key of nobody: all are failures. No key at all, and lacking rights, are not.
+  for (const path of ["/stats", "/chat/c"]) expect((await app.inject({ url: `${url}${path}`, remoteAddress: "10.0.0.1" })).statusCode).toBe(401);
+  expect((await ask(known.key, "10.0.0.1", "/audit")).json().code).toBe("forbidden");
+  expect([await status("nobody"), await status("blc_forged.token", "10.0.0.1", "/chat/c"), await status(`${known.key.slice(0, -1)}_`)]).toEqual([401, 401, 401]);
+  const refused = await ask("nobody");
+  expect([refused.statusCode, refused.json().code, refused.headers["retry-after"]]).toEqual([429, "rate_limited", "20"]);
+  expect([await status(fresh.key), await status(known.key), await status(fresh.key, "10.0.0.2")]).toEqual([429, 200, 200]);
+  // Right from another address: it passes from this one now, too.
+  expect(await status(fresh.key)).toBe(200);
+  expect((await app.inject({ url: `${url}/stats`, remoteAddress: "10.0.0.1" })).statusCode).toBe(401);
+  await clock.advance(20_000);
+  expect([await status("nobody"), await status("nobody")]).toEqual([401, 429]);
+});
+
 test("without limits nothing is said of them", async () => {
   await using control = await controlledQueue();
   await using app = await server(control.queue);
@@ -62,6 +84,9 @@ test("what is left is right at every edge", async () => {
   expect(keys.take("a", 1)).toBe(1);
   await clock.advance(1);
   expect([keys.take("a", 1), keys.take("b", 10)]).toEqual([null, null]);
+  // However many callers there are, ten thousand are remembered: the first is forgotten by then.
+  for (let caller = 0; caller < 10_000; caller++) keys.take(`c${caller}`, 1);
+  expect([keys.waitMs("b"), keys.aheadMs("c9999")]).toEqual([null, 100]);
 });
 
 test("a chat's pending jobs: the last that fits, the first that does not, and when to come back", async () => {
