@@ -1,4 +1,5 @@
 /** `buildlane inspect`: what a running service's actors do, one event of Stately's wire format a line. */
+import { once } from "node:events";
 import type { Command } from "commander";
 import { clientCommand, wholeNumber, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
@@ -35,6 +36,7 @@ async function inspect({ url, apiKey, chat, job, sample }: Flags, signal: AbortS
   for await (const chunk of response.body) {
     const blocks = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n\n");
     rest = blocks.pop() ?? "";
-    for (const block of blocks) if (block.startsWith("data: ")) process.stdout.write(`${block.slice(6)}\n`);
+    for (const block of blocks) if (block.startsWith("data: ") && !process.stdout.write(`${block.slice(6)}\n`)) await once(process.stdout, "drain", { signal });
   }
+  throw new Exit(exitCodes.failed, "The service ended the stream: it stops, or this reader was too slow.");
 }

@@ -1,15 +1,13 @@
 /** The command line against a running service, as processes of their own: data on stdout, talk on stderr, and the exit codes. */
-import { spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createClient } from "../../src/client/index.js";
 import { controlledQueue, listening, server } from "../http/support.js";
+import { startCommand } from "../support/command.js";
+import type { Ran } from "../support/command.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
-
-const main = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../dist/src/cli/main.js");
 
 let service: Awaited<ReturnType<typeof controlledQueue>>;
 let app: Awaited<ReturnType<typeof server>>;
@@ -28,21 +26,7 @@ afterAll(async () => {
   await folder[Symbol.asyncDispose]();
 });
 
-interface Ran {
-  code: number | null;
-  out: string;
-  err: string;
-}
-function start(args: string[], { input = "", env = {} }: { input?: string; env?: Record<string, string> } = {}) {
-  const child = spawn(process.execPath, [main, ...args], { env: { PATH: process.env["PATH"] ?? "", BUILDLANE_URL: url, ...env } });
-  let out = "";
-  let err = "";
-  child.stdout.on("data", (chunk: Buffer) => void (out += chunk.toString()));
-  child.stderr.on("data", (chunk: Buffer) => void (err += chunk.toString()));
-  child.stdin.end(input);
-  const ended = new Promise<Ran>((resolve) => child.on("close", (code) => resolve({ code, out, err })));
-  return { child, ended, said: () => err };
-}
+const start = (args: string[], { input, env = {} }: { input?: string; env?: Record<string, string> } = {}) => startCommand(args, { ...(input === undefined ? {} : { input }), env: { BUILDLANE_URL: url, ...env } });
 const run = (args: string[], options?: Parameters<typeof start>[1]): Promise<Ran> => start(args, options).ended;
 const file = async (name: string, text: string): Promise<string> => {
   await writeFile(path.join(folder.path, name), text);
@@ -80,7 +64,7 @@ describe("the command line", () => {
       run(["status"], { env: { BUILDLANE_URL: "http://127.0.0.1:1" } }),
       run(["submit", "/nowhere/at/all.ts", "--chat", "c"]),
       (async () => {
-        while (!interrupted.said().includes("running")) await new Promise((resolve) => interrupted.child.stderr.once("data", resolve));
+        await interrupted.until(({ err }) => err.includes("running"));
         interrupted.child.kill("SIGINT");
       })(),
     ]);

@@ -137,16 +137,18 @@ test("streams: those of one caller and those of all, the last that fits and the 
   expect([stays.enter(response(), "k"), stays.enter(response(), "k")].map((stay) => stay !== null)).toEqual([true, false]);
 });
 
-test("two hundred streams of one key are open at once, and one past the limit is told to come back", async () => {
-  await using control = await controlledQueue();
-  const { key } = await control.queue.keys.create({});
+test("two hundred streams of one key are open at once, inspection's among them, and one past the limit of either kind is told to come back", async () => {
+  await using control = await controlledQueue({ inspect: true });
+  const { key } = await control.queue.keys.create({ scopes: ["admin"] });
   await using app = await server(control.queue);
   const base = await listening(app);
-  const streams = await Promise.all(Array.from({ length: limits.streamsPerKeyMax }, () => openStream(`${base}${url}/chat/c/events`, bearer(key))));
+  const streams = await Promise.all(Array.from({ length: limits.streamsPerKeyMax }, (_, index) => openStream(`${base}${url}/${index === 0 ? "inspect" : "chat/c/events"}`, bearer(key))));
   expect(new Set(streams.map(({ response }) => response.status))).toEqual(new Set([200]));
   expect(limits.streamsPerKeyMax).toBeGreaterThanOrEqual(200);
-  const refused = await fetch(`${base}${url}/chat/c/events`, { headers: bearer(key) });
-  expect([refused.status, (await refused.json() as { code: string }).code, refused.headers.get("retry-after")]).toEqual([429, "too_many_streams", "5"]);
+  for (const path of ["chat/c/events", "inspect"]) {
+    const refused = await fetch(`${base}${url}/${path}`, { headers: bearer(key) });
+    expect([refused.status, (await refused.json() as { code: string }).code, refused.headers.get("retry-after")]).toEqual([429, "too_many_streams", "5"]);
+  }
   for (const stream of streams) stream.close();
 });
 
