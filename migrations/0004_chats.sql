@@ -92,6 +92,8 @@ begin
   delete from build_jobs where chat_id = p_chat;
   get diagnostics v_count = row_count;
   delete from job_events where chat_id = p_chat;
-  update chat_lanes set event_floor = event_tail, paused_at = null, held_by = null, while_retrying = 'block', after_failure = 'skip' where chat_id = p_chat;
+  update chat_lanes set event_floor = event_tail, event_tail = event_tail + 1, paused_at = null, held_by = null, while_retrying = 'block', after_failure = 'skip' where chat_id = p_chat;
+  -- All that is left: that it was erased, for whoever watches it or keeps a copy.
+  insert into job_events (chat_id, number, type, at) select chat_id, event_tail, 'chat.erased', buildlane_now(p_now) from chat_lanes where chat_id = p_chat;
   return json_build_object('kind', 'erased', 'jobs', v_count);
 end $$;

@@ -234,6 +234,8 @@ export const eventTypes = [
   "chat.paused",
   "chat.resumed",
   "chat.policyChanged",
+  /** Everything before it was deleted. */
+  "chat.erased",
 ] as const;
 export type EventType = (typeof eventTypes)[number];
 

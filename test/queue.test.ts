@@ -377,6 +377,7 @@ describe("the queue", () => {
     while (seen.value !== "reset") seen = await watching.next();
     expect(await submit("a", "4")).toMatchObject({ chatSeq: 4, queuePosition: 1 });
     (await started(3)).end("");
+    expect((await watching.next()).value).toMatchObject({ type: "chat.erased", jobId: null, data: {} });
     expect((await watching.next()).value).toMatchObject({ type: "job.accepted", chatSeq: 4 });
     expect((await queue.get(other.id)).status).toBe("completed");
     expect(await queue.erase("nobody")).toBeNull();

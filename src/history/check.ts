@@ -247,6 +247,7 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
     event(event) {
       checkNumber(event);
       if (event.type === "chat.paused" || event.type === "chat.resumed") paused = event.type === "chat.paused";
+      else if (event.type === "chat.erased") paused = yields = false;
       else if (event.type === "chat.policyChanged") yields = event.data["whileRetrying"] === "yield";
       else follow(event);
     },

@@ -143,8 +143,8 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
   function apply(event: CheckedEvent): void {
     const line = lineOf(event.chatId);
     if (event.jobId === null) {
-      // Of the chat itself: paused, resumed, another policy.
-      if (event.type === "chat.paused" || event.type === "chat.resumed") line.paused = event.type === "chat.paused";
+      // Of the chat itself: paused, resumed, another policy, erased.
+      if (event.type === "chat.paused" || event.type === "chat.resumed" || event.type === "chat.erased") line.paused = event.type === "chat.paused";
       line.changedAt = Math.max(line.changedAt, timeOf(event));
       return;
     }

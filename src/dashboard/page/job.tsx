@@ -52,7 +52,9 @@ export function JobPage({ id }: { id: string }) {
         const at = (seq: number) => near.find((one) => one.chatSeq === seq && one.tenant === found.tenant)?.id ?? null;
         setAround({ before: at(found.chatSeq - 1), after: at(found.chatSeq + 1) });
       } catch (reason) {
-        if (!signal.aborted && reason instanceof ApiError) setError(reason);
+        if (signal.aborted || !(reason instanceof ApiError)) return;
+        if (reason.status === 404) set(null);
+        setError(reason);
       }
     };
     set(null);
@@ -70,7 +72,7 @@ export function JobPage({ id }: { id: string }) {
     };
     let hearing = hear();
     const stop = onEvent((told) => {
-      if (told.data.jobId === id || (told.event === "reset")) {
+      if (told.data.jobId === id || told.event === "reset" || told.event === "chat.erased") {
         later();
         hearing = hearing.then(() => (signal.aborted ? undefined : hear()));
       }

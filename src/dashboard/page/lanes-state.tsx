@@ -72,6 +72,10 @@ export function applyEvent(told: Told): void {
   const { data, id: number, event } = told;
   if (data.chatId === null || number === null) return;
   const key = laneKey({ chatId: data.chatId, tenant: data.tenant });
+  if (event === "chat.erased") {
+    if (number > (lanes.get(key)?.eventNumber ?? 0)) lanes.delete(key);
+    return changed();
+  }
   const lane = lanes.get(key) ?? (number === 1 ? empty(data) : undefined);
   if (!lane) return readAgain(key);
   if (number <= lane.eventNumber) return;

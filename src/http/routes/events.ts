@@ -120,6 +120,8 @@ export function eventRoutes(app: Api, context: RouteContext): void {
 async function* jobEvents(queue: Pick<QueueView, "get" | "stream">, jobId: string, after: number, signal: AbortSignal): AsyncGenerator<StreamItem, void, undefined> {
   for await (const item of queue.stream({ jobId }, { after: 0, signal })) {
     if (item === "reset" || item.number === null || item.number > after) yield item;
+    // An erased job has no end to wait for: the error ends the stream, and who comes back hears that it is gone.
+    if (item === "reset") await queue.get(jobId);
     if (item === "reset" || item.number === null || item.status === null || !isFinal(item.status)) continue;
     const { status, completedAt } = await queue.get(jobId);
     if (isFinal(status) && completedAt !== null && item.at >= completedAt) return;

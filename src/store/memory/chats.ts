@@ -55,6 +55,8 @@ export function erase(tables: Tables, chatId: string, at: number): EraseAnswer {
     tables.jobs.delete(job.id);
   }
   Object.assign(lane, { events: [], eventFloor: lane.eventTail, pausedAt: null, heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" } } satisfies Partial<Lane>);
+  // All that is left: that it was erased, for whoever watches it or keeps a copy.
+  write(lane, null, "chat.erased", at);
   lineUp(tables, lane, at);
   return { kind: "erased", jobs: gone.length };
 }
