@@ -1,11 +1,12 @@
 /**
  * What happens in all chats, live. One reader of the history for all streams of this process, which runs while somebody
  * listens: it reads what is new at every hint, and at the poll's time when hints are lost. Events are told apart by chat
- * and number, so reading a stretch of time twice doubles nothing, and finds what was committed out of order.
+ * and number, so reading a stretch of time twice doubles nothing, and finds what was committed out of order. What was
+ * committed later than any stretch goes back is found by the hint of its chat, or by its chat's next event.
  */
 import type { Clock, Timer } from "../clock.js";
 import type { HistoryEvent, LiveItem } from "../job.js";
-import { defaultTenant, isWithin, laneOfShown } from "../store/scope.js";
+import { isWithin, laneOfShown, ofLane } from "../store/scope.js";
 import type { Scope } from "../store/scope.js";
 import type { Store } from "../store/store.js";
 
@@ -21,6 +22,9 @@ const readMax = 2000;
 const lagMax = 4000;
 /** Chats whose latest number is remembered. */
 const chatsMax = 20_000;
+/** Chats that are looked at by themselves in one read, and events of such a chat, the latest. */
+const namedMax = 200;
+const lateEventsMax = 50;
 
 export interface Feed {
   /** `reset`, then everything from then on, until the signal aborts or the reader is too slow: then `reset`, and the end. */
@@ -38,6 +42,8 @@ interface Reader {
 export function createFeed(store: Store, clock: Clock): Feed {
   const readers = new Set<Reader>();
   const told = new Map<string, number>();
+  /** Chats that were hinted at since the last read. */
+  const named = new Set<string>();
   let since: number | null = null;
   let begin = 0;
   let paused = false;
@@ -48,6 +54,7 @@ export function createFeed(store: Store, clock: Clock): Feed {
   const deaf = store.onHint((hint) => {
     if (hint.kind !== "chat" && hint.kind !== "paused") return;
     news = true;
+    if (readers.size > 0 && hint.kind === "chat" && named.size < namedMax) named.add(hint.chatId);
     if (readers.size > 0 && !reading) schedule(gapMs);
   });
   let dueAt = Number.POSITIVE_INFINITY;
@@ -84,19 +91,42 @@ export function createFeed(store: Store, clock: Clock): Feed {
   async function tellInOrder(event: HistoryEvent): Promise<void> {
     const lane = laneOfShown(event);
     const last = told.get(lane);
-    if (last !== undefined && event.number <= last) return;
-    if (last === undefined ? Date.parse(event.at) < begin : event.number > last + 1) {
-      if (last === undefined) return;
-      const { events } = await store.events({ tenant: event.tenant ?? defaultTenant }, event.chatId, { after: last, limit: readMax });
-      for (const missed of events) if (missed.number < event.number) tell(missed);
-    }
+    if (last === undefined ? Date.parse(event.at) < begin : event.number <= last) return;
+    if (last !== undefined && event.number > last + 1) await tellLate(lane, event.number);
     keep(lane, event.number);
     tell(event);
+  }
+
+  /** Tells what is not told yet of a chat, up to a number; of one that is new here, its latest that happened since the reset. */
+  async function tellLate(lane: string, before = Number.POSITIVE_INFINITY): Promise<void> {
+    const last = told.get(lane);
+    const { tenant, chatId } = ofLane(lane);
+    const latest = async () => (await store.lanes("everyone", { chatIds: [lane], limit: 1 })).lanes[0]?.eventNumber ?? 0;
+    const after = last ?? Math.max(0, Math.min(before - 1, before === Number.POSITIVE_INFINITY ? await latest() : before) - lateEventsMax);
+    const { events } = await store.events({ tenant }, chatId, { after, limit: last === undefined ? lateEventsMax : readMax });
+    for (const event of events) {
+      if (event.number >= before || event.number <= (told.get(lane) ?? 0) || (last === undefined && Date.parse(event.at) < begin)) continue;
+      keep(lane, event.number);
+      tell(event);
+    }
+  }
+
+  /** Chats that begin here in the middle, and those that were hinted at and of which nothing was found. */
+  async function tellAllLate(events: HistoryEvent[], hinted: string[]): Promise<void> {
+    const firsts = new Map<string, number>();
+    for (const event of events) {
+      const lane = laneOfShown(event);
+      if (!firsts.has(lane) && (told.has(lane) || Date.parse(event.at) >= begin)) firsts.set(lane, event.number);
+    }
+    const middle = [...firsts].filter(([lane, number]) => number > 1 && !told.has(lane)).slice(0, namedMax);
+    await Promise.all([...middle.map(([lane, number]) => tellLate(lane, number)), ...hinted.filter((lane) => !firsts.has(lane)).map((lane) => tellLate(lane))]);
   }
 
   async function read(): Promise<void> {
     const polled = !news;
     news = false;
+    const hinted = since === null ? [] : [...named];
+    named.clear();
     const from = since === null ? Number.POSITIVE_INFINITY : Math.max(begin, since - (polled ? pollBackMs : lookBackMs));
     const found = await store.news({ since: Number.isFinite(from) ? from : 8.64e15, limit: readMax });
     if (since === null) {
@@ -111,6 +141,7 @@ export function createFeed(store: Store, clock: Clock): Feed {
       tell("reset");
       return;
     }
+    await tellAllLate(found.events, hinted);
     for (const event of found.events) await tellInOrder(event);
     if (found.queuePaused !== paused) {
       paused = found.queuePaused;
@@ -136,6 +167,7 @@ export function createFeed(store: Store, clock: Clock): Feed {
     dueAt = Number.POSITIVE_INFINITY;
     since = null;
     told.clear();
+    named.clear();
   }
 
   return {

@@ -262,6 +262,47 @@ describeBrowser("the dashboard", () => {
     }
   });
 
+  it("shows another tenant's lane, its chat and its jobs, with the buttons that can work and no others", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const acme = served.queue.forTenant("acme");
+    const [, failed] = [await served.queue.enqueue({ chatId: "one", messageId: "ours", code: code() }), await acme.enqueue({ chatId: "one", messageId: "theirs", code: code("this is broken") })];
+    await acme.waitFor(failed.id);
+    const theirs = page.locator(".lane", { hasText: "acme" });
+    await theirs.getByRole("button", { name: "Retry" }).click();
+    await expect.poll(async () => (await acme.get(failed.id)).attempt).toBe(2);
+    await acme.waitFor(failed.id);
+    await acme.enqueue({ chatId: "one", messageId: "held", code: code("// hold") });
+    await theirs.locator(".chip.running").waitFor();
+    expect(await theirs.getByRole("button").count()).toBe(0);
+    await theirs.getByRole("link", { name: "one", exact: true }).click();
+    await expect.poll(() => page.locator(".rows .row-main").allInnerTexts()).toEqual(["#2 message held", "#1 message theirs"]);
+    expect(await page.locator("main .tools").getByRole("button").count()).toBe(0);
+    await page.locator(".row", { hasText: "theirs" }).getByRole("link").click();
+    await page.getByRole("link", { name: "Next" }).click();
+    await page.getByRole("heading", { name: "Job 2" }).waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await expect.poll(async () => (await acme.chat("one")).failed.map(({ failure }) => failure?.code)).toEqual(["cancelled", "build_failed"]);
+    expect(errors).toEqual([]);
+  });
+
+  it("shows an erased chat gone: from the lanes, its own page and its jobs' pages, at once", async () => {
+    await using served = await serve();
+    await using lanes = await openPage(browser, served.url);
+    await using chat = await openPage(browser, served.url);
+    await using job = await openPage(browser, served.url);
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await served.queue.waitFor(id);
+    await chat.page.goto(`${served.url}/#/chat/alpha`);
+    await job.page.goto(`${served.url}/#/job/${id}`);
+    await Promise.all([lanes.page.locator('[data-chat="alpha"]').waitFor(), chat.page.locator(".row").waitFor(), job.page.getByRole("heading", { name: "Job 1" }).waitFor()]);
+    await served.queue.erase("alpha");
+    await Promise.all([lanes.page.locator('[data-chat="alpha"]').waitFor({ state: "detached" }), chat.page.getByText("No jobs").waitFor(), job.page.getByText("No such job").waitFor()]);
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    await expect.poll(() => chips(lanes.page, "alpha")).toEqual(["2 completed"]);
+  });
+
   it("shows what went wrong where it was tried", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);

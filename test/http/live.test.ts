@@ -101,6 +101,40 @@ describe("the stream of everything", () => {
     feed.close();
   });
 
+  it("tells a chat's first events however late their transaction commits: at the chat's hint, or before its next event when the hint is lost", async () => {
+    const store = createMemoryStore({ clock: systemClock });
+    const start = systemClock.now();
+    const event = (chatId: string, number: number, atMs: number): HistoryEvent => ({ chatId, number, type: "job.accepted", jobId: `${chatId}${number}`, chatSeq: number, status: "pending", attempt: 0, at: new Date(start + atMs).toISOString(), data: {} });
+    // What is committed by now; the reads themselves look back less than that took.
+    const committed = [event("old", 1, -5000)];
+    let found: HistoryEvent[] = [];
+    const feed = createFeed({
+      ...store,
+      news: async () => ({ events: found.splice(0), now: start, queuePaused: false }),
+      events: async (_scope, chatId, { after }) => ({ events: committed.filter((one) => one.chatId === chatId && one.number > after), floor: 0 }),
+      lanes: async (_scope, { chatIds }) => ({ lanes: [{ eventNumber: committed.filter(({ chatId }) => chatId === chatIds?.[0]).length } as never], nextCursor: null }),
+    }, systemClock);
+    const items = feed.read("everyone", AbortSignal.timeout(20_000));
+    expect((await items.next()).value).toBe("reset");
+    const next = async () => {
+      const item = (await items.next()).value as HistoryEvent;
+      return `${item.chatId} ${item.number}`;
+    };
+    committed.push(event("hinted", 1, 10), event("hinted", 2, 20));
+    store.hint({ kind: "chat", chatId: "hinted" });
+    expect([await next(), await next()]).toEqual(["hinted 1", "hinted 2"]);
+    // Of a chat that had all its events before the stream began, a hint tells nothing.
+    store.hint({ kind: "chat", chatId: "old" });
+    committed.push(event("lost", 1, 30), event("lost", 2, 40), event("lost", 3, 50));
+    found = [event("lost", 3, 50)];
+    store.hint({ kind: "paused" });
+    expect([await next(), await next(), await next()]).toEqual(["lost 1", "lost 2", "lost 3"]);
+    committed.push(event("hinted", 3, 60));
+    store.hint({ kind: "chat", chatId: "hinted" });
+    expect(await next()).toBe("hinted 3");
+    feed.close();
+  });
+
   it("drops a reader that lags with a reset, and the others hear everything", async () => {
     const store = createMemoryStore({ clock: systemClock });
     let number = 0;

@@ -10,6 +10,7 @@ import type { Chart } from "./chart.js";
 import { Code, languageOf } from "./code.js";
 import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
 import { toneOf } from "./lanes.js";
+import { laneKey, laneOf } from "./lanes-state.js";
 import { adjust, link, onEvent, place } from "./state.js";
 import { Waterfall } from "./waterfall.js";
 
@@ -48,8 +49,9 @@ export function JobPage({ id }: { id: string }) {
         set(found);
         setError(null);
         setWhy(found.status === "pending" ? await read<Why>(`/${encodeURIComponent(id)}/why`, signal) : null);
-        const near = await read<Job[]>(`/?chatId=${encodeURIComponent(found.chatId)}&limit=200`, signal);
-        const at = (seq: number) => near.find((one) => one.chatSeq === seq && one.tenant === found.tenant)?.id ?? null;
+        // The list by chat is of one's own chats; of another tenant's, what its lane shows.
+        const near: { id: string; chatSeq: number }[] = found.tenant ? (laneOf(laneKey(found))?.jobs ?? []) : await read<Job[]>(`/?chatId=${encodeURIComponent(found.chatId)}&limit=200`, signal);
+        const at = (seq: number) => near.find((one) => one.chatSeq === seq)?.id ?? null;
         setAround({ before: at(found.chatSeq - 1), after: at(found.chatSeq + 1) });
       } catch (reason) {
         if (signal.aborted || !(reason instanceof ApiError)) return;
@@ -95,7 +97,7 @@ export function JobPage({ id }: { id: string }) {
     <article class="job">
       <div class="tools">
         <div>
-          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId])}>{job.chatId}</a></p>
+          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId], job.tenant ? { tenant: job.tenant } : {})}>{job.chatId}</a></p>
           <h1>Job {job.chatSeq} <Badge tone={toneOf({ ...job, failureCode })}>{job.status === "failed" ? failureWord(failureCode) : job.status}</Badge></h1>
         </div>
         <div class="actions">

@@ -120,9 +120,10 @@ function Row({ lane, top, height, at, of }: { lane: Lane; top: number; height: n
       </ol>
       <div class="lane-end">
         <State lane={lane} />
-        {lane.paused ? <Act label="Resume" tone="primary" title={`Resume chat ${lane.chatId}`} run={() => after(call("POST", `/chat/${encodeURIComponent(lane.chatId)}/resume`))} />
+        {/* A key of every tenant sees the others' chats, and acts on their jobs, not on their lanes. */}
+        {lane.paused && !lane.tenant ? <Act label="Resume" tone="primary" title={`Resume chat ${lane.chatId}`} run={() => after(call("POST", `/chat/${encodeURIComponent(lane.chatId)}/resume`))} />
           : failed?.status === "failed" ? <Act label="Retry" title={`Retry job ${failed.chatSeq} of ${lane.chatId}`} run={() => after(call("POST", `/${failed.id}/retry`))} />
-          : lane.state !== "idle" ? <Act label="Pause" title={`Pause chat ${lane.chatId}`} run={() => after(call("POST", `/chat/${encodeURIComponent(lane.chatId)}/pause`))} /> : null}
+          : lane.state !== "idle" && !lane.tenant ? <Act label="Pause" title={`Pause chat ${lane.chatId}`} run={() => after(call("POST", `/chat/${encodeURIComponent(lane.chatId)}/pause`))} /> : null}
       </div>
     </li>
   );

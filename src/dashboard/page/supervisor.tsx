@@ -7,6 +7,7 @@ import { ApiError, config, read } from "./api.js";
 import { StateChart } from "./chart.js";
 import type { Chart } from "./chart.js";
 import { Panel } from "./job.js";
+import { laneKey } from "./lanes-state.js";
 import { Badge, Elapsed, Icon, When } from "./parts.js";
 import { adjust, link, onEvent, place, stats } from "./state.js";
 
@@ -33,7 +34,7 @@ export function Supervisor() {
   if (!node) return error ? <p class="notice bad" role="alert"><Icon of="bad" /> {error}</p> : <p class="loading" role="status">Reading the node…</p>;
   const busy = (chat: NodeView["chats"][number]) => (chat.states.includes("serving.working") ? 0 : chat.job ? 1 : 2);
   node.chats.sort((a, b) => busy(a) - busy(b));
-  const picked = node.chats.find((chat) => chat.chatId === place.value.query.get("chat")) ?? node.chats[0];
+  const picked = node.chats.find((chat) => laneKey(chat) === place.value.query.get("chat")) ?? node.chats[0];
   const taken = node.slots.held.length;
   return (
     <>
@@ -55,8 +56,8 @@ export function Supervisor() {
           <>
             <ul class="actors">
               {node.chats.map((chat) => (
-                <li key={chat.chatId}>
-                  <button type="button" aria-pressed={chat === picked} onClick={() => adjust({ chat: chat.chatId })}>{chat.chatId} <small>{chat.states.at(-1)}{chat.job ? ` · job ${chat.job.states.at(-1)}` : ""}</small></button>
+                <li key={laneKey(chat)}>
+                  <button type="button" aria-pressed={chat === picked} onClick={() => adjust({ chat: laneKey(chat) })}>{chat.chatId} <small>{chat.tenant ? `${chat.tenant} · ` : ""}{chat.states.at(-1)}{chat.job ? ` · job ${chat.job.states.at(-1)}` : ""}</small></button>
                 </li>
               ))}
             </ul>

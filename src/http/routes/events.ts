@@ -103,7 +103,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       needs: "read",
       summary: "Everything that happens, live",
       description:
-        "Says `reset`, then every chat's events from then on, each chat's in order, and `queue.paused` and `queue.resumed`. Nothing is replayed: read the state after `reset`, and apply events by chat and number. A number counts its chat's events, so a chat's numbers have no gaps. A reader that lags too far behind gets `reset` and the end.",
+        "Says `reset`, then every chat's events from then on, each chat's in order, and `queue.paused` and `queue.resumed`. Nothing is replayed: read the state after `reset`, and apply events by chat and number. A number counts its chat's events, so a chat's numbers have no gaps. What was accepted in a transaction that stayed open for seconds is told at its commit, or, where hints are off or it was open when the stream began, not before its chat's next event. A reader that lags too far behind gets `reset` and the end.",
       tags: ["events"],
       produces: ["text/event-stream"],
       response: { 200: stream("The events of all chats, without end.") },
