@@ -101,11 +101,11 @@ describePostgres("forced interleavings on PostgreSQL", () => {
     await accept(stores[0], "a", 4);
     const [running] = (await turn(1, [], 1)).claims;
     if (!running) throw new Error("nothing was claimed");
-    const doomed = (await stores[0].chat(everyone, "a", 10, { code: false, result: false })).pending.at(-1)?.id as string;
+    const doomed = (await stores[0].chat(everyone, "a", 10, { code: false, result: false })).pending[0]?.id as string;
     const stuck: Promise<unknown>[] = [];
     await holding(lock, async () => {
       stuck.push(
-        ...[accept(stores[0], "a"), accept(stores[1], "a"), turn(1, [ending(running)], 0), stores[1].cancel(everyone, doomed), stores[1].setChatPaused(everyone, "a", true)].map(orBusy),
+        ...[accept(stores[0], "a"), accept(stores[1], "a"), turn(1, [ending(running)], 0), stores[0].cancel(everyone, doomed), stores[0].setChatPaused(everyone, "a", true)].map(orBusy),
         orBusy(stores[0].pulse({ nodeId: "n1", leaseMs: 600_000, slots: 1000, draining: false })),
       );
       await waiting(1);
