@@ -434,6 +434,8 @@ declare
   -- Two turns of a node may be under way, each on a connection of its own: they must not wait for one row.
   v_counter text := 'turn' || pg_backend_pid() % 4;
   v_slots integer;
+  v_is_paused boolean;
+  v_is_capped boolean;
 begin
   if p_lock_ms is not null then
     perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -446,15 +448,17 @@ begin
   end if;
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
-  select slots into v_slots from build_nodes where id = p_node and lease_until > v_at;
-  if (select paused_at is not null from queue_state)
-    or v_slots is null then
+  -- In one statement: each costs as much as a row.
+  select (select slots from build_nodes where id = p_node and lease_until > v_at), paused_at is not null, cluster_cap is not null
+  into v_slots, v_is_paused, v_is_capped from queue_state;
+  if v_is_paused or v_slots is null then
     v_allowed := 0;
+  elsif v_is_capped then
+    v_allowed := buildlane_allow(p_node, v_allowed, v_at);
   end if;
-  v_allowed := buildlane_allow(p_node, v_allowed, v_at);
   v_left := v_allowed;
   if v_left <= 0 then
-    if p_endings is not null then
+    if p_endings is not null and v_is_capped then
       perform buildlane_yield_permits(p_node);
     end if;
     perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
@@ -509,7 +513,9 @@ begin
     v_bad_ids := null;
   end loop;
 
-  perform buildlane_yield_permits(p_node);
+  if v_is_capped then
+    perform buildlane_yield_permits(p_node);
+  end if;
   perform buildlane_count(p_node, v_counter, v_pending + v_left - v_allowed, v_completed, v_failed);
   return json_build_object('settled', v_settled, 'claims', v_claims);
 end $$;
