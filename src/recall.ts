@@ -24,6 +24,8 @@ export interface RecallNeeds {
 /** A build that runs on another node is asked for this often, and waited for so long at most, milliseconds. */
 const askAgainMs = 100;
 const waitMsMax = 3000;
+/** Tenants whose stamps are kept. */
+const stampsMax = 1000;
 
 /** Only what is the code's own doing: another attempt at anything else may end otherwise. */
 const isRepeatable = (outcome: Outcome): boolean => outcome.kind === "built" || ownFailures.includes(outcome.failure.code);
@@ -51,6 +53,17 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
     }
   }
 
+  /** By tenant, as long as the version stays the same. */
+  let stamps = new Map<string, string>();
+  let stampedVersion = "";
+  async function stampOf(tenant: string): Promise<string> {
+    const current = await version();
+    if (current !== stampedVersion || stamps.size >= stampsMax) [stamps, stampedVersion] = [new Map(), current];
+    const stamp = stamps.get(tenant) ?? createHash("sha256").update(JSON.stringify([current, tenant])).digest("hex").slice(0, 32);
+    stamps.set(tenant, stamp);
+    return stamp;
+  }
+
   return {
     start: () => runner.start(),
     stop: () => runner.stop(),
@@ -66,7 +79,7 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
 
   async function runOnce(job: RunnableJob, context: Parameters<Runner["run"]>[1]): Promise<Outcome> {
     const codeHash = hashOf(job);
-    const stamp = createHash("sha256").update(JSON.stringify([await version(), job.tenant ?? ""])).digest("hex").slice(0, 32);
+    const stamp = await stampOf(job.tenant ?? "");
     const key = `${codeHash}/${stamp}`;
     for (let other = building.get(key); other; other = building.get(key)) {
       const outcome = await unlessAborted(other.outcome, context.signal);

@@ -1,11 +1,12 @@
 /** What is known of code by its hash, over SQL. */
 import type { Diagnostic, Failure } from "../../job.js";
 import { ownFailures } from "../code.js";
-import type { CodeAnswer, CodeStore } from "../code.js";
+import type { CodeAnswer, CodeQuestion, CodeStore } from "../code.js";
+import { coalesce } from "../coalesce.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";
 
-const askSql = "select buildlane_known($1, $2, $3, $4, $5::text::text[], $6) as answer";
+const askSql = "select buildlane_known($1::text::json, $2::text::text[], $3) as answer";
 const liftSql = "with lifted as (delete from code_crashes where code_hash = $1 and quarantined_at is not null returning code_hash) select count(*) > 0 as answer from lifted";
 
 interface KnownRow {
@@ -20,16 +21,28 @@ interface KnownRow {
   from: string | null;
 }
 
+type Row = KnownRow | Exclude<CodeAnswer, { kind: "known" }>;
+
+function answerOf(answer: Row, stamp: string): CodeAnswer {
+  if (answer.kind !== "known") return answer;
+  const origin = { stamp, from: answer.from ?? answer.id };
+  if (answer.result !== null) return { kind: "known", outcome: { kind: "built", result: answer.result, sourceMap: answer.sourceMap, warnings: answer.warnings ?? [], externals: answer.externals ?? [], origin } };
+  return { kind: "known", outcome: { kind: "failed", failure: answer.failure as Failure, error: answer.error ?? "", origin } };
+}
+
+/** Questions of one statement: each answer may carry a whole build. */
+const askedTogetherMax = 50;
+
 export function sqlCode(database: Database): CodeStore {
   const call = <T>(statement: string, args: unknown[]): Promise<T> => reaching(() => database.call<T>(statement, args, "apart"));
+  async function askAll(asked: CodeQuestion[], now?: number): Promise<CodeAnswer[]> {
+    const rows = await call<Row[]>(askSql, [JSON.stringify(asked.map(({ codeHash, stamp, jobId, ageMs }) => ({ hash: codeHash, stamp, job: jobId, age_ms: ageMs }))), `{${ownFailures.join(",")}}`, now ?? null]);
+    return rows.map((row, index) => answerOf(row, (asked[index] as CodeQuestion).stamp));
+  }
+  // Jobs that start together, as those of one turn do, ask together.
+  const asking = coalesce<CodeQuestion, CodeAnswer>({ send: (asked) => askAll(asked), lanesOf: () => [], weightOf: () => 1, weightMax: askedTogetherMax });
   return {
     lift: (hash) => call<boolean>(liftSql, [hash]),
-    async ask({ codeHash, stamp, ageMs, jobId }, now): Promise<CodeAnswer> {
-      const answer = await call<KnownRow | Exclude<CodeAnswer, { kind: "known" }>>(askSql, [codeHash, stamp, ageMs, jobId, `{${ownFailures.join(",")}}`, now ?? null]);
-      if (answer.kind !== "known") return answer;
-      const origin = { stamp, from: answer.from ?? answer.id };
-      if (answer.result !== null) return { kind: "known", outcome: { kind: "built", result: answer.result, sourceMap: answer.sourceMap, warnings: answer.warnings ?? [], externals: answer.externals ?? [], origin } };
-      return { kind: "known", outcome: { kind: "failed", failure: answer.failure as Failure, error: answer.error ?? "", origin } };
-    },
+    ask: async (question, now) => (now === undefined ? asking.add(question) : ((await askAll([question], now))[0] as CodeAnswer)),
   };
 }
