@@ -1,66 +1,39 @@
 /** The packed package as a stranger gets it: every door opens, with types, and only what package.json declares is needed. */
-import { spawn } from "node:child_process";
-import { cp, mkdir, readFile, readdir, stat, symlink, writeFile } from "node:fs/promises";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { build } from "esbuild";
+import { readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { builtinModules } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { publint } from "publint";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { tempFolder } from "../support/temp.js";
+import { nodeAtHand, versions } from "../node-versions/nodes.js";
+import { moduleSmoke } from "../node-versions/smoke.js";
+import { modules, packProject } from "../support/packed.js";
+import type { Packed } from "../support/packed.js";
 
-const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
-const modules = path.join(project, "node_modules");
-const packed = ["bin", "src", "machines", "migrations", "scripts", "package.json", "tsconfig.json", "README.md", "CHANGELOG.md", "SOLUTION.md", "LICENSE"];
+let packed: Packed;
+let { user, installed, manifest, run, link } = {} as Packed;
 
-let home: Awaited<ReturnType<typeof tempFolder>>;
-/** The folder of somebody who uses Buildlane: nothing in it but the package and what it depends on. */
-let user: string;
-let installed: string;
-let manifest: { exports: Record<string, unknown>; dependencies: Record<string, string>; version: string };
-
-async function run(command: string, args: string[], cwd: string, env: Record<string, string> = {}): Promise<{ status: number | null; stdout: string; all: string }> {
-  const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env["PATH"] ?? "", HOME: home.path, ...env } });
-  let stdout = "";
-  let all = "";
-  child.stdout.on("data", (data: Buffer) => void ((stdout += String(data)), (all += String(data))));
-  child.stderr.on("data", (data: Buffer) => void (all += String(data)));
-  const status = await new Promise<number | null>((resolve, reject) => child.on("error", reject).on("close", resolve));
-  return { status, stdout, all };
-}
 /** Runs a module in the user's folder; what it printed, as JSON. */
 async function script(text: string): Promise<unknown> {
   const { status, stdout, all } = await run(process.execPath, ["--input-type=module", "-e", text], user);
   if (status !== 0) throw new Error(all);
   return JSON.parse(stdout);
 }
-async function link(name: string, into: string): Promise<void> {
-  await mkdir(path.dirname(path.join(into, name)), { recursive: true });
-  await symlink(path.join(modules, name), path.join(into, name));
-}
 
 beforeAll(async () => {
-  home = await tempFolder();
-  // A copy, so that packing does not rebuild the dist/ that other tests are running.
-  const copy = path.join(home.path, "project");
-  await mkdir(copy);
-  for (const name of packed) await cp(path.join(project, name), path.join(copy, name), { recursive: true });
-  await symlink(modules, path.join(copy, "node_modules"));
-  manifest = JSON.parse(await readFile(path.join(copy, "package.json"), "utf8")) as typeof manifest;
-  const pack = await run("npm", ["pack", "--silent", "--offline", "--no-update-notifier", "--pack-destination", home.path], copy);
-  expect(pack.status, pack.all).toBe(0);
-  user = path.join(home.path, "user");
-  installed = path.join(user, "node_modules", "buildlane");
-  await mkdir(installed, { recursive: true });
-  const unpack = await run("tar", ["-xzf", path.join(home.path, `buildlane-${manifest.version}.tgz`), "--strip-components=1", "-C", installed], home.path);
-  expect(unpack.status, unpack.all).toBe(0);
-  for (const name of Object.keys(manifest.dependencies)) await link(name, path.join(user, "node_modules"));
+  packed = await packProject();
+  ({ user, installed, manifest, run, link } = packed);
 }, 180_000);
-afterAll(() => home[Symbol.asyncDispose]());
+afterAll(() => packed?.[Symbol.asyncDispose]());
 
 describe("the packed package", () => {
   it("holds what it needs and nothing of the workshop", async () => {
     const names = await readdir(installed);
-    expect(names.sort()).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "SOLUTION.md", "bin", "dist", "machines", "migrations", "package.json"]);
+    expect(names.sort()).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "SOLUTION.md", "bin", "dist", "docs", "examples", "machines", "migrations", "package.json"]);
     const all = await readdir(installed, { recursive: true });
+    // Pages to read, not their pictures; no map to sources that are not there, and nothing of the build's own.
+    expect(all.filter((name) => /\.(map|webp|png)$|stamp\.json$/.test(name))).toEqual([]);
     expect(all.filter((name) => /(^|\/)(test|bench|\.buildlane|node_modules)(\/|$)|\.test\./.test(name))).toEqual([]);
     expect(all.some((name) => /embedded\/template-.*\.tar\.gz$/.test(name))).toBe(true);
   });
@@ -76,6 +49,35 @@ describe("the packed package", () => {
   it("is well-formed by the rules of package managers and bundlers", async () => {
     const { messages } = await publint({ pkgDir: installed, pack: false });
     expect(messages.filter(({ type }) => type !== "suggestion")).toEqual([]);
+  });
+
+  it("tells TypeScript the truth about every door, to whatever looks for it from an ES module", async () => {
+    const result = await checkPackage(createPackageFromTarballData(await readFile(packed.tarball)), { excludeEntrypoints: ["./package.json"] });
+    if (!result.types) throw new Error("no types were found");
+    expect(Object.keys(result.entrypoints)).toEqual([".", "./dashboard", "./fastify", "./client", "./machines", "./testing"]);
+    // It is ESM only: resolution as of Node 10, and `require` where it cannot load ES modules, are not meant to work.
+    const meant = result.problems.filter((problem) => !["node10", "node16-cjs"].includes("resolutionKind" in problem ? problem.resolutionKind : "resolutionOption" in problem ? problem.resolutionOption : ""));
+    expect(meant).toEqual([]);
+  }, 60_000);
+
+  it("has a client for browsers that brings nothing of the server, and nothing of Node's", async () => {
+    const { metafile, outputFiles } = await build({ stdin: { contents: 'export * from "buildlane/client";', resolveDir: user }, bundle: true, write: false, metafile: true, format: "esm", platform: "browser", minify: true, absWorkingDir: user });
+    const inputs = Object.keys(metafile.inputs).filter((name) => name !== "<stdin>");
+    expect(inputs.length).toBeGreaterThan(1);
+    expect(inputs.filter((name) => !/node_modules\/buildlane\/dist\/src\/client\//.test(name))).toEqual([]);
+    // Whatever it imports was bundled: a module of Node's would have been refused or left.
+    expect(metafile.outputs["<stdout>"]?.imports ?? Object.values(metafile.outputs)[0]?.imports).toEqual([]);
+    const text = outputFiles[0]?.text ?? "";
+    expect(builtinModules.filter((name) => text.includes(`"node:${name}"`))).toEqual([]);
+    expect(text.length).toBeLessThan(12_000);
+  });
+
+  describe.each(versions)("on Node %s", (version) => {
+    const node = nodeAtHand(version);
+    if (node === null) process.stderr.write(`Skipped: the package on Node ${version} (not fetched; npm run node-versions fetches it and asks more).\n`);
+    it.skipIf(node === null)(`builds as a module${node === null ? " (not fetched: npm run node-versions)" : ""}`, async () => {
+      expect(await moduleSmoke(node as string, packed)).toBe(version);
+    }, 60_000);
   });
 
   it("opens every door that its exports name, without development packages", async () => {
@@ -130,7 +132,7 @@ describe("the packed package", () => {
   });
 
   it("tells TypeScript what it is: types resolve at every door and are not any", async () => {
-    for (const name of ["typescript", "@types/node"]) await link(name, path.join(user, "node_modules"));
+    for (const name of ["typescript", "@types/node"]) await link(name);
     await writeFile(path.join(user, "package.json"), JSON.stringify({ type: "module" }));
     await writeFile(path.join(user, "tsconfig.json"), JSON.stringify({ compilerOptions: { target: "es2022", lib: ["es2023", "esnext.disposable"], module: "nodenext", strict: true, noEmit: true, skipLibCheck: true, types: ["node"] }, include: ["user.ts"] }));
     await writeFile(
