@@ -122,11 +122,22 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     store.hint({ kind: "chat", chatId });
   }
 
+  /** Once for all that were accepted together. */
+  let isReadyTold = false;
+  function announceReady(): void {
+    if (isReadyTold) return;
+    isReadyTold = true;
+    queueMicrotask(() => {
+      isReadyTold = false;
+      store.hint({ kind: "ready" });
+    });
+  }
+
   /** What follows an acceptance: whoever has a free slot may look, and the chat's readers too. */
   function announce(jobs: Accepted[], delays: number[], stopping: Stopping[] = []): void {
     stopping.forEach(announceStop);
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
-    store.hint({ kind: "ready" });
+    announceReady();
     readers.accepted(jobs.map((job) => job.chatId));
     const delay = Math.max(0, ...delays);
     if (delay > 0) node.wakeIn(delay + 1);
