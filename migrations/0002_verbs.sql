@@ -55,10 +55,15 @@ create function buildlane_line_up(p_chats text[], p_at timestamptz) returns void
   where l.chat_id = c.chat_id and l.owner is null
 $$;
 
--- Position of a pending job: itself, the pending ones before it, and a running one.
+-- Position of a pending job: itself, the pending ones before it, and a running one. In a lane without priorities they stand
+-- by place, and where no place between the first and the lane's latest was given up there is nothing to count.
 create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigint) returns bigint language sql stable as $$
-  select (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'pending' and (j.rank, j.place) <= (p_rank, p_place))
-       + (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'running')
+  select case when not l.mixed and l.place_tail - first.place + 1 = l.pending then p_place - first.place + 1
+      else (select count(*) from build_jobs j where j.chat_id = p_chat and j.status = 'pending' and (j.rank, j.place) <= (p_rank, p_place)) end
+    + case when l.owner is null then 0 else 1 end
+  from chat_lanes l,
+    lateral (select j.place from build_jobs j where j.chat_id = p_chat and j.status = 'pending' order by j.rank, j.place limit 1) first
+  where l.chat_id = p_chat
 $$;
 
 -- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with, and without what has its usual value.

@@ -93,6 +93,9 @@ export type AcceptAnswer =
   | { kind: "rateLimited"; chatId: string; retryAfterMs: number }
   | { kind: "idempotencyConflict" };
 
+/** Chats of each kind, and dead letters, that figures count: more of them are said to be so many. */
+export const countedMax = 10_000;
+
 /** What a claim gives a node: the right to run one attempt, guarded by node, fence and claim id. */
 export interface Claim {
   job: RunnableJob & { priority: number; maxAttempts: number; timeoutMs: number };

@@ -1,6 +1,7 @@
 /** Figures of the whole queue, or of one tenant; they cost the same however much was ever finished. */
 import { defaultTenant, isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
+import { countedMax } from "../store.js";
 import type { StoreStats } from "../store.js";
 import { iso, isShownTo, lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
@@ -30,15 +31,17 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
     finishedLastMinute: sample.filter((one) => one.endedAt > at - 60_000).length,
     oldestWaitMs: oldestWait([...ready, ...delayed.slice(0, lineSample)], at),
-    activeChats: totals.running + ready.length + delayed.length + paused.length,
-    waitingChats: ready.length,
-    deadLetters: [...tables.deadLetters].filter((job) => isShownTo(scope, job)).length,
+    activeChats: totals.running + counted(ready) + counted(delayed) + counted(paused),
+    waitingChats: counted(ready),
+    deadLetters: counted([...tables.deadLetters].filter((job) => isShownTo(scope, job))),
     queuePaused: tables.queuePaused,
     nodes: (scope === "everyone" || scope.tenant === defaultTenant ? [...tables.nodes.values()] : [])
       .sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
       .map(({ id, slots, draining, startedAt, leaseUntil }) => ({ id, slots, draining, startedAt: iso(startedAt), alive: leaseUntil > at, running: tables.owned.get(id)?.size ?? 0 })),
   };
 }
+
+const counted = (many: unknown[]): number => Math.min(many.length, countedMax);
 
 const totalsOf = (lanes: Lane[]): Pick<Tables["totals"], "pending" | "running" | "completed" | "failed"> => ({
   pending: lanes.reduce((sum, lane) => sum + lane.pending.size, 0), running: lanes.filter((lane) => lane.running).length,

@@ -15,9 +15,9 @@ export type Orm = PgDatabase<PgQueryResultHKT, Record<string, never>>;
 
 /**
  * Which way a call goes: the node's pulse, by which its lease lives; a batch, which waits for no lane; one call of a
- * batch that met a held lane; or what is neither and may wait for a lane as well.
+ * batch that met a held lane; what is neither and may wait for a lane as well; or a read.
  */
-export type Line = "pulse" | "together" | "lone" | "apart";
+export type Line = "pulse" | "together" | "lone" | "apart" | "reads";
 
 export interface Database {
   readonly kind: "pglite" | "postgres";

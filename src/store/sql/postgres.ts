@@ -23,7 +23,7 @@ const connectMsMax = 3000;
 /** Between two tries to connect: short, since a node must renew its lease as soon as the database is back. */
 const reconnectMs = { from: 50, to: 250 };
 /** How long a call waits for its answer: longer than it may wait for a lock. */
-const answerMs: Record<Line | "reads", number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000, reads: 10_000 };
+const answerMs: Record<Line, number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000, reads: 10_000 };
 /** A connection that was silent for so long with an answer due was cut without a word, and is given up. */
 const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
 const tooManyConnections = "53300";
@@ -40,8 +40,8 @@ export interface PostgresOptions {
   notify?: boolean | undefined;
 }
 
-/** A call's client by its way; those for reads and for listening. */
-type Clients = Record<Line, postgres.Sql> & { reads: postgres.Sql; ears: postgres.Sql };
+/** A call's client by its way, and the one that listens. */
+type Clients = Record<Line, postgres.Sql> & { ears: postgres.Sql };
 
 /** Connects lazily; `url` is a postgres:// address. */
 export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
