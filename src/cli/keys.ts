@@ -3,12 +3,14 @@
  * `--url` through a running service with an admin key. The key is data and goes to stdout; everything else is talk.
  */
 import { Command, Option } from "commander";
+import { createClient } from "../client/index.js";
 import { systemClock } from "../clock.js";
 import { SettingsError } from "../errors.js";
 import { accessScopes, createKeys } from "../keys.js";
 import type { AccessScope, KeyInfo, KeyRequest, Keys, NewKeyInfo } from "../keys.js";
 import { readSettings } from "../options.js";
 import { openStore } from "../store/open.js";
+import { defaultUrl } from "./client-command.js";
 import { withSettings } from "./settings-flags.js";
 
 type Where = Pick<Keys, "create"> & { list(): Promise<KeyInfo[]>; revoke(id: string): Promise<KeyInfo>; rotate(id: string, graceMs: number): Promise<NewKeyInfo> };
@@ -95,22 +97,7 @@ async function within<T>({ url, apiKey, json: _json, ...flags }: Flags, work: (w
 }
 
 function overRest(url: string, apiKey: string | undefined): Where {
-  async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const headers = { ...(body === undefined ? {} : { "content-type": "application/json" }), ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) };
-    let response: Response;
-    try {
-      response = await fetch(new URL(`/api/builds/keys${path}`, url), { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
-    } catch {
-      throw new SettingsError(`Nothing answers at ${url}.`);
-    }
-    const answer = (await response.json()) as { ok: boolean; data: T; message: string };
-    if (!answer.ok) throw new SettingsError(answer.message);
-    return answer.data;
-  }
-  return {
-    create: (request) => ask("POST", "", request),
-    list: () => ask("GET", ""),
-    revoke: (id) => ask("POST", `/${encodeURIComponent(id)}/revoke`),
-    rotate: (id, graceMs) => ask("POST", `/${encodeURIComponent(id)}/rotate`, { graceMs }),
-  };
+  if (!URL.canParse(url)) throw new SettingsError(`Expected --url to be an address such as ${defaultUrl}, got ${JSON.stringify(url)}.`);
+  const { keys } = createClient({ url, ...(apiKey === undefined ? {} : { apiKey }) });
+  return { create: (request) => keys.create(request), list: () => keys.list(), revoke: (id) => keys.revoke(id), rotate: (id, graceMs) => keys.rotate(id, graceMs) };
 }

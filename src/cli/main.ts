@@ -24,6 +24,8 @@ const groups: Record<string, Record<string, () => Promise<Command>>> = {
   "For who runs it:": {
     serve: async () => (await import("./serve.js")).serveCommand(),
     inspect: async () => (await import("./inspect.js")).inspectCommand(),
+    bench: async () => (await import("./bench.js")).benchCommand(),
+    audit: async () => (await import("./audit.js")).auditCommand(),
     keys: async () => (await import("./keys.js")).keysCommand(),
     migrate: async () => (await import("./migrate.js")).migrateCommand(),
     verify: async () => (await import("./verify.js")).verifyCommand(),

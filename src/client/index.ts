@@ -79,6 +79,31 @@ export interface DeadLetterGroup {
   examples: string[];
 }
 
+export interface ApiKey {
+  /** The public part of the key's own text. */
+  id: string;
+  name: string;
+  /** Empty: no tenant's; `*`: sees every tenant's jobs. */
+  tenant: string;
+  scopes: ("submit" | "read" | "operate" | "admin")[];
+  createdAt: string;
+  expiresAt: string | null;
+  revokedAt: string | null;
+}
+export type NewApiKey = ApiKey & { key: string };
+
+export interface OperatorAction {
+  id: number;
+  at: string;
+  actor: string;
+  tenant: string;
+  /** Such as `job.cancelled`. */
+  action: string;
+  target: string | null;
+  reason: string | null;
+  data: Record<string, unknown>;
+}
+
 /** How often a submission is offered when no answer comes, and the pause between. */
 const submitTries = 4;
 const submitPauseMs = 300;
@@ -163,6 +188,19 @@ export function createClient(options: ClientOptions = {}) {
     /** The embedded database of the service, as a gzipped tar. */
     async backup({ signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
       return (await requests.open("POST", "/backup", { signal, unlimited: true })).body as ReadableStream<Uint8Array>;
+    },
+    /** Who may come in; for admins. A new key is told this once. */
+    keys: {
+      create: (request: { name?: string | undefined; tenant?: string | undefined; scopes?: readonly ApiKey["scopes"][number][] | undefined; expiresInMs?: number | undefined }, call: CallOptions = {}) => data<NewApiKey>("POST", "/keys", { ...call, body: request }),
+      list: (call: CallOptions = {}) => data<ApiKey[]>("GET", "/keys", call),
+      revoke: (id: string, call: CallOptions = {}) => data<ApiKey>("POST", `/keys${at(id)}/revoke`, call),
+      /** The old key works on for `graceMs`. */
+      rotate: (id: string, graceMs: number, call: CallOptions = {}) => data<NewApiKey>("POST", `/keys${at(id)}/rotate`, { ...call, body: { graceMs } }),
+    },
+    /** What operators did, newest first; for admins. */
+    async audit({ limit, cursor, signal }: { limit?: number | undefined; cursor?: string | undefined } & CallOptions = {}): Promise<{ actions: OperatorAction[]; nextCursor: string | null }> {
+      const { data: actions, meta } = await requests.call("GET", "/audit", { query: { limit, cursor }, signal });
+      return { actions: actions as OperatorAction[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
     },
     stats: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/stats", call),
     health: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/health", { ...call, root: true }),
