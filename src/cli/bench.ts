@@ -1,5 +1,4 @@
 /** `buildlane bench`: loads a running service with builds of its own, and tells how fast and in which order they were done. */
-import { randomUUID } from "node:crypto";
 import type { Command } from "commander";
 import type { BuildRequest, Client, JobSummary } from "../client/index.js";
 import { sleep, systemClock } from "../clock.js";
@@ -28,7 +27,7 @@ export const benchCommand = (): Command =>
 
 async function bench(client: Client, { jobs, chats, parallel, keep, json }: Flags, signal: AbortSignal): Promise<void> {
   if (jobs > chats * chatJobsMax) throw new Exit(exitCodes.usage, `Expected at most ${chatJobsMax} jobs a chat, got ${jobs} jobs for ${chats} chats.`);
-  const run = randomUUID().slice(0, 8);
+  const run = systemClock.id().slice(0, 8);
   const names = Array.from({ length: Math.min(chats, jobs) }, (_, index) => `bench-${run}-${index}`);
   // Each is code of its own: what was built before would not be built again.
   const requests = Array.from({ length: jobs }, (_, index): BuildRequest => ({ chatId: names[index % names.length] as string, messageId: `m${index}`, code: `export const Part${index} = () => <b>${run} {${index}}</b>;` }));
