@@ -32,6 +32,9 @@ interface Entry {
   callback(): void;
 }
 
+/** Timers that one turn of the event loop fires at most. */
+const stepsTogether = 32;
+
 export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: { seed?: number; startMs?: number } = {}): SimulatedClock {
   const random = seededRandom(seed);
   /** A binary heap by time, then order. */
@@ -89,19 +92,42 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
   /** Everything that promises do before the next timer. */
   const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-  async function fire(entry: Entry): Promise<void> {
+  function fire(entry: Entry): void {
     pop();
     entry.state = "fired";
     now = Math.max(now, entry.at);
     entry.callback();
-    await settle();
   }
   async function next(): Promise<boolean> {
     await settle();
     const entry = peek();
     if (!entry) return false;
-    await fire(entry);
+    fire(entry);
+    await settle();
     return true;
+  }
+  /** Fires what is due until then. All that promises do is done between two steps; steps are queued together, for a turn of the event loop each costs more than most of them. */
+  function fireUntil(until: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let over = false;
+      const step = (isLast: boolean): void => {
+        if (over) return;
+        const entry = peek();
+        over = !entry || entry.at > until;
+        if (over) return resolve();
+        try {
+          fire(entry as Entry);
+        } catch (error) {
+          over = true;
+          reject(error);
+        }
+        if (isLast) queue();
+      };
+      const queue = (): void => {
+        for (let count = 1; count <= stepsTogether; count++) setImmediate(step, count === stepsTogether);
+      };
+      queue();
+    });
   }
 
   return {
@@ -119,8 +145,7 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     },
     async advance(ms) {
       const until = now + ms;
-      await settle();
-      for (let entry = peek(); entry && entry.at <= until; entry = peek()) await fire(entry);
+      await fireUntil(until);
       now = until;
       await settle();
     },

@@ -19,8 +19,11 @@ export interface Doors {
   doorFor(process: SimulatedProcess, isCut: () => boolean): Store;
 }
 
+/** Words of one node for the others are gathered for so long, as over PostgreSQL. */
+const notifyEveryMs = 20;
+
 export function createDoors(store: Store, world: SimulatedClock, network: Network): Doors {
-  const listeners = new Map<(hint: Hint) => void, SimulatedProcess>();
+  const listeners = new Map<SimulatedProcess, Set<(hint: Hint) => void>>();
 
   function call(process: SimulatedProcess, isCut: () => boolean, verb: string, work: () => Promise<unknown>): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -36,19 +39,40 @@ export function createDoors(store: Store, world: SimulatedClock, network: Networ
     });
   }
 
+  /** As by NOTIFY: at once to its own listeners, to each other process gathered, in one message that may be late or lost. */
+  function speaker(from: SimulatedProcess): (hint: Hint) => void {
+    const gathered = new Map<string, Hint>();
+    const tell = (to: SimulatedProcess, hints: Hint[]) => {
+      for (const hint of hints) for (const listener of listeners.get(to) ?? []) listener(hint);
+    };
+    const send = () => {
+      const hints = [...gathered.values()];
+      gathered.clear();
+      for (const to of listeners.keys()) {
+        if (to.state === "dead") listeners.delete(to);
+        const ms = to === from ? null : network.hintWay();
+        if (ms !== null) world.after(ms, () => to.deliver(() => tell(to, hints)));
+      }
+    };
+    return (hint) => {
+      queueMicrotask(() => from.deliver(() => tell(from, [hint])));
+      if (gathered.size === 0) from.clock.after(notifyEveryMs, send);
+      gathered.set(JSON.stringify(hint), hint);
+    };
+  }
+
   return {
     doorFor(process, isCut) {
+      const own = new Set<(hint: Hint) => void>();
       const local = {
-        hint(hint: Hint) {
-          for (const [listener, to] of listeners) {
-            if (to.state === "dead") listeners.delete(listener);
-            const ms = network.hintWay();
-            if (ms !== null) world.after(ms, () => to.deliver(() => listeners.has(listener) && listener(hint)));
-          }
-        },
+        hint: speaker(process),
         onHint(listener: (hint: Hint) => void) {
-          listeners.set(listener, process);
-          return () => void listeners.delete(listener);
+          own.add(listener);
+          listeners.set(process, own);
+          return () => {
+            own.delete(listener);
+            if (own.size === 0) listeners.delete(process);
+          };
         },
         close: async () => undefined,
       };

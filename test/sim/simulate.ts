@@ -42,6 +42,8 @@ export interface SimulationResult {
 const sureMsMax = 100;
 /** Everything must be done so long after the last fault, in simulated time. */
 const calmMsMax = 600_000;
+/** How often it is asked whether all is done, simulated milliseconds. */
+const restLookMs = 1000;
 
 export async function simulate({ seed, nodes, chats, jobs, clients, clusterMax, faultEveryMs, onLine }: SimulationOptions): Promise<SimulationResult> {
   const trace = createHash("sha256");
@@ -95,7 +97,7 @@ async function restAfterFaults(world: World): Promise<boolean> {
   while (clock.now() < end) {
     const { totalQueued, totalRunning } = await store.stats("everyone");
     if (totalQueued + totalRunning === 0) return true;
-    await clock.advance(250);
+    await clock.advance(restLookMs);
   }
   return false;
 }
