@@ -49,8 +49,8 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
     ...(chance(0.03) ? { delayMs: Math.floor(2000 * clock.random()) } : {}),
   });
 
-  /** Asks nodes until one answers; null when it says no for good. */
-  async function ask<T>(what: (queue: BuildQueue) => Promise<T>): Promise<T | null> {
+  /** Asks nodes until one answers; null when it says no for good, and why. */
+  async function ask<T>(what: (queue: BuildQueue) => Promise<T>, refused: (error: unknown) => void = () => {}): Promise<T | null> {
     for (;;) {
       const open = world.open();
       if (open.length > 0) {
@@ -59,7 +59,10 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
           pause(patienceMs).then(() => null),
         ]);
         if (answer && "value" in answer) return answer.value;
-        if (answer && !(answer.error instanceof BuildlaneError && answer.error.retryable)) return null;
+        if (answer && !(answer.error instanceof BuildlaneError && answer.error.retryable)) {
+          refused(answer.error);
+          return null;
+        }
       }
       await pause(100 + 400 * clock.random());
     }
@@ -70,8 +73,11 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
     const home = `chat${Math.floor(chats * clock.random() ** 2)}`;
     const requests = Array.from({ length: size }, () => request(chance(0.8) ? home : `chat${Math.floor(chats * clock.random())}`));
     offered += size;
-    const answer = await ask((queue) => queue.enqueueMany(requests, { idempotencyKey: key }));
-    if (!answer) return void violations.push(`Submission ${key} was refused.`);
+    let why: unknown;
+    const answer = await ask((queue) => queue.enqueueMany(requests, { idempotencyKey: key }), (error) => (why = error));
+    // Its answer was lost, and until it was asked for again, all its chats had been erased.
+    if (!answer && why instanceof BuildlaneError && why.code === "job_not_found" && world.erased.size > 0) return;
+    if (!answer) return void violations.push(`Submission ${key} was refused: ${String(why)}`);
     const latest = new Map<string, number>();
     for (const job of answer.jobs) {
       if (promised.has(job.id)) violations.push(`Job ${job.id} was promised twice.`);
@@ -79,19 +85,24 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
       if (job.chatSeq <= (latest.get(job.chatId) ?? 0)) violations.push(`Job ${job.id} of chat ${job.chatId} was accepted out of the batch's order.`);
       latest.set(job.chatId, job.chatSeq);
     }
-    if (chance(0.05)) await meddle([...promised.keys()]);
+    if (chance(0.05)) await meddle([...promised.values()], home);
   }
 
-  async function meddle(ids: string[]): Promise<void> {
-    const id = chance(0.5) ? (ids.at(-1) as string) : pick(ids);
-    if (chance(0.6)) {
+  async function meddle(jobs: AcceptedJob[], chatId: string): Promise<void> {
+    const { id } = (chance(0.5) ? jobs.at(-1) : pick(jobs)) as AcceptedJob;
+    const draw = clock.random();
+    if (draw < 0.42) {
       const answer = await ask((queue) => queue.cancel(id));
       if (answer) cancelled.add(id);
-    } else {
+    } else if (draw < 0.7) {
       // Even a no may mean that it was redriven: the first answer was lost, and the second call found it pending.
       await ask((queue) => queue.retry(id));
       cancelled.delete(id);
-    }
+    } else if (draw < 0.88) {
+      await ask((queue) => queue.setPolicy(chatId, chance(0.5) ? { whileRetrying: chance(0.7) ? "yield" : "block" } : { afterFailure: chance(0.5) ? "hold" : "skip" }));
+    } else if (draw < 0.93) await ask((queue) => queue.resumeChat(chatId));
+    else if (draw < 0.97) await ask((queue) => queue.cancelChat(chatId));
+    else await ask((queue) => queue.erase(chatId));
   }
 
   async function client(name: string): Promise<void> {

@@ -46,6 +46,8 @@ export interface World {
   weather: Weather;
   /** When nodes came to their clean stop: from then on they have nothing that could be rescued. */
   readonly left: Map<string, number>;
+  /** Jobs that were erased with their chats. */
+  readonly erased: Set<string>;
   /** The database answers nobody until then. */
   downUntil: number;
   startNode(): SimulatedNode;
@@ -58,8 +60,24 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const clock = createSimulatedClock({ seed });
   const store = createMemoryStore({ clock });
   const between = (from: number, to: number) => from + (to - from) * clock.random();
-  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), weather: calm, downUntil: 0, startNode, open, onReport };
-  const noted: Store = { ...store, leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)) };
+  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), weather: calm, downUntil: 0, startNode, open, onReport };
+  const accepted = new Map<string, string[]>();
+  const noted: Store = {
+    ...store,
+    leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)),
+    async accept(groups, limits, now) {
+      const answers = await store.accept(groups, limits, now);
+      for (const answer of answers)
+        if (answer.kind === "accepted") for (const { id, chatId } of answer.jobs) accepted.set(chatId, accepted.get(chatId) ?? []).get(chatId)?.push(id);
+      return answers;
+    },
+    async erase(scope, chatId, now) {
+      const answer = await store.erase(scope, chatId, now);
+      if (answer.kind === "erased") for (const id of accepted.get(chatId) ?? []) world.erased.add(id);
+      if (answer.kind === "erased") accepted.delete(chatId);
+      return answer;
+    },
+  };
   const doors = createDoors(noted, clock, {
     way(_verb, leg, cut) {
       const { failThere, answerLost, slowCommit } = world.weather;
