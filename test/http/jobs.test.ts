@@ -1,4 +1,5 @@
 /** Jobs over HTTP: how one stands, what it built, lists, and what a person may do about it. */
+import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { controlledQueue, request, server, withFaults } from "./support.js";
 
@@ -185,6 +186,13 @@ test("figures: totals, times and slots in one answer, and for Prometheus without
   expect(headers["content-type"]).toMatch(/^text\/plain/);
   for (const line of ['buildlane_jobs{status="pending"} 0', 'buildlane_jobs_finished_total{status="completed"} 2', 'buildlane_jobs_finished_total{status="failed"} 1', "buildlane_dead_letters 1", "buildlane_slots 2", "buildlane_database_up 1"]) expect(body.split("\n")).toContain(line);
   expect(body).not.toContain("chat1");
+  // Labels are of a few values each, and every metric that there is has its line.
+  const labels = new Set([...body.matchAll(/[{,](\w+)="/g)].map(([, name]) => name));
+  expect([...labels].sort()).toEqual(["event", "failure_code", "kind", "mode", "outcome", "quantile", "state", "status"]);
+  const source = await readFile(new URL("../../src/http/metrics.ts", import.meta.url), "utf8");
+  const named = [...source.matchAll(/(?:gauge|counter)\("(\w+)"/g)].map(([, name]) => `buildlane_${name}`);
+  expect(named.length).toBeGreaterThan(15);
+  expect(named.filter((name) => !new RegExp(`^${name}(\\{| )`, "m").test(body))).toEqual([]);
 });
 
 test("while it drains a node is live and not ready, reads still work, and submissions are turned away", async () => {

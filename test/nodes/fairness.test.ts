@@ -11,18 +11,22 @@ afterEach(async () => {
 });
 
 /** Two nodes on one database, where all was accepted before the first start; the jobs in the order of their starts. */
-async function startsOf(databaseUrl: string, requests: { chatId: string; priority?: number }[]) {
+async function startsOf(databaseUrl: string, requests: { chatId: string; priority?: number; tenant?: string }[], tenantWeights?: string) {
   const run = async () => {
     await new Promise((resolve) => setImmediate(resolve));
     return "built";
   };
-  const nodes = await Promise.all([1, 2].map(() => createBuildQueue({ databaseUrl, run, concurrency: slots, agingMs, maxPendingPerChat: 1000 })));
+  const nodes = await Promise.all([1, 2].map(() => createBuildQueue({ databaseUrl, run, concurrency: slots, agingMs, maxPendingPerChat: 1000, tenantWeights })));
   open.push(...nodes);
   const [first, second] = nodes as [BuildQueue, BuildQueue];
   await first.pause();
-  const jobs = await first.enqueueMany(requests.map((request) => ({ messageId: "m", code: "1", ...request })));
+  const ids: string[] = [];
+  for (const tenant of new Set(requests.map((request) => request.tenant ?? ""))) {
+    const own = requests.filter((request) => (request.tenant ?? "") === tenant).map(({ tenant: _tenant, ...request }) => ({ messageId: "m", code: "1", ...request }));
+    ids.push(...(await (tenant === "" ? first : first.forTenant(tenant)).enqueueMany(own)).jobs.map((job) => job.id));
+  }
   await second.resume();
-  const done = await Promise.all(jobs.jobs.map((job) => second.waitFor(job.id)));
+  const done = await Promise.all(ids.map((id) => second.waitFor(id)));
   return [...done].sort((a, b) => ((a.startedAt ?? "") < (b.startedAt ?? "") ? -1 : 1));
 }
 
@@ -40,6 +44,17 @@ describePostgres("two nodes with many chats waiting", () => {
       const behind = chats.filter((other) => (turns.get(other) ?? 0) < turn - 1).length;
       expect(behind).toBeLessThanOrEqual(2 * slots);
     }
+    await Promise.all(open.splice(0).map((queue) => queue.stop()));
+  });
+
+  it("share starts between tenants by weight, however many chats each has", async () => {
+    await using database = await freshDatabase();
+    const chatsOf = (tenant: string, count: number) => Array.from({ length: count }, (_, index) => ({ tenant, chatId: `chat${index}` }));
+    const starts = await startsOf(database.url, [...chatsOf("many", 90), ...chatsOf("acme", 45), ...chatsOf("", 15)], "acme=3");
+    // For as long as all three wait, of five starts three are acme's.
+    const contested = starts.slice(0, 60).map(({ tenant = "" }) => tenant);
+    const count = (tenant: string) => contested.filter((one) => one === tenant).length;
+    for (const [tenant, share] of [["acme", 36], ["many", 12], ["", 12]] as const) expect([tenant, Math.abs(count(tenant) - share) <= 2 * slots]).toEqual([tenant, true]);
     await Promise.all(open.splice(0).map((queue) => queue.stop()));
   });
 
