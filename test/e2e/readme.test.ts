@@ -88,7 +88,7 @@ describe("the README's service", () => {
     expect(shell).toContain("npm ci && npm start");
     expect(shell).toContain("npm ci && npm test");
     const { scripts } = JSON.parse(await readFile(path.join(project, "package.json"), "utf8")) as { scripts: Record<string, string> };
-    expect(scripts).toMatchObject({ start: "node scripts/start.mjs", test: "node scripts/test.mjs" });
+    expect(scripts).toMatchObject({ start: "exec node scripts/start.mjs", test: "node scripts/test.mjs" });
   });
 
   it("answers each curl request as it is printed", async () => {
