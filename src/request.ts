@@ -144,7 +144,7 @@ export function newJob(scope: Scope, request: BuildRequest, settings: QueueSetti
   const bytes = sourceBytes(request);
   if (bytes > settings.maxCodeBytes) throw codeTooLarge(bytes, settings.maxCodeBytes);
   return {
-    id: clock.id(),
+    id: clock.jobId(),
     chatId: laneKey(scope, request.chatId),
     messageId: request.messageId,
     code: request.code ?? null,

@@ -130,6 +130,8 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
     });
   }
 
+  const id = (): string => `id${(ids++).toString(36).padStart(6, "0")}`;
+
   return {
     now: () => now,
     monotonic: () => now - startMs,
@@ -138,7 +140,8 @@ export function createSimulatedClock({ seed = 1, startMs = 1_800_000_000_000 }: 
       return { cancel: () => cancel(entry) };
     },
     random,
-    id: () => `id${(ids++).toString(36).padStart(6, "0")}`,
+    id,
+    jobId: id,
     timers: {
       setTimeout: (callback, delayMs) => make(delayMs, callback),
       clearTimeout: (handle) => void (handle && cancel(handle as Entry)),

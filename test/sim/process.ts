@@ -52,6 +52,7 @@ export function createProcess(world: SimulatedClock, skewMs: number): SimulatedP
       after: timer,
       random: world.random,
       id: world.id,
+      jobId: world.id,
       timers: { setTimeout: (callback, delayMs) => timer(delayMs, callback), clearTimeout: (handle) => (handle as ReturnType<typeof timer> | undefined)?.cancel() },
     },
     get state() {

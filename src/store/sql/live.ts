@@ -11,16 +11,25 @@ import type { Scope } from "../scope.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
-/** Lanes in groups: 0 paused, 1 delayed, 2 at work or in line, 3 idle and used lately. Each arm reads a partial index. */
-const laneGroups = (at: SQL, mine: SQL): SQL => sql`
-  select 0 as grp, chat_id from chat_lanes where state = 'paused' and paused_at is not null and ${mine}
-  union all select 1, chat_id from chat_lanes where state = 'delayed' and ready_at > ${at} and ${mine}
-  union all select 2, chat_id from chat_lanes where state = 'delayed' and ready_at <= ${at} and ${mine}
-  union all select 2, chat_id from chat_lanes where state = 'ready' and ${mine}
-  union all select 2, chat_id from chat_lanes where owner is not null and ${mine}
-  union all select 3, l.chat_id from (
-    select distinct chat_id from (select chat_id from build_jobs where status in ('completed', 'failed') and ${mine} order by completed_at desc limit ${laneLatestMax}) latest
-  ) f join chat_lanes l on l.chat_id = f.chat_id where l.state = 'idle'`;
+/**
+ * A page of lanes in groups: 0 paused, 1 delayed, 2 at work or in line, 3 idle and used lately. Each arm reads a partial index,
+ * or walks the chats in their order where most are in the group, and no further than the page.
+ */
+function lanePage(at: SQL, mine: SQL, from: [number, string] | undefined, limit: number): SQL {
+  const latest = sql`(select distinct chat_id from (select chat_id from build_jobs where status in ('completed', 'failed') and ${mine} order by completed_at desc limit ${laneLatestMax}) latest)`;
+  const groups: [number, SQL][] = [
+    [0, sql`state = 'paused' and paused_at is not null`],
+    [1, sql`state = 'delayed' and ready_at > ${at}`],
+    [2, sql`state = 'delayed' and ready_at <= ${at}`],
+    [2, sql`state = 'ready'`],
+    [2, sql`owner is not null`],
+    [3, sql`state = 'idle' and chat_id in ${latest}`],
+  ];
+  const arms = groups
+    .filter(([group]) => from === undefined || group >= from[0])
+    .map(([group, lanes]) => sql`(select ${group}::int as grp, chat_id from chat_lanes where ${lanes} and ${mine} ${from?.[0] === group ? sql`and chat_id > ${from[1]}` : sql``} order by chat_id limit ${limit})`);
+  return sql`select * from (${sql.join(arms, sql` union all `)}) g order by grp, chat_id limit ${limit}`;
+}
 
 /** Of one tenant only, in words that fit the tenants' partial indexes. */
 const within = (scope: Scope): SQL => {
@@ -102,9 +111,9 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
         const from = cursor === undefined ? undefined : decodeLanePlace(cursor);
         const wanted = chatIds
           ? sql`select 0 as grp, l.chat_id from chat_lanes l where l.chat_id in (${sql.join(chatIds.map((id) => sql`${laneKey(scope, id)}`), sql`, `)})`
-          : sql`select * from (${laneGroups(at, within(scope))}) g ${from ? sql`where (grp, chat_id) > (${from[0]}::int, ${from[1]})` : sql``}`;
+          : lanePage(at, within(scope), from, limit + 1);
         const found = await one<(LaneView & { grp: number })[]>(sql`
-          with page as (select * from (${wanted}) w order by grp, chat_id limit ${chatIds ? chatIds.length : limit + 1})
+          with page as (${wanted})
           select coalesce(json_agg(json_build_object('grp', p.grp, 'chatId', l.chat_id,
               'state', case when l.state = 'delayed' and l.ready_at <= ${at} then 'ready' else l.state end, 'paused', l.paused_at is not null, 'eventNumber', l.event_tail, 'pending', l.pending, 'nodeId', l.owner,
               'jobs', (select coalesce(json_agg(x.job order by x.part, x.nth), '[]'::json) from (
