@@ -115,15 +115,16 @@ async function http(open, place, { peer, seconds, slots }) {
   return JSON.parse(text.trim().split("\n").at(-1));
 }
 
-const tsx = Array.from({ length: 20 }, (_, line) => (line === 0 ? 'import { useState } from "react";' : line === 1 ? "export default function App({ name }: { name: string }) {" : line === 2 ? "  const [count, setCount] = useState(0);" : line === 18 ? "  return <main onClick={() => setCount(count + 1)}>Hello {name}, {count}</main>;" : line === 19 ? "}" : `  const value${line}: number = count * ${line};`)).join("\n");
+/** A module of 20 lines, of no other's text: the same code again would be answered from memory. */
+const tsxOf = (nth) => Array.from({ length: 20 }, (_, line) => (line === 0 ? 'import { useState } from "react";' : line === 1 ? "export default function App({ name }: { name: string }) {" : line === 2 ? "  const [count, setCount] = useState(0);" : line === 18 ? "  return <main onClick={() => setCount(count + 1)}>Hello {name}, {count}</main>; // " + nth : line === 19 ? "}" : `  const value${line}: number = count * ${line};`)).join("\n");
 
 /** 20-line TSX modules through the confined workers, or through plain esbuild in this process and p-limit. */
-async function builds(open, place, { peer, jobs, chats, slots }) {
+async function builds(open, place, { peer, jobs, chats, slots, same = false }) {
   if (peer === "p-limit") {
     const { default: pLimit } = await import("p-limit");
     const esbuild = createRequire(new URL("../package.json", import.meta.url))("esbuild");
     const limit = pLimit(slots);
-    const one = () => limit(() => esbuild.build({ stdin: { contents: tsx, loader: "tsx" }, bundle: true, write: false, format: "esm", external: ["react"], logLevel: "silent" }));
+    const one = (_, nth) => limit(() => esbuild.build({ stdin: { contents: tsxOf(nth), loader: "tsx" }, bundle: true, write: false, format: "esm", external: ["react"], logLevel: "silent" }));
     await Promise.all(Array.from({ length: 50 }, one));
     const from = performance.now();
     await Promise.all(Array.from({ length: jobs }, one));
@@ -136,12 +137,12 @@ async function builds(open, place, { peer, jobs, chats, slots }) {
   const finished = () => new Promise((resolve) => (finish = resolve));
   const queue = await open({ ...place, slots, done: () => --left === 0 && finish() });
   let all = finished();
-  for (let index = 0; index < 50; index++) await queue.add(`chat${index % chats}`, { code: tsx });
+  for (let index = 0; index < 50; index++) await queue.add(`chat${index % chats}`, { code: tsxOf(-index) });
   await all;
   await queue.hold();
   left = jobs;
   all = finished();
-  await Promise.all(Array.from({ length: jobs }, (_, index) => queue.add(`chat${index % chats}`, { code: tsx })));
+  await Promise.all(Array.from({ length: jobs }, (_, index) => queue.add(`chat${index % chats}`, { code: tsxOf(same ? 0 : index + 1) })));
   const from = performance.now();
   await queue.start();
   await all;
@@ -226,6 +227,7 @@ export const workloads = {
   paced: { run: latency, options: { jobs: 3000, slots: 10, chats: 50, everyMs: 5, workMs: 5 }, peers: everyone, figure: "startP50Ms" },
   http: { run: http, options: { seconds: 8, slots: 10 }, peers: ["buildlane", "bullmq", "pg-boss", "bare", "insert"], figure: "requestsPerSecond" },
   builds: { run: builds, options: { jobs: 2000, chats: 100, slots: 10 }, peers: ["buildlane", "p-limit"], figure: "buildsPerSecond" },
+  buildsAgain: { run: builds, options: { jobs: 2000, chats: 100, slots: 10, same: true }, peers: ["buildlane", "p-limit"], figure: "buildsPerSecond" },
   waiting1k: { run: waiting, options: { pending: 1000, chats: 1000 }, peers: ["buildlane"], figure: "claimedPerSecond" },
   waiting100k: { run: waiting, options: { pending: 100_000, chats: 100_000 }, peers: ["buildlane"], figure: "claimedPerSecond" },
   waiting1m: { run: waiting, options: { pending: 1_000_000, chats: 100_000 }, peers: ["buildlane"], figure: "claimedPerSecond" },

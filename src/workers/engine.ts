@@ -34,7 +34,10 @@ export async function build(channel: Channel, { source, options, packages, limit
   const tree = readSources(source, options, walls.disarm);
   if (typeof tree === "string") return buildRefused(tree);
   const externals = new Set<string>();
-  const answer = await channel.request(buildCommand(flagsFor(options, targets, packages.define), { plugins: [gatePlugin] }), gate({ tree, packages, externals, walls }));
+  // The entry goes along with the request, under the path that other files know it by: two questions less for a build.
+  const { path, loader, contents } = tree.entry;
+  const flags = [...flagsFor(options, targets, packages.define), `--sourcefile=${path}`, `--loader=${loader}`];
+  const answer = await channel.request(buildCommand(flags, { code: contents, folder: "/", plugins: [gatePlugin] }), gate({ tree, packages, externals, walls }));
   // esbuild knows more engines and versions than `readTargets`, and says so before it reads any code.
   if (typeof answer["error"] === "string") {
     if (/^Invalid (target|version)/.test(answer["error"])) return badTarget();
@@ -54,11 +57,9 @@ const flagsFor = ({ jsx, minify, sourcemap }: BuildOptions, targets: string[], d
   ...Object.entries(define).map(([name, value]) => `--define:${name}=${value}`),
 ];
 
-const buildCommand = (flags: string[], parts: { plugins: Fields[] } | { code: string; folder: string }): Fields => ({
+const buildCommand = (flags: string[], { code, folder, plugins }: { code: string; folder: string; plugins?: Fields[] }): Fields => ({
   command: "build", flags, write: false, absWorkingDir: "/", nodePaths: [], context: false,
-  ...("plugins" in parts
-    ? { entries: [["", "entry"]], stdinContents: null, stdinResolveDir: null, plugins: parts.plugins }
-    : { entries: [], stdinContents: Buffer.from(parts.code), stdinResolveDir: parts.folder }),
+  entries: [], stdinContents: Buffer.from(code), stdinResolveDir: folder, ...(plugins && { plugins }),
 });
 
 interface OutputFile {

@@ -54,7 +54,6 @@ const asked = (question: Fields): Question => ({
 });
 
 function resolve({ path, importer, namespace, kind }: Question, { tree, packages, externals, walls }: GateParts): Fields | Promise<Fields> {
-  if (kind === "entry-point") return resolved({ path: `/${tree.entry.path}`, namespace: "file" });
   // An empty answer leaves it to esbuild.
   if (!walls.resolve && path.startsWith("/")) return {};
   // What a style sheet shows (images, fonts) is fetched by the page, not by the build.

@@ -63,7 +63,7 @@ export type WorkerPool = Runner & { stats(): WorkerPoolStats };
 const spares = 1;
 /** A large job leaves a process large; what a fresh one needs is far below. */
 const recycleAboveRssBytes = 150 * 1024 * 1024;
-const recycleAfterJobsDefault = 200;
+const recycleAfterJobsDefault = 1000;
 
 /** The second parameter is for tests of the walls only. */
 export function createWorkerPool(options: WorkerPoolOptions, { walls, openings }: { walls?: Walls | undefined; openings?: Openings | undefined } = {}): WorkerPool {

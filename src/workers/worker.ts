@@ -53,6 +53,10 @@ export interface WorkerProcess {
 }
 
 const startMsMax = 30_000;
+/** The memory of a worker is read after each large job, and after every so many small ones. */
+const looksApart = 10;
+const largeChars = 64 * 1024;
+const weightOf = (source: SubmittedSource): number => (source.kind === "code" ? source.code.length : source.files.reduce((sum, [, text]) => sum + text.length, 0));
 /** A crash of esbuild prints some 20 KB; what happened stands at the head. */
 const stderrCharsKept = 8_192;
 
@@ -156,7 +160,8 @@ export function startWorker(confinement: Confinement, limits: BuildLimits, clock
             // An answer that came just before the kill is no answer any more: the death is told.
             if (pending !== resolve || reason !== null) return;
             pending = null;
-            rssBytes = rssOf(pid);
+            // What a large job leaves behind is worth a look; a small one costs less than the look.
+            if (jobs % looksApart === 0 || weightOf(source) > largeChars) rssBytes = rssOf(pid);
             resolve({ kind: "answered", outcome });
           },
           () => void kill("malformed_message"),
