@@ -54,7 +54,8 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
   function measured(): Measured {
     refresh();
     const alive = latest?.nodes.filter((node) => node.alive && !node.draining) ?? [];
-    const total = alive.reduce((sum, node) => sum + node.slots, 0) || slots;
+    // Slots beyond the cluster's cap start nothing.
+    const total = Math.min(alive.reduce((sum, node) => sum + node.slots, 0) || slots, latest?.clusterCap ?? Number.POSITIVE_INFINITY);
     const mean = latest?.averageProcessingTime || null;
     // Since the figures were read, some were accepted here, and some will have started.
     const started = mean === null ? 0 : ((clock.monotonic() - keptAt) * total) / mean;

@@ -1,8 +1,10 @@
 /** What an estimate must say whatever the figures are; how often it is right is measured by bench/estimates.ts. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { systemClock } from "../src/clock.js";
 import { estimate } from "../src/estimate.js";
 import type { Ahead, Measured } from "../src/estimate.js";
+import { createReaders } from "../src/readers.js";
 
 const calm: Measured = { mean: 100, p50: 90, p90: 200, slots: 4, running: 0, queued: 0, chats: 0 };
 const first: Ahead = { inChat: 0, delayMs: 0, paused: false };
@@ -41,4 +43,17 @@ it("never says less for more before it, nor a ninetieth percentile below the med
       expect(far?.p50).toBeGreaterThanOrEqual(near?.p50 ?? 0);
     }),
   );
+});
+
+it("counts of all nodes' slots only those that the cluster's cap allows", async () => {
+  const waitWith = async (clusterCap: number | null) => {
+    const nodes = [1, 2, 3].map((id) => ({ id: String(id), slots: 4, running: 1, draining: false, alive: true }));
+    const stats = { nodes, clusterCap, averageProcessingTime: 100, processing: { p50: 100, p90: 120 }, totalQueued: 120, totalRunning: 3, activeChats: 120 };
+    const readers = createReaders({ store: { stats: async () => stats } as never, clock: { ...systemClock, monotonic: () => 0 }, slots: 4 });
+    await readers.stats("everyone");
+    return readers.estimateAt(1, 0).estimatedWaitTime as number;
+  };
+  const [free, loose, tight] = [await waitWith(null), await waitWith(50), await waitWith(3)];
+  expect(loose).toBe(free);
+  expect(tight / free).toBeGreaterThan(3.5);
 });

@@ -141,6 +141,7 @@ export const stats = named(
     waitingChats: says(count, "Chats whose next job could run now, were there a slot."),
     deadLetters: count,
     queuePaused: z.boolean(),
+    clusterCap: says(count.nullable(), "Builds that may run at once over all nodes; null: as many as there are slots."),
     slots: says(count, "Slots of the node that answers."),
     concurrency: says(count, "The same, by the setting's name."),
     draining: says(z.boolean(), "Whether the node that answers is stopping."),

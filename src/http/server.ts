@@ -65,7 +65,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   await sendSafeHeaders(app as unknown as FastifyInstance);
   guard(app as unknown as FastifyInstance, settings);
   await allowOrigins(app as unknown as FastifyInstance, settings.corsOrigins);
-  await refuseUnderPressure(app as unknown as FastifyInstance, settings.maxLoopDelayMs ?? 0);
+  refuseUnderPressure(app as unknown as FastifyInstance, settings.maxLoopDelayMs ?? 0, clock);
   if (logger.level === "debug" || logger.level === "trace") logRequests(app as unknown as FastifyInstance);
 
   await collectDocument(app as unknown as FastifyInstance, version);

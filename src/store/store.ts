@@ -310,6 +310,8 @@ export interface StoreStats {
   waitingChats: number;
   deadLetters: number;
   queuePaused: boolean;
+  /** Builds that may run at once over all nodes, by the cap in force; null: as many as there are slots, or asked by a tenant. */
+  clusterCap: number | null;
   nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
 }
 
@@ -335,7 +337,7 @@ export interface WhyFacts {
   queuePaused: boolean;
   /** Lanes that stand before this chat's in the line, when it stands there. */
   lanesAhead: number;
-  /** Nodes whose lease holds, those of them that claim, and their slots and running builds. */
+  /** Nodes whose lease holds, those of them that claim, their slots that the cluster's cap allows, and running builds. */
   nodes: { alive: number; claiming: number; slots: number; running: number };
 }
 

@@ -1,7 +1,7 @@
 /** Every limit at its edge and one past it, and what is said of what is left. */
 import { expect, test } from "vitest";
 import { createStays } from "../../src/http/stays.js";
-import { isOverloaded } from "../../src/http/pressure.js";
+import { isOverloaded, measureLag } from "../../src/http/pressure.js";
 import { createKeyRate, leftOf } from "../../src/http/rate.js";
 import { limits, readSettings } from "../../src/options.js";
 import { systemClock } from "../../src/clock.js";
@@ -157,15 +157,41 @@ test("a lagging event loop turns submissions away and nothing else", async () =>
   await using control = await controlledQueue();
   await using app = await server(control.queue, { maxLoopDelayMs: 2000 });
   // The sampler's own figure, set by hand: blocking the loop here would block every test beside.
-  let eventLoopDelay = 2000;
-  app.memoryUsage = () => ({ eventLoopDelay, rssBytes: 0, heapUsed: 0, eventLoopUtilized: 0 });
+  let lagMs = 2000;
+  app.loopLagMs = () => lagMs;
   const status = async () => [(await app.inject({ method: "POST", url, payload: request() })).statusCode, (await app.inject(`${url}/stats`)).statusCode, (await app.inject("/livez")).statusCode];
   expect(await status()).toEqual([202, 200, 200]);
-  eventLoopDelay = 2001;
+  lagMs = 2001;
   expect(await status()).toEqual([503, 200, 200]);
   const refused = await app.inject({ method: "POST", url, payload: request() });
   expect([refused.json().code, refused.headers["retry-after"]]).toEqual(["overloaded", "2"]);
 });
+
+test("the lag of the event loop is measured while somebody asks, and for a moment after", async () => {
+  let now = 0;
+  let rest: (() => void) | null = null;
+  const lag = measureLag({ monotonic: () => now, after: (_delayMs, callback) => ((rest = callback), { cancel: () => (rest = null) }) });
+  expect(lag.lagMs()).toBe(0);
+  await turns();
+  for (const from = performance.now(); performance.now() - from < 150; );
+  await turns();
+  expect(lag.lagMs()).toBe(0);
+  now = 1000;
+  expect(lag.lagMs()).toBeGreaterThan(10);
+  const ending = rest as (() => void) | null;
+  now = 6000;
+  ending?.();
+  // Nobody has asked for long: it rests, and begins anew with the next who does.
+  expect(rest).toBeNull();
+  expect(lag.lagMs()).toBe(0);
+  expect(rest).not.toBeNull();
+  lag.stop();
+  expect(rest).toBeNull();
+});
+/** The sampler is the runtime's own and fires by the real clock: a few times. */
+const turns = async () => {
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setTimeout(resolve, 25));
+};
 
 test("every answer carries helmet's headers and no cookie, errors too; the docs keep a policy of their own", async () => {
   await using control = await controlledQueue();

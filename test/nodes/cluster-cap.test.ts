@@ -41,6 +41,8 @@ async function capHolds(options: BuildQueueOptions, caps: (number | undefined)[]
   expect(new Set(done.map((job) => job.status))).toEqual(new Set(["completed"]));
   expect(seen.most).toBeLessThanOrEqual(cap);
   expect(mostRecorded(done)).toBe(cap);
+  // Who asks why a job waits, and how long, hears of as many slots as there may be.
+  expect((await (nodes[0] as BuildQueue).stats()).clusterCap).toBe(cap);
 }
 
 it("over three nodes on the memory store no more run at once than the cluster may", async () => {

@@ -46,7 +46,7 @@ export function why(tables: Tables, scope: Scope, jobId: string, at: number): Wh
     front: front && front !== row ? { id: front.id, chatSeq: front.chatSeq, status: front.status as "pending" | "running", attempt: front.attempt, nextAttemptAt: nextAttemptAt(front, at) } : null,
     nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, heldBy: lane.heldBy, queuePaused: tables.queuePaused,
     lanesAhead: lane.state === "running" || lane.state === "idle" ? 0 : lanesBefore(tables, lane),
-    nodes: { alive: alive.length, claiming: claiming.length, slots: claiming.reduce((sum, node) => sum + node.slots, 0), running: tables.totals.running },
+    nodes: { alive: alive.length, claiming: claiming.length, slots: Math.min(claiming.reduce((sum, node) => sum + node.slots, 0), tables.clusterCap), running: tables.totals.running },
   };
 }
 

@@ -13,6 +13,7 @@ const lineSample = 100;
 
 export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
   lineUpDue(tables, at);
+  const seesNodes = scope === "everyone" || scope.tenant === defaultTenant;
   const sample = latestRuns(tables, scope);
   const completed = sample.filter((one) => one.completed).length;
   const processing = sample.map((one) => one.endedAt - one.startedAt).sort((a, b) => a - b);
@@ -35,7 +36,8 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     waitingChats: counted(ready),
     deadLetters: counted([...tables.deadLetters].filter((job) => isShownTo(scope, job))),
     queuePaused: tables.queuePaused,
-    nodes: (scope === "everyone" || scope.tenant === defaultTenant ? [...tables.nodes.values()] : [])
+    clusterCap: seesNodes && Number.isFinite(tables.clusterCap) ? tables.clusterCap : null,
+    nodes: (seesNodes ? [...tables.nodes.values()] : [])
       .sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))
       .map(({ id, slots, draining, startedAt, leaseUntil }) => ({ id, slots, draining, startedAt: iso(startedAt), alive: leaseUntil > at, running: tables.owned.get(id)?.size ?? 0 })),
   };

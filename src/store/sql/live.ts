@@ -100,7 +100,7 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
             'queuePaused', (select paused_at is not null from queue_state),
             'lanesAhead', case when l.turn_at is null then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
                 + (select count(*) from chat_lanes o where o.state = 'delayed' and o.ready_at <= ${at} and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id)) end,
-            'nodes', (select json_build_object('alive', count(*), 'claiming', count(*) filter (where not n.draining), 'slots', coalesce(sum(n.slots) filter (where not n.draining), 0),
+            'nodes', (select json_build_object('alive', count(*), 'claiming', count(*) filter (where not n.draining), 'slots', least(coalesce(sum(n.slots) filter (where not n.draining), 0), (select cluster_cap from queue_state)),
                 'running', (select count(*) from chat_lanes where owner is not null)) from build_nodes n where n.lease_until > ${at}))
           from build_jobs j join chat_lanes l on l.chat_id = j.chat_id where j.id = ${jobId} and ${tenantArg(scope) === null ? sql`true` : sql`j.tenant = ${tenantArg(scope)}`}) as answer`).then((facts) => facts && shown({ ...facts, front: facts.front?.id === facts.id ? null : facts.front }));
       }),

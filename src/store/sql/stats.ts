@@ -28,6 +28,7 @@ interface Row {
   oldestMs: number | null;
   deadLetters: number;
   queuePaused: boolean;
+  clusterCap: number | null;
   nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
 }
 
@@ -63,6 +64,7 @@ function statsSql(tenant: string | null): string {
         join build_jobs j on j.id = h.head_id),
       'deadLetters', ${counted("build_jobs", `status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and ${mine}`)},
       'queuePaused', (select paused_at is not null from queue_state),
+          'clusterCap', (select cluster_cap from queue_state),
       'nodes', (select coalesce(json_agg(json_build_object('id', n.id, 'slots', n.slots, 'draining', n.draining, 'startedAt', n.started_at, 'alive', n.lease_until > ${at},
           'running', (select count(*) from chat_lanes l where l.owner = n.id)) order by n.started_at, n.id), '[]'::json) from build_nodes n)
     ) as answer`;
@@ -91,6 +93,7 @@ export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats">
         waitingChats: row.ready,
         deadLetters: row.deadLetters,
         queuePaused: row.queuePaused,
+        clusterCap: tenant ? null : row.clusterCap,
         // A tenant is not told what machines there are.
         nodes: (tenant ? [] : row.nodes).map((node) => ({ ...node, startedAt: new Date(node.startedAt).toISOString() })),
       };
