@@ -1,8 +1,9 @@
 /** The pages: what they link to is there, what they show as TypeScript compiles, and what they run prints what it promises. */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
+import type { Command } from "commander";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fencesOf, pages, project } from "../support/fences.js";
@@ -81,6 +82,48 @@ describe("the links of the pages", () => {
       if (!existsSync(where) || (heading !== undefined && !(await anchorsOf(where)).has(heading))) broken.push(target as string);
     }
     expect(broken).toEqual([]);
+  });
+});
+
+describe("the commands of the pages", () => {
+  const commands = new Map<string, Command>();
+  beforeAll(async () => {
+    // main.ts reads the command line of whoever imports it.
+    for (const file of (await readdir(path.join(project, "src/cli"))).filter((name) => name !== "main.ts")) {
+      const made = (await import(path.join(project, "src/cli", file))) as Record<string, unknown>;
+      for (const [name, make] of Object.entries(made)) {
+        if (!/^(?!client)\w+Command$/.test(name)) continue;
+        const command = (make as () => Command)();
+        commands.set(command.name(), command);
+      }
+    }
+  }, 60_000);
+
+  it("are there, with the flags that they are given", () => {
+    expect(commands.size).toBeGreaterThan(20);
+    const wrong: string[] = [];
+    const lines = fences.filter(({ language }) => language === "sh" || language === "text").flatMap(({ page, text }) => text.split("\n").map((line) => ({ page, line })));
+    let seen = 0;
+    for (const { page, line } of lines) {
+      for (const [, called] of line.matchAll(/(?:^|[|;:] |\d {2}|=\S+ )(buildlane [a-z][^|;]*)/g)) {
+        seen++;
+        const [, name = "", sub = "", ...rest] = (called as string).split(/ {2,}/)[0]?.split(" ") ?? [];
+        const command = commands.get(name);
+        const meant = command?.commands.find((one) => one.name() === sub) ?? command;
+        const flags = [sub, ...rest].filter((word) => /^--?[a-z]/.test(word));
+        for (const flag of flags) if (!meant?.options.some(({ long, short }) => long === flag || short === flag)) wrong.push(`${page}: ${name} ${flag}`);
+        if (!command) wrong.push(`${page}: ${called}`);
+      }
+    }
+    expect(seen).toBeGreaterThan(8);
+    expect(wrong).toEqual([]);
+  });
+
+  it("are all told in the README, the changelog and the page about them", async () => {
+    for (const page of ["README.md", "CHANGELOG.md", "docs/command-line.md"]) {
+      const text = await readFile(path.join(project, page), "utf8");
+      expect([...commands.keys()].filter((name) => !new RegExp(`(\`|buildlane )${name}\\b`).test(text)), page).toEqual([]);
+    }
   });
 });
 
