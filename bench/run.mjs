@@ -53,7 +53,7 @@ async function round(peer, name) {
   url.pathname = `/${database}`;
   if (peer === "bullmq") await run("redis-cli", ["-p", String(redisPort), "flushall"]);
   try {
-    const { stdout } = await run(node, [path.join(here, "one.mjs"), peer, name, JSON.stringify({ databaseUrl: url.href, redisPort })], { timeout: roundLimitMs, maxBuffer: 1e8, killSignal: "SIGKILL" });
+    const { stdout } = await run(node, [path.join(here, "one.mjs"), peer, name, JSON.stringify({ databaseUrl: url.href, redisPort, postmaster: await cluster.pid(), redis: redis.pid })], { timeout: roundLimitMs, maxBuffer: 1e8, killSignal: "SIGKILL" });
     return JSON.parse(stdout.trim().split("\n").at(-1));
   } catch (error) {
     return { error: String(error.stderr || error.message).trim().split("\n").at(-1).slice(0, 200) };

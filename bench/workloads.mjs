@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { createJudge, percentile, sleep } from "./judge.mjs";
 
@@ -81,6 +82,21 @@ async function latency(open, place, { jobs, slots, chats, everyMs, workMs }) {
   return ends.length > 0 ? { ...figures, doneP50Ms: percentile(ends, 0.5), doneP99Ms: percentile(ends, 0.99) } : figures;
 }
 
+/** CPU time of the stores' processes, microseconds: those of PostgreSQL, and Redis. */
+function storeUs({ postmaster, redis }) {
+  let ticks = 0;
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const line = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const fields = line.slice(line.lastIndexOf(")") + 2).split(" ");
+      if (Number(fields[1]) === postmaster || Number(pid) === redis) ticks += Number(fields[11]) + Number(fields[12]);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return ticks * 10_000;
+}
+
 /** POST at 50 connections from a process of its own; nobody works off what it enqueues. */
 async function http(open, place, { peer, seconds, slots }) {
   const { default: fastify } = await import("fastify");
@@ -108,11 +124,19 @@ async function http(open, place, { peer, seconds, slots }) {
   await app.listen({ port: 0, host: "127.0.0.1" });
   const load = spawn(process.execPath, [fileURLToPath(new URL("load.mjs", import.meta.url)), `http://127.0.0.1:${app.server.address().port}/api/builds`, String(seconds)], { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
-  load.stdout.on("data", (part) => (text += part));
+  const read = () => ({ process: process.cpuUsage(), store: storeUs(place) });
+  let [warm, end] = [];
+  load.stdout.on("data", (part) => {
+    text += part;
+    if (text.includes("\n")) warm ??= read();
+    if (text.trim().includes("\n")) end ??= read();
+  });
   await once(load, "close");
   await app.close();
   await close();
-  return JSON.parse(text.trim().split("\n").at(-1));
+  const { requests, askingUs, ...figures } = JSON.parse(text.trim().split("\n").at(-1));
+  const processUs = end.process.user + end.process.system - warm.process.user - warm.process.system;
+  return { ...figures, processUs: processUs / requests, storeUs: (end.store - warm.store) / requests, askingUs: askingUs / requests };
 }
 
 /** A module of 20 lines, of no other's text: the same code again would be answered from memory. */

@@ -148,6 +148,8 @@ create index build_jobs_finished on build_jobs (completed_at) where status in ('
 create index build_jobs_chat_finished on build_jobs (chat_id, completed_at desc) where status in ('completed', 'failed');
 create index build_jobs_same_code on build_jobs (code_hash, stamp, completed_at) where stamp is not null;
 create index build_jobs_created on build_jobs (created_at, id);
+-- For lists of what failed, newest first, however much was accepted since.
+create index build_jobs_failed on build_jobs (created_at, id) where status = 'failed';
 -- Where there are no tenants these two stay empty.
 create index build_jobs_tenant on build_jobs (tenant, created_at, id) where tenant <> '';
 create index build_jobs_tenant_finished on build_jobs (tenant, completed_at) where tenant <> '' and status in ('completed', 'failed');
