@@ -1,0 +1,67 @@
+/** A real PgBouncer in front of a database, in transaction mode, where one is installed: `pooler.ts` is ours and always there. */
+import { execFileSync, spawn } from "node:child_process";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+/** Its version; null where there is none. */
+export function pgbouncerVersion(): string | null {
+  try {
+    return /PgBouncer (\S+)/.exec(execFileSync("pgbouncer", ["--version"], { encoding: "utf8" }))?.[1] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+export interface PgBouncer {
+  /** Through it. */
+  url: string;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** `sessions`: connections to the server for each database, over all clients. */
+export async function pgbouncerTo(url: string, sessions: number): Promise<PgBouncer> {
+  const to = new URL(url);
+  const home = await mkdtemp(path.join(tmpdir(), "buildlane-bouncer-"));
+  const port = await freePort();
+  // It never runs as root, and whoever it runs as must read its files; what they say is for this test's cluster only.
+  await chmod(home, 0o755);
+  await writeFile(path.join(home, "users.txt"), `"${to.username}" "${to.password}"\n`);
+  await writeFile(
+    path.join(home, "bouncer.ini"),
+    `[databases]\n* = host=${to.hostname} port=${to.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = ${port}\nunix_socket_dir =\npool_mode = transaction\ndefault_pool_size = ${sessions}\n` +
+      `max_client_conn = 200\nauth_type = scram-sha-256\nauth_file = ${path.join(home, "users.txt")}\n`,
+  );
+  const asNobody = process.getuid?.() === 0 ? ["-u", "nobody"] : [];
+  const child = spawn("pgbouncer", [...asNobody, path.join(home, "bouncer.ini")], { stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  await new Promise<void>((resolve, reject) => {
+    child.once("error", reject);
+    void exited.then(() => reject(new Error(`PgBouncer ended: ${log}`)));
+    child.stderr.on("data", (data: Buffer) => {
+      log += data.toString();
+      if (log.includes("process up")) resolve();
+    });
+  });
+  const through = new URL(url);
+  through.host = `127.0.0.1:${port}`;
+  return {
+    url: through.href,
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await exited;
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
