@@ -40,7 +40,7 @@ const mostAtOnce = (jobs: Job[]): number => {
   return Math.max(...moments.map(([, change]) => (running += change)));
 };
 
-describe("the service on a new embedded database", () => {
+describe("the service on a new embedded database", { timeout: 180_000 }, () => {
   it("does the seed's three manual tests", async () => {
     const service = await start({ BUILDLANE_DATA_DIR: await folder() });
 

@@ -76,7 +76,7 @@ export async function startService(env: Record<string, string>, args: string[] =
     url, child, exited, readyMs: performance.now() - from, call,
     output: () => output,
     submit: (chatId, messageId, code, extra = {}) => call("POST", "/api/builds", { chatId, messageId, code, ...extra }),
-    async settled(id, waitMs = 30_000) {
+    async settled(id, waitMs = 120_000) {
       for (const until = performance.now() + waitMs; performance.now() < until; await delay(20)) {
         const { json } = await call("GET", `/api/builds/${id}`);
         if (["completed", "failed"].includes(json?.data?.status)) return json.data;
