@@ -3,6 +3,7 @@
  * that must turn red. `npm run mutate` plays them.
  */
 const verbs = "migrations/0002_verbs.sql";
+const shares = "migrations/0009_tenant_shares.sql";
 const turn = "src/store/memory/turn.ts";
 
 const vitest = (...args) => ["node", "node_modules/vitest/vitest.mjs", "run", "--no-color", ...args];
@@ -12,6 +13,7 @@ export const runs = {
   "random programs, memory": vitest("test/store/model.test.ts", "-t", "on the memory store"),
   "random programs, PostgreSQL": vitest("test/store/model.test.ts", "-t", "on PostgreSQL"),
   contract: vitest("test/store/pglite.test.ts"),
+  shares: vitest("test/store/shares.test.ts"),
   exploration: vitest("test/explore/explore.test.ts"),
   interleavings: vitest("test/store/interleavings.test.ts"),
   queue: vitest("test/queue.test.ts"),
@@ -28,23 +30,25 @@ export const mutations = [
   { name: "Drop the fence and the claim id from the guard of an end", promise: "P5", file: verbs, find: " and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Settle without any guard", promise: "P5", file: verbs, find: "and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Drop the lane's lock before attempts end", promise: "P2, P5", file: verbs, find: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;", replace: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id;", run: "interleavings" },
-  { name: "Claim without skip locked", promise: "P7", file: verbs, find: "limit v_left for update skip locked) ready", replace: "limit v_left for update) ready", run: "interleavings" },
-  { name: "Claim although the lease is over", promise: "P2", file: verbs, find: "where id = p_node and lease_until > v_at;", replace: "where id = p_node;", run: "random programs, PostgreSQL" },
+  { name: "Claim without skip locked", promise: "P7", file: shares, find: "limit p_limit for update skip locked) ready", replace: "limit p_limit for update) ready", run: "interleavings" },
+  { name: "Claim although the lease is over", promise: "P2", file: verbs, find: "where id = p_node and lease_until > v_at),", replace: "where id = p_node),", run: "random programs, PostgreSQL" },
   { name: "Rescue a living node's lanes", promise: "P2", file: verbs, find: "and l.owner <> p_node and (n.id is null or n.lease_until <= v_at)", replace: "and l.owner <> p_node", run: "random programs, PostgreSQL" },
   { name: "Do not count the event of a start", promise: "P5", file: verbs, find: "ready_at = null, turn_at = null, event_tail = l.event_tail + 1\n      from started", replace: "ready_at = null, turn_at = null, event_tail = l.event_tail\n      from started", run: "random programs, PostgreSQL" },
   { name: "A retry loses its place", promise: "P1", file: verbs, find: "(n.id is null or (e.rank, e.place) < (n.rank, n.place))", replace: "n.id is null", run: "random programs, PostgreSQL" },
   { name: "Ignore the priority at acceptance", promise: "P1", file: verbs, find: "accepted_at - priority * buildlane_ms(p_aging_ms), message_id", replace: "accepted_at, message_id", run: "random programs, PostgreSQL" },
   { name: "Ignore a requested cancel when an attempt ends or is taken over", promise: "P4", file: verbs, find: "      case when j.cancel_requested_at is not null then 'failed'\n           when", replace: "      case when", run: "random programs, PostgreSQL" },
-  { name: "Claim although the queue is paused", promise: "P1", file: verbs, find: "  if (select paused_at is not null from queue_state)\n    or v_slots is null then", replace: "  if v_slots is null then", run: "random programs, PostgreSQL" },
+  { name: "Claim although the queue is paused", promise: "P1", file: verbs, find: "if v_is_paused or v_slots is null then", replace: "if v_slots is null then", run: "random programs, PostgreSQL" },
   { name: "Put a paused chat in line", promise: "P1", file: verbs, find: "state = case when h.id is null then 'idle' when l.paused_at is not null then 'paused' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", replace: "state = case when h.id is null then 'idle' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", run: "random programs, PostgreSQL" },
   { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms),", replace: "place = place, rank = rank,", run: "contract" },
   { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "contract" },
+  { name: "Let a tenant that was idle catch up", promise: "P8", file: shares, find: "greatest(s.next_tag, v_queue.share_at) as tag", replace: "s.next_tag as tag", run: "contract" },
   // Memory store
   { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, PostgreSQL" },
   { name: "Accept a second settle (memory)", promise: "P5", file: turn, find: "const holds = job?.status === \"running\" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;", replace: "const holds = job !== undefined && job.attempt === attempt;", run: "exploration" },
   { name: "Rescue a living node's lanes (memory)", promise: "P2", file: turn, find: "owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at", replace: "owner !== nodeId", run: "simulation" },
   { name: "A retry goes to the tail (memory)", promise: "P1", file: turn, find: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n", replace: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n    job.rank = at;\n    job.place = ++lane.placeTail;\n", run: "exploration" },
   { name: "A served lane keeps its turn (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY)", replace: "Math.max(head.rank, head.runAt)", run: "simulation" },
+  { name: "Let a tenant that was idle catch up (memory)", promise: "P8", file: "src/store/memory/next-lanes.ts", find: "Math.max(shares.next.get(tenant)?.tag ?? 0, shares.at)", replace: "(shares.next.get(tenant)?.tag ?? 0)", run: "shares" },
   { name: "Lose a submission that is asked again: accept it twice (memory)", promise: "P3", file: "src/store/memory/accept.ts", find: "  if (kept) return", replace: "  if (kept && jobs.length > 1000) return", run: "simulation" },
   { name: "Give an event no number of its own (memory)", promise: "P5", file: "src/store/memory/tables.ts", find: "number: ++lane.eventTail", replace: "number: type === \"job.released\" ? lane.eventTail : ++lane.eventTail", run: "exploration" },
   { name: "Leave what a clean stop still holds to be rescued (memory)", promise: "P11", file: turn, find: "  endAttempts(tables, inHand([...(tables.owned.get(nodeId) ?? [])], { kind: \"released\" }), at);\n", replace: "", run: "simulation" },
@@ -57,7 +61,7 @@ export const mutations = [
   { name: "Give back a claim whose answer is still on its way", promise: "P2", file: "src/heartbeat.ts", find: "if (since === undefined || !turns.isOver(since)) continue;", replace: "if (since === undefined) continue;", run: "heartbeat" },
   { name: "Believe an answer from before the loss of the lease", promise: "P2", file: "src/turns.ts", find: "const ours = losses === leaseLosses() ? claims : [];", replace: "const ours = claims;", run: "turns" },
   { name: "Tell nobody by the pulse of a cancel", promise: "P4", file: verbs, find: "'cancelRequested', j.cancel_requested_at is not null", replace: "'cancelRequested', false", run: "cancel" },
-  { name: "Build the same code twice at once", promise: "", file: "migrations/0007_same_code.sql", find: "where a.id = p_job and a.status = 'running'", replace: "where false", run: "same code" },
+  { name: "Build the same code twice at once", promise: "", file: "migrations/0007_same_code.sql", find: "and asker.id = a.job and asker.status = 'running'", replace: "and false", run: "same code" },
   { name: "End the lease here later than elsewhere", promise: "P2", file: "src/heartbeat.ts", find: "const leaseMargin = 0.05;", replace: "const leaseMargin = -0.5;", run: "simulation" },
   { name: "Go on building when the lease is lost", promise: "P2", file: "machines/supervisor.machine.ts", find: "enqueue.sendTo(chatId, { type: \"chat.leaseLost\" });\n      enqueue.assign({ held: {} });", replace: "enqueue.assign({ held: {} });", run: "simulation" },
   { name: "Free a slot while its build still runs", promise: "P2, P6", file: "src/slots.ts", find: "stop.onAbort(() => void (grace = clock.after(graceMs, leave)));", replace: "stop.onAbort(leave);", run: "simulation" },
@@ -67,5 +71,5 @@ export const mutations = [
   { name: "Try again without end", promise: "P5", file: "machines/job.machine.ts", find: "context.claim.spent + 1 >= context.claim.job.maxAttempts", replace: "context.claim.spent > context.claim.job.maxAttempts", run: "simulation" },
   // The checkers
   { name: "Judge no overtaking", promise: "P1", file: "src/history/order.ts", find: "const sure = first.place < own.place && priority >= own.priority;", replace: "const sure = false;", run: "hand-made histories" },
-  { name: "Judge no wait", promise: "P8", file: "src/history/sweep.ts", find: "repeated.from > from + slackMs &&", replace: "false &&", run: "hand-made histories" },
+  { name: "Judge no wait", promise: "P8", file: "src/history/sweep.ts", find: "other.from > from + slackMs &&", replace: "false &&", run: "hand-made histories" },
 ];
