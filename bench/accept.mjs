@@ -1,8 +1,8 @@
 /**
  * What a `POST /api/builds` costs, one change at a time: requests a second at 50 connections, and CPU time a request of the
- * server's process, of PostgreSQL and of whoever asks. Others on the machine change the rate, hardly the CPU times.
+ * server's process, of PostgreSQL and of whoever asks, and how many requests share a statement. Others on the machine change the rate, hardly the CPU times.
  *
- *     node bench/accept.mjs [--seconds 4] [--rounds 3] [--against FOLDER] [--peer buildlane] [--profile]
+ *     node bench/accept.mjs [--seconds 4] [--rounds 3] [--against FOLDER] [--profile]
  *
  * --against: another checkout of the project, measured in turn; --profile: writes the server's CPU profile of each round;
  * --explain: the server's plans, statement by statement, to a file (one round, slow).
@@ -41,7 +41,17 @@ async function serve({ from, databaseUrl, postmaster, seconds, connections, prof
   const { createBuildQueue } = await import(pathToFileURL(path.join(from, "dist/src/index.js")).href);
   const { buildRoutes } = await import(pathToFileURL(path.join(from, "dist/src/fastify.js")).href);
   const { default: fastify } = await import("fastify");
-  const queue = await createBuildQueue({ databaseUrl, concurrency: 10, maxPending: 10_000_000, maxPendingPerChat: 1_000_000, drainMs: 100, run: () => "ok" });
+  const { openStore } = await import(pathToFileURL(path.join(from, "dist/src/store/open.js")).href);
+  const { systemClock } = await import(pathToFileURL(path.join(from, "dist/src/clock.js")).href);
+  const store = await openStore({ databaseUrl, nodeId: "bench", clock: systemClock });
+  let [statements, groups] = [0, 0];
+  const { accept } = store;
+  store.accept = (batch, ...rest) => {
+    statements++;
+    groups += batch.length;
+    return accept(batch, ...rest);
+  };
+  const queue = await createBuildQueue({ store, concurrency: 10, maxPending: 10_000_000, maxPendingPerChat: 1_000_000, drainMs: 100, run: () => "ok" });
   await queue.pause();
   const app = fastify();
   await app.register(buildRoutes, { queue, prefix: "/api/builds" });
@@ -73,7 +83,7 @@ async function serve({ from, databaseUrl, postmaster, seconds, connections, prof
   await queue.stop();
   const { requests, askingUs, ...figures } = JSON.parse(text.trim().split("\n").at(-1));
   const us = (cpu) => cpu.user + cpu.system;
-  return { ...figures, processUs: (us(ended.cpu) - us(begun.cpu)) / requests, databaseUs: (ended.database - begun.database) / requests, askingUs: askingUs / requests };
+  return { ...figures, processUs: (us(ended.cpu) - us(begun.cpu)) / requests, databaseUs: (ended.database - begun.database) / requests, askingUs: askingUs / requests, perStatement: groups / statements };
 }
 
 if (values.serve) {

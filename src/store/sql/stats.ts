@@ -57,11 +57,11 @@ function statsSql(tenant: string | null): string {
       'ready', ${counted("chat_lanes", `state = 'ready' and ${mine}`)} + ${counted("chat_lanes", `state = 'delayed' and ready_at <= ${at} and ${mine}`)},
       'delayed', ${counted("chat_lanes", `state = 'delayed' and ready_at > ${at} and ${mine}`)},
       'paused', ${counted("chat_lanes", `state = 'paused' and paused_at is not null and ${mine}`)},
-      'oldestMs', (select extract(epoch from ${at} - min(j.created_at)) * 1000 from (
+      -- A look-up for each, not a join: how many there are is not known to the planner, and it would read every job.
+      'oldestMs', (select extract(epoch from ${at} - min((select j.created_at from build_jobs j where j.id = h.head_id))) * 1000 from (
           select head_id from (${tenant === null ? "select buildlane_waiting_tenants()" : `select ${tenant ? "$2" : "''"}::text`}) t (tenant)
             cross join lateral (select head_id from chat_lanes l where l.state = 'ready' and l.tenant = t.tenant order by l.turn_at limit ${lineSample}) ready
-          union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ${mine} order by ready_at limit ${lineSample}) due) h
-        join build_jobs j on j.id = h.head_id),
+          union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ${mine} order by ready_at limit ${lineSample}) due) h),
       'deadLetters', ${counted("build_jobs", `status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and ${mine}`)},
       'queuePaused', (select paused_at is not null from queue_state),
           'clusterCap', (select cluster_cap from queue_state),
