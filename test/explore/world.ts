@@ -7,7 +7,7 @@
  */
 import { accept } from "../../src/store/memory/accept.js";
 import type { Tables } from "../../src/store/memory/tables.js";
-import { rescue, turn } from "../../src/store/memory/turn.js";
+import { leave, rescue, turn } from "../../src/store/memory/turn.js";
 import { cancel, endLeases, pulse } from "../../src/store/memory/verbs.js";
 import type { Claim, Ending } from "../../src/store/store.js";
 import { ends, guardOf, limits, newJob, T0 } from "../store/programs.js";
@@ -15,6 +15,7 @@ import { copyTables } from "./copy-tables.js";
 
 /** What may still go wrong. */
 export interface Budgets {
+  /** Ends of nodes: by a crash, or by a clean stop. */
   crashes: number;
   leaseEnds: number;
   lostAnswers: number;
@@ -139,14 +140,24 @@ function nodeActions(state: State, index: 0 | 1, may: (name: string, change: (ne
         if (by) turn(next.tables, { nodeId: id, claimId: `c${next.made++}`, endings: [{ jobId: strangeId, chatId, attempt, fence: by.fence, claimId: by.claimId, end: ends.released }], want: 0, nodeLossesMax: lossesMax }, next.at);
     });
   if (!lapsed) may(`${id}'s lease ends`, (next) => endLeases(next.tables, { nodeId: id }, next.at), "leaseEnds");
-  if (holds > 0 || claim || waiting)
+  /** Its successor is another node. */
+  const succeed = (next: State): void => {
+    const successor = `n${2 + next.made++}`;
+    Object.assign(own(next), { id: successor, claim: null, waiting: null });
+    pulse(next.tables, { nodeId: successor, leaseMs, slots: 1, draining: false }, next.at);
+  };
+  if (holds > 0 || claim || waiting) {
     may(`${id} crashes`, (next) => {
-      // Its successor is another node; the lease of the dead one ends when it ends.
-      const successor = `n${2 + next.made++}`;
-      Object.assign(own(next), { id: successor, claim: null, waiting: null });
-      pulse(next.tables, { nodeId: successor, leaseMs, slots: 1, draining: false }, next.at);
+      succeed(next);
+      // The lease of the dead one ends when it ends.
       endLeases(next.tables, { nodeId: id }, next.at);
     }, "crashes");
+    // Whatever it runs, or was on its way to it, goes back at once.
+    may(`${id} leaves`, (next) => {
+      succeed(next);
+      leave(next.tables, { nodeId: id }, next.at);
+    }, "crashes");
+  }
   const others = [...tables.owned.keys()].some((owner) => owner !== id && (tables.nodes.get(owner)?.leaseUntil ?? 0) <= state.at);
   if (others) may(`${id} rescues`, (next) => void rescue(next.tables, { nodeId: id, nodeLossesMax: lossesMax, limit: 10 }, next.at));
 }
