@@ -61,7 +61,7 @@ export const mutations = [
   { name: "Give back a claim whose answer is still on its way", promise: "P2", file: "src/heartbeat.ts", find: "if (since === undefined || !turns.isOver(since)) continue;", replace: "if (since === undefined) continue;", run: "heartbeat" },
   { name: "Believe an answer from before the loss of the lease", promise: "P2", file: "src/turns.ts", find: "const ours = losses === leaseLosses() ? claims : [];", replace: "const ours = claims;", run: "turns" },
   { name: "Tell nobody by the pulse of a cancel", promise: "P4", file: verbs, find: "'cancelRequested', j.cancel_requested_at is not null", replace: "'cancelRequested', false", run: "cancel" },
-  { name: "Build the same code twice at once", promise: "", file: "migrations/0007_same_code.sql", find: "and asker.id = a.job and asker.status = 'running'", replace: "and false", run: "same code" },
+  { name: "Build the same code twice at once", promise: "P5", file: "migrations/0007_same_code.sql", find: "and asker.id = a.job and asker.status = 'running'", replace: "and false", run: "same code" },
   { name: "End the lease here later than elsewhere", promise: "P2", file: "src/heartbeat.ts", find: "const leaseMargin = 0.05;", replace: "const leaseMargin = -0.5;", run: "simulation" },
   { name: "Go on building when the lease is lost", promise: "P2", file: "machines/supervisor.machine.ts", find: "enqueue.sendTo(chatId, { type: \"chat.leaseLost\" });\n      enqueue.assign({ held: {} });", replace: "enqueue.assign({ held: {} });", run: "simulation" },
   { name: "Free a slot while its build still runs", promise: "P2, P6", file: "src/slots.ts", find: "stop.onAbort(() => void (grace = clock.after(graceMs, leave)));", replace: "stop.onAbort(leave);", run: "simulation" },
