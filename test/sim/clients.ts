@@ -11,6 +11,8 @@ export interface Clients {
   readonly promised: Map<string, AcceptedJob>;
   /** Jobs whose cancel was answered with yes and that nobody redrove since. */
   readonly cancelled: Set<string>;
+  /** Jobs that were accepted and that no answer ever named. */
+  readonly untold: Set<string>;
   readonly violations: string[];
 }
 
@@ -28,6 +30,7 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
   const { clock } = world;
   const promised = new Map<string, AcceptedJob>();
   const cancelled = new Set<string>();
+  const untold = new Set<string>();
   const violations: string[] = [];
   const pick = <T>(list: readonly T[]): T => list[Math.floor(clock.random() * list.length)] as T;
   const chance = (part: number) => clock.random() < part;
@@ -75,8 +78,13 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
     offered += size;
     let why: unknown;
     const answer = await ask((queue) => queue.enqueueMany(requests, { idempotencyKey: key }), (error) => (why = error));
-    // Its answer was lost, and until it was asked for again, all its chats had been erased.
-    if (!answer && why instanceof BuildlaneError && why.code === "job_not_found" && world.erased.size > 0) return;
+    if (!answer && why instanceof BuildlaneError && why.code === "job_not_found") {
+      // Its answer was lost, and until it was asked for again, a chat of its had been erased: what is left of it nobody was told of.
+      const ids = world.acceptedBy.get(key) ?? [];
+      if (!ids.some((id) => world.erased.has(id))) violations.push(`Submission ${key} was said to be removed, and nothing of it was erased.`);
+      for (const id of ids) untold.add(id);
+      return;
+    }
     if (!answer) return void violations.push(`Submission ${key} was refused: ${String(why)}`);
     const latest = new Map<string, number>();
     for (const job of answer.jobs) {
@@ -113,7 +121,7 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
   }
 
   return {
-    promised, cancelled, violations,
+    promised, cancelled, untold, violations,
     submitAll: async () => void (await Promise.all(Array.from({ length: clients }, (_, index) => client(`client${index}`)))),
   };
 }

@@ -81,7 +81,8 @@ export async function simulate({ seed, nodes, chats, jobs, clients, clusterMax, 
     return verify(history, { agingMs, atRest: true, sureMsMax, clusterMax, promised });
   });
   violations.push(...watch.violations, ...people.violations, ...verdict.violations, ...checkCancels(await allJobs(store), people.cancelled));
-  if (verdict.jobs !== promised.length) violations.push(`${verdict.jobs} jobs exist, ${promised.length} were promised and not erased.`);
+  const untold = [...people.untold].filter((id) => !world.erased.has(id)).length;
+  if (verdict.jobs !== promised.length + untold) violations.push(`${verdict.jobs} jobs exist, ${promised.length} were promised and not erased, and ${untold} accepted untold.`);
   if (verdict.attemptsWithSlots < verdict.attempts) violations.push(`The budget of ${verdict.attempts - verdict.attemptsWithSlots} attempts could not be judged.`);
   return { violations, trace: trace.digest("hex"), jobs: verdict.jobs, attempts: verdict.attempts, waits: verdict.waits, faults: faults.counts, convergedMs, simulatedMs: clock.monotonic() };
 }

@@ -48,6 +48,8 @@ export interface World {
   readonly left: Map<string, number>;
   /** Jobs that were erased with their chats. */
   readonly erased: Set<string>;
+  /** What was accepted under an idempotency key. */
+  readonly acceptedBy: Map<string, string[]>;
   /** The database answers nobody until then. */
   downUntil: number;
   startNode(): SimulatedNode;
@@ -60,15 +62,19 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const clock = createSimulatedClock({ seed });
   const store = createMemoryStore({ clock });
   const between = (from: number, to: number) => from + (to - from) * clock.random();
-  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), weather: calm, downUntil: 0, startNode, open, onReport };
+  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, startNode, open, onReport };
   const accepted = new Map<string, string[]>();
   const noted: Store = {
     ...store,
     leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)),
     async accept(groups, limits, now) {
       const answers = await store.accept(groups, limits, now);
-      for (const answer of answers)
-        if (answer.kind === "accepted") for (const { id, chatId } of answer.jobs) accepted.set(chatId, accepted.get(chatId) ?? []).get(chatId)?.push(id);
+      for (const [index, answer] of answers.entries()) {
+        if (answer.kind !== "accepted") continue;
+        const key = groups[index]?.idempotency?.key;
+        if (key !== undefined) world.acceptedBy.set(key, answer.jobs.map(({ id }) => id));
+        for (const { id, chatId } of answer.jobs) accepted.set(chatId, accepted.get(chatId) ?? []).get(chatId)?.push(id);
+      }
       return answers;
     },
     async erase(scope, chatId, now) {
