@@ -21,6 +21,8 @@ const dist = path.join(project, "dist");
 const cache = path.join(project, "node_modules", ".cache", "buildlane");
 const sourceFolders = ["src", "machines"];
 const lockMsMax = 300_000;
+/** What the dashboard's page is made with. */
+const pagePackages = ["preact", "@preact/signals", "highlight.js"];
 
 /** Builds when needed. Throws with the reason when it cannot. */
 export async function build({ types = false, force = false, say = (line) => process.stderr.write(`${line}\n`) } = {}) {
@@ -85,8 +87,7 @@ async function addDashboard(part, say) {
   try {
     await bundleDashboard(path.join(part, "dashboard"));
   } catch (error) {
-    const missing = /Could not resolve "(preact|@preact|highlight\.js)/.exec(error.message);
-    if (!missing) throw error;
+    if (!pagePackages.some((name) => error.message.includes(`Could not resolve "${name}`))) throw error;
     await rm(path.join(part, "dashboard"), { recursive: true, force: true });
     say("The dashboard is left out: its packages are not installed (npm ci without --omit=dev installs them).");
   }
@@ -120,6 +121,8 @@ async function wantedStamp(types) {
     hash.update(`${file}\0${content.length}\0`).update(content);
   }
   for (const name of ["esbuild", "@electric-sql/pglite"]) hash.update(`${name}\0${await versionOf(name)}\0`);
+  // Where they come later, the next start builds again, with the dashboard.
+  for (const name of pagePackages) hash.update(`${name}\0${await versionOf(name).catch(() => "none")}\0`);
   return { sources: hash.digest("hex"), types };
 }
 

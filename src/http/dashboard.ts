@@ -35,7 +35,7 @@ const policy =
 
 function readAssets(): Assets {
   const folder = folders.find((one) => existsSync(fileURLToPath(new URL("manifest.json", one))));
-  if (!folder) throw new BuildlaneError("not_found", "The dashboard was not built. Run `npm run build`.");
+  if (!folder) throw new BuildlaneError("not_found", "The dashboard is not part of this build, as its packages are for development only. Install them (`npm ci`, without --omit=dev) and start again, or use the packed package, which holds it. The API is there all the same, and documented at /docs.");
   const file = (name: string) => readFileSync(new URL(name, folder));
   const { script, style } = JSON.parse(file("manifest.json").toString()) as { script: string; style: string };
   const code = file("preview.js").toString();
