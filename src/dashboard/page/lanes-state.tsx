@@ -12,10 +12,25 @@ export type Lane = LaneView;
 export const laneKey = ({ chatId, tenant }: { chatId: string; tenant?: string | undefined }): string => (tenant ? `${tenant}\u001f${chatId}` : chatId);
 
 const lanes = new Map<string, Lane>();
+/** Their keys by name; null when a lane came or went. Comparing 2,000 names takes longer than a frame may. */
+let names: string[] | null = null;
+const byName = new Intl.Collator(undefined, { numeric: true });
+const named = (key: string): string => lanes.get(key)?.chatId ?? "";
+function put(key: string, lane: Lane): void {
+  if (!lanes.has(key)) names = null;
+  lanes.set(key, lane);
+}
+function drop(key: string): void {
+  if (lanes.delete(key)) names = null;
+}
 /** Changes with every change of any lane, at most once a frame. */
 export const version = signal(0);
 export const loaded = signal(false);
-export const allLanes = (): Lane[] => [...lanes.values()];
+/** By name. */
+export function allLanes(): Lane[] {
+  names ??= [...lanes.keys()].sort((a, b) => byName.compare(named(a), named(b)));
+  return names.map((key) => lanes.get(key) as Lane);
+}
 export const laneOf = (key: string): Lane | undefined => lanes.get(key);
 
 let buffered: Told[] | null = null;
@@ -42,7 +57,8 @@ export async function loadLanes(signal: AbortSignal): Promise<void> {
     cursor = page.meta?.nextCursor ?? null;
   }
   lanes.clear();
-  for (const [key, lane] of found) lanes.set(key, lane);
+  names = null;
+  for (const [key, lane] of found) put(key, lane);
   const waiting = buffered;
   buffered = null;
   waiting.forEach(applyEvent);
@@ -60,7 +76,7 @@ function readAgain(key: string, afterMs = 60): void {
     const found = await call<Lane[]>("GET", `/lanes?chatIds=${keys.map((one) => encodeURIComponent(encodeURIComponent(one))).join(",")}`).catch(() => null);
     for (const lane of found?.data ?? []) {
       const known = lanes.get(laneKey(lane));
-      if (!known || known.eventNumber <= lane.eventNumber) lanes.set(laneKey(lane), lane);
+      if (!known || known.eventNumber <= lane.eventNumber) put(laneKey(lane), lane);
     }
     changed();
   }, afterMs);
@@ -73,7 +89,7 @@ export function applyEvent(told: Told): void {
   if (data.chatId === null || number === null) return;
   const key = laneKey({ chatId: data.chatId, tenant: data.tenant });
   if (event === "chat.erased") {
-    if (number > (lanes.get(key)?.eventNumber ?? 0)) lanes.delete(key);
+    if (number > (lanes.get(key)?.eventNumber ?? 0)) drop(key);
     return changed();
   }
   const lane = lanes.get(key) ?? (number === 1 ? empty(data) : undefined);
@@ -82,7 +98,7 @@ export function applyEvent(told: Told): void {
   if (number > lane.eventNumber + 1) return readAgain(key);
   const next = step(lane, event, data);
   if (!next) return readAgain(key);
-  lanes.set(key, { ...next, eventNumber: number });
+  put(key, { ...next, eventNumber: number });
   // A delay is not in the event: if nothing has started soon, the row knows why.
   if (event === "job.accepted" && lane.state === "idle") setTimeout(() => lanes.get(key)?.eventNumber === number && readAgain(key), 700);
   changed();

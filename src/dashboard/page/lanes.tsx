@@ -20,7 +20,6 @@ function groupOf(lane: Lane): Group {
   return "active";
 }
 const weight = (lane: Lane): number => ({ attention: lane.state === "paused" ? 0 : lane.state === "delayed" ? 1 : 2, active: 3, idle: 4 })[groupOf(lane)];
-const byName = new Intl.Collator(undefined, { numeric: true });
 
 export function Lanes() {
   version.value;
@@ -29,11 +28,10 @@ export function Lanes() {
   const all = allLanes();
   const counts: Record<string, number> = { "": all.length, attention: 0, active: 0, idle: 0 };
   for (const lane of all) counts[groupOf(lane)] = (counts[groupOf(lane)] ?? 0) + 1;
-  const shown = all
-    .filter((lane) => (wanted === "" || groupOf(lane) === wanted) && (text === "" || lane.chatId.toLowerCase().includes(text)))
-    .map((lane) => ({ lane, at: weight(lane) }))
-    .sort((a, b) => a.at - b.at || byName.compare(a.lane.chatId, b.lane.chatId))
-    .map(({ lane }) => lane);
+  // They come by name, and stay so within each weight.
+  const byWeight: Lane[][] = [[], [], [], [], []];
+  for (const lane of all) if ((wanted === "" || groupOf(lane) === wanted) && (text === "" || lane.chatId.toLowerCase().includes(text))) byWeight[weight(lane)]?.push(lane);
+  const shown = byWeight.flat();
   return (
     <>
       <div class="tools">
