@@ -77,10 +77,15 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
   return {
     withEstimate(job) {
       if (job.status !== "pending") return job;
-      const { chatPaused, ...plain } = job;
-      const delayMs = job.nextAttemptAt === null ? 0 : Math.max(0, Date.parse(job.nextAttemptAt) - clock.now());
+      const { chatPaused, chatReadyAt, ...plain } = job;
+      const untilMs = (iso: string | null) => (iso === null ? 0 : Math.max(0, Date.parse(iso) - clock.now()));
+      const ownMs = untilMs(job.nextAttemptAt);
+      // Its chat's first job holds its place: only from then on does the line move.
+      const frontMs = chatReadyAt === job.nextAttemptAt ? 0 : untilMs(chatReadyAt);
       const paused = chatPaused || (latest?.queuePaused ?? false);
-      return { ...plain, ...named(estimate({ inChat: job.queuePosition - 1, delayMs, paused }, measured())) };
+      const found = estimate({ inChat: job.queuePosition - 1, delayMs: frontMs === 0 ? ownMs : 0, paused }, measured());
+      const late = (ms: number) => Math.max(ownMs, frontMs + ms);
+      return { ...plain, ...named(found && frontMs > 0 ? { p50: late(found.p50), p90: late(found.p90) } : found) };
     },
     estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
     accepted(chatIds) {

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { createBuildQueue } from "../src/index.js";
-import type { BuildQueue, BuildQueueOptions, HistoryEvent, Report, RunnableJob } from "../src/index.js";
+import type { BuildQueue, BuildQueueOptions, HistoryEvent, PendingJob, Report, RunnableJob } from "../src/index.js";
 import { createMemoryStore, createSimulatedClock } from "../src/testing.js";
 import { systemClock } from "../src/clock.js";
 import { checkHistory } from "../src/history/check.js";
@@ -520,6 +520,15 @@ describe("the queue", () => {
     expect(attempt?.runMs).toBe(300);
     expect(Date.parse(attempt?.endedAt ?? "") - Date.parse(attempt?.startedAt ?? "")).toBeGreaterThanOrEqual(300 + 700 + 700);
     await clock.until(queue.stop());
+  });
+
+  it("estimates no earlier start for a job than its chat's first one has, which is delayed and holds its place", async () => {
+    const { queue, submit } = await gated();
+    await submit("a", "1", { delayMs: 60_000 });
+    const behind = await submit("a", "2");
+    const { estimatedWaitTime, estimatedWaitTimeP90 } = (await queue.get(behind.id)) as PendingJob;
+    expect(estimatedWaitTime).toBeGreaterThan(55_000);
+    expect(estimatedWaitTimeP90).toBeGreaterThanOrEqual(estimatedWaitTime ?? 0);
   });
 
   it("removes old finished jobs with their events, and keeps numbers", async () => {

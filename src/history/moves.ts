@@ -36,10 +36,13 @@ export function watchMoves({ store, clock, estimate }: Needs, scope: Scope, { ch
     lookedAt = clock.monotonic();
     const { places, paused } = await store.places(scope, chatId, watchedMax);
     const before = known;
+    // Whoever stands behind a job that is delayed or backs off waits for it at least.
+    const front = places[0]?.nextAttemptAt ?? null;
     known = new Map();
     return places.flatMap((place): PassingEvent[] => {
       if (jobId !== undefined && place.id !== jobId) return [];
-      const estimated = estimate(place, paused);
+      const later = front !== null && (place.nextAttemptAt === null || place.nextAttemptAt < front) ? front : place.nextAttemptAt;
+      const estimated = estimate({ ...place, nextAttemptAt: later }, paused);
       const wait = estimated.estimatedWaitTime;
       const last = before.get(place.id);
       const moved = last !== undefined && (last.position !== place.queuePosition || differ(last.wait, wait));

@@ -269,7 +269,7 @@ export interface ListQuery {
 }
 
 /** Estimates are added above the store, which tells what they need. */
-export type StoredPendingJob = Omit<PendingJob, "estimatedWaitTime" | "estimatedWaitTimeP90"> & { chatPaused: boolean };
+export type StoredPendingJob = Omit<PendingJob, "estimatedWaitTime" | "estimatedWaitTimeP90"> & { chatPaused: boolean; /** While the chat's first job is delayed or backs off: until when, ISO. It holds its place, so nobody starts before. */ chatReadyAt: string | null };
 export type StoredJob = StoredPendingJob | Exclude<Job, { status: "pending" }>;
 
 export interface ChatView {

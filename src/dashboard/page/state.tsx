@@ -46,6 +46,10 @@ export interface Sample {
 export const samples = signal<Sample[]>([]);
 const samplesMax = 90;
 let statsAt = 0;
+let statsTimer = 0;
+const statsGapMs = 1000;
+/** At most once a second, and once more after the last of what happened. */
+const readStatsSoon = () => void (statsTimer ||= window.setTimeout(() => ((statsTimer = 0), void readStats()), Math.max(0, statsGapMs - (Date.now() - statsAt))));
 export async function readStats(): Promise<void> {
   statsAt = Date.now();
   try {
@@ -86,7 +90,7 @@ export async function connect(): Promise<void> {
         } else {
           applyEvent(told);
           if (told.event.startsWith("queue.")) void readStats();
-          else if (Date.now() - statsAt > 1000) void readStats();
+          else readStatsSoon();
         }
         for (const listener of listeners) listener(told);
       }, live);

@@ -11,6 +11,7 @@ type JobRow = Omit<typeof buildJobs.$inferSelect, "code" | "files" | "result" | 
   result: string | null;
   position: number;
   chatPaused: boolean;
+  chatReadyAt: string | null;
 };
 
 /** What every read of jobs asks for; `code`, `files` and `result` are null in summaries. */
@@ -40,7 +41,7 @@ export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): Store
   const nothing = { result: null, error: null, failure: null, nextAttemptAt: null };
   switch (row.status) {
     case "pending":
-      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt: row.runAt.getTime() > nowMs ? row.runAt.toISOString() : null, queuePosition: row.position, chatPaused: row.chatPaused };
+      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt: row.runAt.getTime() > nowMs ? row.runAt.toISOString() : null, queuePosition: row.position, chatPaused: row.chatPaused, chatReadyAt: row.chatReadyAt !== null && Date.parse(row.chatReadyAt) > nowMs ? row.chatReadyAt : null };
     case "running":
       return { ...base, ...nothing, status: "running", startedAt: startedAt as string, completedAt: null };
     case "completed":

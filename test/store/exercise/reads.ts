@@ -1,7 +1,7 @@
 /** Reads: what they say was true together, in the promised order, without gaps. */
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
-import type { Ending, ListQuery, StoredJob } from "../../../src/store/store.js";
+import type { Claim, Ending, ListQuery, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, everything, guardOf, ids, iso, scope, agingMs } from "./lab.js";
 import type { Lab } from "./lab.js";
@@ -31,6 +31,18 @@ export const reads: Exercise = (check) => {
     expect(await lab.job(id)).toMatchObject({ status: "completed", startedAt: iso(400), completedAt: iso(450), result: "built ü", warnings: [warning], externals: ["react"], error: null, failure: null, supersededBy: null, attempts: [{}, { outcome: "completed", endedAt: iso(450) }] });
     expect(await lab.store.output(scope, id)).toEqual({ status: "completed", result: "built ü", sourceMap: "{}" });
     expect(await lab.store.output(scope, "nobody")).toBeNull();
+  });
+
+  check("a job behind one that is delayed or backs off says until when its chat waits", async (lab) => {
+    const [, behind] = await lab.accept(0, ["a", { delayMs: 500 }], "a");
+    expect(await lab.job(behind?.id as string)).toMatchObject({ chatReadyAt: iso(500) });
+    const [front, next, other] = await lab.accept(1000, "b", "b", "c");
+    const claim = (await lab.take(1001)).find(({ job }) => job.id === front?.id);
+    await lab.end(1002, claim as Claim, { ...ends.crashed, delayMs: 1e9 });
+    expect(await lab.job(next?.id as string)).toMatchObject({ chatReadyAt: iso(1002 + 1e9) });
+    const [last] = await lab.accept(1003, "c");
+    expect(await lab.job(last?.id as string)).toMatchObject({ chatReadyAt: null });
+    expect((await lab.job(other?.id as string)).status).toBe("running");
   });
 
   check("a failed job says why, whole", async (lab) => {
