@@ -110,30 +110,6 @@ describe("the packed package", () => {
     expect(found).toEqual({ status: 200, type: "text/html; charset=utf-8", sizes: { "/assets/app.js": true, "/assets/style.css": true }, preview: 200 });
   });
 
-  it("is built from the sources without development packages, too: then without the dashboard, which says so and how to get it", async () => {
-    const lean = path.join(home.path, "lean");
-    await mkdir(path.join(lean, "node_modules", ".cache"), { recursive: true });
-    for (const name of packed) await cp(path.join(project, name), path.join(lean, name), { recursive: true });
-    for (const name of Object.keys(manifest.dependencies)) await link(name, path.join(lean, "node_modules"));
-    // The embedded database's template is the same, and takes long to make.
-    await symlink(path.join(modules, ".cache", "buildlane"), path.join(lean, "node_modules", ".cache", "buildlane"));
-    const build = () => run(process.execPath, ["scripts/build.mjs"], lean);
-    const first = await build();
-    expect([first.status, first.all]).toEqual([0, expect.stringContaining("The dashboard is left out")]);
-    const answer = await run(process.execPath, ["--input-type=module", "-e", `
-      import Fastify from "fastify";
-      import { dashboard } from "./dist/src/dashboard.js";
-      const app = Fastify();
-      await app.register(dashboard);
-      console.log((await app.inject("/")).body);`], lean);
-    expect(JSON.parse(answer.stdout)).toMatchObject({ ok: false, statusCode: 404, code: "not_found", message: expect.stringMatching(/without --omit=dev.*\/docs/) });
-    expect((await build()).all).toBe("");
-    for (const name of ["preact", "@preact/signals", "@preact/signals-core", "highlight.js"]) await link(name, path.join(lean, "node_modules"));
-    const second = await build();
-    expect([second.status, second.all]).toEqual([0, expect.not.stringContaining("left out")]);
-    expect((await readdir(path.join(lean, "dist", "dashboard"))).filter((name) => /^(app|style)-/.test(name))).toHaveLength(2);
-  }, 120_000);
-
   it("builds with esbuild on a new embedded database, from the folder of its user", async () => {
     const done = await script(`
       import { createBuildQueue } from "buildlane";
