@@ -7,7 +7,7 @@ import { buildRoutes } from "../../src/fastify.js";
 import type { AccessScope } from "../../src/keys.js";
 import { dashboard } from "../../src/dashboard.js";
 import { describeBrowser, openBrowser } from "../support/browser.js";
-import { bundle, faults, openPage, serve } from "./support.js";
+import { bundle, faults, openPage, serve, slowness } from "./support.js";
 
 let browser: Browser;
 beforeAll(() => bundle());
@@ -352,15 +352,14 @@ describeBrowser("the dashboard", () => {
       for (let index = 0; index < 60; index++) await served.queue.enqueue({ chatId: `news-${index % 20}`, messageId: `m${index}`, code: code() });
       const sorted = (await frames).sort((a, b) => a - b);
       await page.evaluate("scrollTo(0, 0)");
-      return { p50: sorted[Math.floor(sorted.length * 0.5)] ?? 0, p95: sorted[Math.floor(sorted.length * 0.95)] ?? 0, worst: sorted.at(-1) ?? 0 };
+      return { p50: sorted[Math.floor(sorted.length * 0.5)] ?? 0, p95: sorted[Math.floor(sorted.length * 0.95)] ?? 0, worst: sorted.at(-1) ?? 0, slow: await slowness(browser) };
     };
-    // The best of three rounds: the machine may be busy with something else meanwhile.
-    const rounds = [await round()];
-    while ((rounds.at(-1)?.p95 ?? 0) > 34 && rounds.length < 3) rounds.push(await round());
-    const best = rounds.reduce((a, b) => (a.p95 < b.p95 ? a : b));
-    process.stderr.write(`frames over 2,000 lanes: p50 ${best.p50.toFixed(1)} ms, p95 ${best.p95.toFixed(1)} ms, longest ${best.worst.toFixed(1)} ms\n`);
-    // Two frames of a screen at 60 Hz on a quiet machine; three are let pass.
-    expect(best.p95).toBeLessThan(60);
+    // Two frames of a screen at 60 Hz on a quiet machine; three are let pass. One more try, as the load may have come in between.
+    const isSmooth = ({ p95, slow }: Awaited<ReturnType<typeof round>>) => p95 < 60 * slow;
+    let { p50, p95, worst, slow } = await round();
+    if (!isSmooth({ p50, p95, worst, slow })) ({ p50, p95, worst, slow } = await round());
+    process.stderr.write(`frames over 2,000 lanes: p50 ${p50.toFixed(1)} ms, p95 ${p95.toFixed(1)} ms, longest ${worst.toFixed(1)} ms; the machine was ${slow.toFixed(1)} times slower than a quiet one\n`);
+    expect(p95).toBeLessThan(60 * slow);
     expect(await page.locator(".lane").count()).toBeLessThan(60);
   });
 
@@ -495,13 +494,11 @@ describeBrowser("the dashboard", () => {
       const painted = await page.evaluate<Record<string, number>>("painted");
       const waits = Object.entries(accepted).flatMap(([id, at]) => (painted[id] ? [painted[id] - at] : [])).sort((a, b) => a - b);
       expect(waits.length).toBeGreaterThanOrEqual(20);
-      return { p50: waits[Math.floor(waits.length * 0.5)] ?? 0, p95: waits[Math.floor(waits.length * 0.95)] ?? 0 };
+      return { p50: waits[Math.floor(waits.length * 0.5)] ?? 0, p95: waits[Math.floor(waits.length * 0.95)] ?? 0, slow: await slowness(browser) };
     };
-    // The best of three rounds: the machine may be busy with something else meanwhile.
-    const rounds = [await round(0)];
-    while ((rounds.at(-1)?.p95 ?? 0) >= 250 && rounds.length < 3) rounds.push(await round(rounds.length));
-    const best = rounds.reduce((a, b) => (a.p95 < b.p95 ? a : b));
-    process.stderr.write(`event to pixel: p50 ${best.p50} ms, p95 ${best.p95} ms\n`);
-    expect(best.p95).toBeLessThan(250);
+    let { p50, p95, slow } = await round(0);
+    if (p95 >= 250 * slow) ({ p50, p95, slow } = await round(1));
+    process.stderr.write(`event to pixel: p50 ${p50} ms, p95 ${p95} ms; the machine was ${slow.toFixed(1)} times slower than a quiet one\n`);
+    expect(p95).toBeLessThan(250 * slow);
   });
 });

@@ -93,3 +93,27 @@ export async function faults(page: Page): Promise<string[]> {
     return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 160)} ${failureSummary ?? ""}`));
   });
 }
+
+/**
+ * How much slower than a quiet one the machine is at the moment, 1 or more: by how much the same work in each frame of an
+ * empty page takes longer than it does at its fastest. What a person may expect of time is multiplied by it, for a
+ * machine that is busy with something else proves nothing about the page.
+ */
+export async function slowness(browser: Browser): Promise<number> {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const times = await page.evaluate<number[]>(`new Promise((resolve) => {
+    const times = [];
+    requestAnimationFrame(function next() {
+      const from = performance.now();
+      let sum = 0;
+      for (let index = 0; index < 6e6; index++) sum += index % 7;
+      times.push(performance.now() - from + sum * 0);
+      if (times.length < 40) requestAnimationFrame(next);
+      else resolve(times);
+    });
+  })`);
+  await context.close();
+  const sorted = times.slice(5).sort((a, b) => a - b);
+  return Math.max(1, (sorted[Math.floor(sorted.length * 0.95)] ?? 1) / (sorted[0] ?? 1));
+}
