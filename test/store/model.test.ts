@@ -37,9 +37,9 @@ const alike = (numRuns: number, seed: number, make: () => Promise<OpenStore>) =>
 };
 
 describe("random programs on PGlite", () => {
-  it("get the memory store's answers, call by call", alike(25, 17, openPglite), 120_000);
+  it("get the memory store's answers, call by call", alike(25, 17, openPglite), 300_000);
 });
 
 describePostgres("random programs on PostgreSQL", () => {
-  it("get the memory store's answers, call by call", alike(40, 27, openPostgres), 120_000);
+  it("get the memory store's answers, call by call", alike(40, 27, openPostgres), 300_000);
 });
