@@ -71,9 +71,9 @@ export function chat(tables: Tables, chatId: string, limit: number, include: Inc
 }
 
 /** While the chat's first job is delayed or backs off. */
-function chatReadyAt({ state, pending }: Lane, at: number): string | null {
+function chatReadyAt({ running, pending }: Lane, at: number): string | null {
   const front = pending.first;
-  return state === "delayed" && front && front.runAt > at ? iso(front.runAt) : null;
+  return running === null && front && front.runAt > at ? iso(front.runAt) : null;
 }
 
 /** Opaque to callers: creation time and id of the page's last job. */

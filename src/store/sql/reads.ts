@@ -32,7 +32,7 @@ function jobColumns(include: Include) {
     position: sql<number>`case when ${buildJobs.status} = 'pending' then buildlane_position(${buildJobs.chatId}, ${buildJobs.rank}, ${buildJobs.place}) else 0 end`.mapWith(Number),
     // Drizzle leaves the table out of a column's name where one table is read; in here that would mean the lane's own.
     chatPaused: sql<boolean>`exists (select 1 from chat_lanes l where l.chat_id = build_jobs.chat_id and l.paused_at is not null)`,
-    chatReadyAt: sql<string | null>`(select buildlane_iso(l.ready_at) from chat_lanes l where l.chat_id = build_jobs.chat_id and l.state = 'delayed')`,
+    chatReadyAt: sql<string | null>`(select buildlane_iso(f.run_at) from chat_lanes l join build_jobs f on f.id = l.head_id where l.chat_id = build_jobs.chat_id)`,
   };
 }
 
