@@ -525,6 +525,23 @@ begin
   return json_build_object('settled', v_settled, 'claims', v_claims);
 end $$;
 
+-- accept, and what a turn would start then for free slots, in one step: a job that need not wait starts with its acceptance.
+-- Starts nothing beside replays.
+create function buildlane_accept_and_start(
+  p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
+  p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_claim_id text, p_want integer,
+  p_lock_ms integer default null, p_now double precision default null
+) returns json language plpgsql as $$
+declare
+  v_accepted json := buildlane_accept(p_node, p_verb, p_jobs, p_keys, p_aging_ms, p_pending_max, p_queue_max, p_rate_burst, p_rate_interval_ms, p_lock_ms, p_now);
+  v_claims json := '[]';
+begin
+  if p_keys is null or (v_accepted -> 'told' -> 0 ->> 'replayed')::boolean is not true then
+    v_claims := buildlane_turn(p_node, p_claim_id, null, p_want, 0, p_lock_ms, p_now) -> 'claims';
+  end if;
+  return json_build_object('accepted', v_accepted, 'claims', v_claims);
+end $$;
+
 -- rescue: the lanes of nodes whose lease is over go back in line.
 create function buildlane_rescue(p_node text, p_limit integer, p_losses_max integer, p_now double precision default null) returns json language plpgsql as $$
 declare

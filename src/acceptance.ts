@@ -18,6 +18,14 @@ export interface Taken {
   replayed: boolean;
   /** Running jobs that were superseded. */
   stopping: Stopping[];
+  /** This node has started all that it made ready. */
+  isStarted: boolean;
+}
+
+/** What the store says of a group, and whether this node has started it with its acceptance. */
+export interface Offered {
+  answer: AcceptAnswer;
+  isStarted: boolean;
 }
 
 export interface Acceptance {
@@ -26,7 +34,9 @@ export interface Acceptance {
 }
 
 interface Needs {
-  store: Store;
+  /** To the store, by way of this node's slots. */
+  accept(groups: AcceptGroup[], limits: AcceptLimits): Promise<Offered[]>;
+  store: Pick<Store, "acceptWithin">;
   settings: QueueSettings;
   clock: Clock;
   isDraining(): boolean;
@@ -39,15 +49,15 @@ const batchBytesMax = 4 * 1024 * 1024;
 
 const bytesOf = ({ jobs }: AcceptGroup): number => jobs.reduce((sum, job) => sum + 500 + (job.code?.length ?? 0) + (job.files ? JSON.stringify(job.files).length : 0), 0);
 
-export function createAcceptance({ store, settings, clock, isDraining, turnMs }: Needs): Acceptance {
+export function createAcceptance({ accept, store, settings, clock, isDraining, turnMs }: Needs): Acceptance {
   const acceptLimits: AcceptLimits = {
     agingMs: settings.agingMs,
     pendingPerChatMax: settings.maxPendingPerChat,
     pendingMax: settings.maxPending,
     rate: settings.rateLimit ? { burst: settings.rateLimit.burst, intervalMs: settings.rateLimit.intervalMs } : null,
   };
-  const groups = coalesce<AcceptGroup, AcceptAnswer>({
-    send: (batch, alone) => store.accept(batch, { ...acceptLimits, patient: alone }),
+  const groups = coalesce<AcceptGroup, Offered>({
+    send: (batch, alone) => accept(batch, { ...acceptLimits, patient: alone }),
     lanesOf: ({ jobs }) => [...new Set(jobs.map((job) => job.chatId))],
     weightOf: bytesOf,
     weightMax: batchBytesMax,
@@ -70,14 +80,14 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
     if (settings.rateLimit && Math.max(...perChat.values()) > settings.rateLimit.burst) throw batchTooLarge("jobs of one chat", settings.rateLimit.burst);
   }
 
-  function accepted(answer: AcceptAnswer, key: string | undefined, count: number): Taken {
+  function accepted({ answer, isStarted }: Offered, key: string | undefined, count: number): Taken {
     switch (answer.kind) {
       case "accepted":
-        return { jobs: answer.jobs, replayed: false, stopping: answer.stopping };
+        return { jobs: answer.jobs, replayed: false, stopping: answer.stopping, isStarted };
       case "replayed":
         // Building again would break the key's promise, and there is nothing left to answer with.
         if (answer.jobs.length < count) throw jobsRemoved(key ?? "");
-        return { jobs: answer.jobs, replayed: true, stopping: [] };
+        return { jobs: answer.jobs, replayed: true, stopping: [], isStarted };
       case "chatQueueFull":
         throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, turnMs());
       case "queueFull":
@@ -106,7 +116,8 @@ export function createAcceptance({ store, settings, clock, isDraining, turnMs }:
       if (tx === undefined) return accepted(await groups.add(group), key, jobs.length);
       // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.
       if (!store.acceptWithin) throw new Error("The memory store has no transactions. Use PostgreSQL or PGlite to enqueue with tx.");
-      return accepted((await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true))[0] as AcceptAnswer, key, jobs.length);
+      const [answer] = await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true);
+      return accepted({ answer: answer as AcceptAnswer, isStarted: false }, key, jobs.length);
     },
     idle: () => groups.idle(),
   };

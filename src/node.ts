@@ -18,6 +18,7 @@ import { keepRetention } from "./retention.js";
 import { withinSlots } from "./slots.js";
 import type { Store } from "./store/store.js";
 import { createTurns } from "./turns.js";
+import type { Turns } from "./turns.js";
 
 export interface NodeParts {
   nodeId: string;
@@ -30,6 +31,8 @@ export interface NodeParts {
 
 export interface Node {
   tell(event: SupervisorEvent): void;
+  /** The store's accept, which also starts what a slot is free for. */
+  accept: Turns["accept"];
   /** Something will be ready in `delayMs`. */
   wakeIn(delayMs: number): void;
   /** What its actors do, from now on; those that live are told first. */
@@ -136,6 +139,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
 
   return {
     tell,
+    accept: (groups, limits) => turns.accept(groups, limits),
     wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
     atWork: effects.atWork,
     inspect: (options) => inspectActors(supervisor, clock, options),

@@ -6,6 +6,7 @@ import { createAudit } from "./audit.js";
 import { createChatTokens } from "./chat-tokens.js";
 import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
+import type { Taken } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, noBackup, notFailed, notQuarantined, validationFailed } from "./errors.js";
@@ -100,7 +101,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const readers = createReaders({ store, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
   const feed = createFeed(store, clock);
-  const acceptance = createAcceptance({ store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
+  const acceptance = createAcceptance({ accept: (groups, limits) => node.accept(groups, limits), store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const { webhookUrl, webhookSecret } = settings;
   await store.weighTenants(settings.tenantWeights.weights);
   // Before any job is taken, so that the first one's events are told too.
@@ -134,10 +135,11 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   }
 
   /** What follows an acceptance: whoever has a free slot may look, and the chat's readers too. */
-  function announce(jobs: Accepted[], delays: number[], stopping: Stopping[] = []): void {
+  function announce(jobs: Accepted[], delays: number[], { stopping, isStarted }: Pick<Taken, "stopping" | "isStarted"> = { stopping: [], isStarted: false }): void {
     stopping.forEach(announceStop);
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
-    announceReady();
+    // What stands behind another of its chat waits for that one, not for a slot.
+    if (!isStarted && jobs.some(({ queuePosition }) => queuePosition === 1)) announceReady();
     readers.accepted(jobs.map((job) => job.chatId));
     const delay = Math.max(0, ...delays);
     if (delay > 0) node.wakeIn(delay + 1);
@@ -207,15 +209,17 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
 
   const view = (scope: Scope): QueueView => ({
     async enqueue(request, enqueueOptions) {
-      const { jobs, replayed, stopping } = await acceptance.accept(scope, [request], enqueueOptions, false);
+      const taken = await acceptance.accept(scope, [request], enqueueOptions, false);
+      const { jobs, replayed } = taken;
       // Of jobs in a transaction there is nothing to tell until it commits.
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0], stopping);
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0], taken);
       return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
     },
     async enqueueMany(requests, enqueueOptions) {
-      const { jobs, replayed, stopping } = await acceptance.accept(scope, requests, enqueueOptions, true);
+      const taken = await acceptance.accept(scope, requests, enqueueOptions, true);
+      const { jobs, replayed } = taken;
       const delays = requests.map((request) => request.delayMs ?? 0);
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, stopping);
+      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, taken);
       return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
     },
     get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),

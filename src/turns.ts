@@ -6,13 +6,15 @@
 import type { Ended, SupervisorEvent } from "../machines/supervisor.machine.js";
 import type { Clock } from "./clock.js";
 import { coalesce } from "./store/coalesce.js";
-import type { Claim, Ending, Settled, Store } from "./store/store.js";
+import type { AcceptAnswer, AcceptGroup, AcceptLimits, Claim, Ending, Settled, Store } from "./store/store.js";
 
 export interface Turns {
   /** Offers the end of an attempt; rejects when the database is away. */
   settle(claim: Guard, end: Ending["end"], runMs?: number): Promise<Settled>;
   /** Asks for as many lanes as there are free slots. */
   take(): void;
+  /** Accepts jobs, and starts in the same step what there are free slots for. `isStarted`: all lanes that it came to are in hand here now. */
+  accept(groups: AcceptGroup[], limits: AcceptLimits): Promise<{ answer: AcceptAnswer; isStarted: boolean }[]>;
   /** Gives back a claim that nobody here works on: it never took a slot, so nothing is claimed in its stead. */
   giveBack(claim: Guard): Promise<Settled>;
   /** Names the latest turn sent; `isOver` tells whether it and all before it have been answered or have failed. */
@@ -57,16 +59,39 @@ const togetherMin = 16;
 export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, takesSlot, leaseLosses, tell, failed }: Needs): Turns {
   const flightsMax = slots >= 2 * togetherMin ? 2 : 1;
   const togetherMax = Math.max(togetherMin, Math.ceil(slots / flightsMax));
-  /** Lanes that the turns in flight may claim beyond those that end with them. */
-  let promised = 0;
   let sent = 0;
-  const flying = new Set<number>();
+  /** What is under way: the attempts that end with it, and the lanes that it may claim. */
+  const flights = new Map<number, { ended: Ended[]; want: number }>();
 
-  /** Lanes that a turn may claim: those that end with it, and a share of the slots that are free. */
+  /**
+   * Lanes that a call may claim: those that end with it, and a share of the slots that are free. Each flight counts by
+   * what it may claim, and not by the lanes that end with it, for such a lane may be claimed anew, and told, before.
+   */
   function wantOf(ending: number): number {
     const unclaimed = free();
     if (unclaimed === null) return 0;
-    return Math.min(ending + Math.max(0, unclaimed - promised), Math.max(togetherMax, ending));
+    let spare = unclaimed;
+    for (const { ended, want } of flights.values()) spare += ended.filter(takesSlot).length - want;
+    return Math.min(ending + Math.max(0, spare), Math.max(togetherMax, ending));
+  }
+
+  /** One call that may claim `want` lanes; the supervisor hears what it claimed. */
+  async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, call: (claimId: string) => Promise<T>): Promise<T> {
+    const turn = ++sent;
+    const losses = leaseLosses();
+    flights.set(turn, { ended, want });
+    try {
+      const answer = await call(clock.id());
+      // In one step with the ledger: whoever asked in between would take the same slots.
+      flights.delete(turn);
+      // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
+      const ours = losses === leaseLosses() ? answer.claims : [];
+      // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
+      tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
+      return answer;
+    } finally {
+      flights.delete(turn);
+    }
   }
 
   const turns = coalesce<Ending, Settled>({
@@ -76,28 +101,15 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       const freed = ended.filter(takesSlot).length;
       const want = alone ? 0 : wantOf(freed);
       if (endings.length === 0 && want === 0) return [];
-      const extra = Math.max(0, want - freed);
-      const turn = ++sent;
-      const losses = leaseLosses();
-      promised += extra;
-      flying.add(turn);
       try {
-        const { settled, claims } = await store.turn({ nodeId, claimId: clock.id(), endings, want, nodeLossesMax, patient: alone });
-        promised -= extra;
-        // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
-        const ours = losses === leaseLosses() ? claims : [];
-        // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
-        tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
+        const { settled, claims } = await fly(ended, want, (claimId) => store.turn({ nodeId, claimId, endings, want, nodeLossesMax, patient: alone }));
         // It got all it wanted: there may be more, for slots that this turn left alone.
         // One that went alone asked for none, and its slot is free now.
         if (alone || (want > 0 && claims.length === want && wantOf(0) > 0)) turns.nudge();
         return settled;
       } catch (error) {
-        promised -= extra;
         if (endings.length === 0) failed(error);
         throw error;
-      } finally {
-        flying.delete(turn);
       }
     },
     lanesOf: ({ chatId }) => [chatId],
@@ -109,12 +121,20 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
   return {
     settle: (guard, end, runMs) => turns.add({ ...guard, runMs, end }),
     take: () => turns.nudge(),
+    async accept(groups, limits) {
+      const chats = new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)));
+      const want = limits.patient ? 0 : Math.min(chats.size, wantOf(0));
+      if (want === 0) return (await store.accept(groups, limits)).map((answer) => ({ answer, isStarted: false }));
+      const { answers, claims } = await fly([], want, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want }));
+      const started = new Set(claims.map(({ job }) => job.chatId));
+      return answers.map((answer) => ({ answer, isStarted: answer.kind === "accepted" && answer.jobs.every((job) => started.has(job.chatId)) }));
+    },
     async giveBack({ jobId, chatId, attempt, fence, claimId }) {
       const { settled } = await store.turn({ nodeId, claimId: clock.id(), endings: [{ jobId, chatId, attempt, fence, claimId, end: { kind: "released" } }], want: 0, nodeLossesMax });
       return settled[0] as Settled;
     },
     latest: () => sent,
-    isOver: (turn) => [...flying].every((one) => one > turn),
+    isOver: (turn) => [...flights.keys()].every((one) => one > turn),
     idle: () => turns.idle(),
   };
 }

@@ -30,3 +30,43 @@ it("an answer from before the loss of the lease brings no claims, though the lea
   while (taken.length < 2) await new Promise((resolve) => setImmediate(resolve));
   expect(taken[1]?.grants.map((grant) => grant.claim.job.id)).toEqual(["new"]);
 });
+
+it("a lane that ends with one turn and is claimed by another, heard first, leaves no slot free twice (P6)", async () => {
+  // The ledger as the supervisor keeps it: chat to fence.
+  const held: Record<string, number> = { x: 1, y: 1 };
+  const asked: { endings: number; want: number; answer(answer: { settled: never[]; claims: never[] }): void }[] = [];
+  const ask = (endings: number, want: number) => new Promise<never>((resolve) => asked.push({ endings, want, answer: resolve as never }));
+  const turns = createTurns({
+    store: {
+      turn: ({ endings, want }: { endings: unknown[]; want: number }) => ask(endings.length, want),
+      acceptAndStart: async (_groups: unknown, _limits: unknown, { want }: { want: number }) => ({ ...(await ask(0, want) as object), answers: [] }),
+      accept: async () => [],
+    } as never,
+    nodeId: "n1", clock: createSimulatedClock(), nodeLossesMax: 5, slots: 3, free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence,
+    leaseLosses: () => 0, failed: () => {},
+    tell(event) {
+      if (event.type !== "turn.taken") return;
+      for (const { chatId, fence } of event.ended) if (held[chatId] === fence) delete held[chatId];
+      for (const { claim } of event.grants) held[claim.job.chatId] = claim.fence;
+    },
+  });
+  const rest = () => new Promise((resolve) => setImmediate(resolve));
+  const group = (chatId: string) => [{ jobs: [{ chatId }], idempotency: null }] as never;
+  const claim = (chatId: string, fence: number) => ({ job: { id: chatId, chatId }, fence, claimId: "c" }) as never;
+
+  // One slot is free: the acceptance may fill it.
+  const accepted = turns.accept(group("z"), {} as never);
+  // x ends: its turn may fill that slot, and no other.
+  const settled = turns.settle({ jobId: "x", chatId: "x", attempt: 1, fence: 1, claimId: "c" }, { kind: "released" }, undefined as never);
+  await rest();
+  expect(asked.map(({ endings, want }) => [endings, want])).toEqual([[0, 1], [1, 1]]);
+  // The store took the turn first, and gave the acceptance the lane x anew; its answer is heard first.
+  asked[0]?.answer({ settled: [], claims: [claim("x", 2)] });
+  await accepted;
+  // x and y run, and the turn's claim is on its way: nothing is free.
+  await turns.accept(group("v"), {} as never);
+  expect(asked).toHaveLength(2);
+  asked[1]?.answer({ settled: [], claims: [claim("w", 1)] });
+  await settled;
+  expect(held).toEqual({ x: 2, y: 1, w: 1 });
+});

@@ -12,7 +12,7 @@ import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, list, o
 import { stats } from "./memory/stats.js";
 import { memoryCode } from "./memory/code.js";
 import { createTables } from "./memory/tables.js";
-import { leave, rescue, turn } from "./memory/turn.js";
+import { acceptAndStart, leave, rescue, turn } from "./memory/turn.js";
 import { memoryWebhook } from "./memory/webhook.js";
 import { cancel, discard, endLeases, prune, pulse, redrive } from "./memory/verbs.js";
 import { laneKey } from "./scope.js";
@@ -31,6 +31,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     webhook: memoryWebhook(tables, () => clock.now()),
     code: memoryCode(tables, () => clock.now()),
     accept: (groups, limits, now) => step(() => accept(tables, groups, limits, now ?? clock.now())),
+    acceptAndStart: (groups, limits, start, now) => step(() => acceptAndStart(tables, groups, limits, start, now ?? clock.now())),
     turn: (request, now) => step(() => turn(tables, request, now ?? clock.now())),
     pulse: (request, now) => step(() => pulse(tables, request, now ?? clock.now())),
     rescue: (request, now) => step(() => rescue(tables, request, now ?? clock.now())),

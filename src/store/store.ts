@@ -93,6 +93,8 @@ export type AcceptAnswer =
   | { kind: "rateLimited"; chatId: string; retryAfterMs: number }
   | { kind: "idempotencyConflict" };
 
+export type StartRequest = Pick<TurnRequest, "nodeId" | "claimId" | "want">;
+
 /** Chats of each kind, and dead letters, that figures count: more of them are said to be so many. */
 export const countedMax = 10_000;
 
@@ -452,7 +454,13 @@ export interface Store {
   accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]>;
 
   /**
-   * The same inside the caller's own Drizzle transaction: the jobs exist if and only if it commits. Rejects with
+   * The same, and in the same step what a turn of this node would claim then: a job that need not wait starts with its
+   * acceptance. Claims nothing unless every group is accepted anew.
+   */
+  acceptAndStart(groups: AcceptGroup[], limits: AcceptLimits, start: StartRequest, now?: number): Promise<{ answers: AcceptAnswer[]; claims: Claim[] }>;
+
+  /**
+   * The same as accept inside the caller's own Drizzle transaction: the jobs exist if and only if it commits. Rejects with
    * BuildlaneError when a group is refused. With `notify` nodes hear of them at the commit, not only at their next
    * pulse. Absent where the store has no transactions.
    */

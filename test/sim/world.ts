@@ -6,7 +6,7 @@ import { composeQueue } from "../../src/queue.js";
 import type { BuildQueue } from "../../src/queue-api.js";
 import type { Report } from "../../src/report.js";
 import { createMemoryStore } from "../../src/store/memory.js";
-import type { Store } from "../../src/store/store.js";
+import type { AcceptAnswer, AcceptGroup, Store } from "../../src/store/store.js";
 import { createRunner, createWatch } from "./builds.js";
 import type { Watch } from "./builds.js";
 import { createDoors } from "./door.js";
@@ -64,18 +64,24 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const between = (from: number, to: number) => from + (to - from) * clock.random();
   const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, startNode, open, onReport };
   const accepted = new Map<string, string[]>();
-  const noted: Store = {
+  function noted(groups: AcceptGroup[], answers: AcceptAnswer[]): AcceptAnswer[] {
+    for (const [index, answer] of answers.entries()) {
+      if (answer.kind !== "accepted") continue;
+      const key = groups[index]?.idempotency?.key;
+      if (key !== undefined) world.acceptedBy.set(key, answer.jobs.map(({ id }) => id));
+      for (const { id, chatId } of answer.jobs) accepted.set(chatId, accepted.get(chatId) ?? []).get(chatId)?.push(id);
+    }
+    return answers;
+  }
+  const noting: Store = {
     ...store,
     leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)),
     async accept(groups, limits, now) {
-      const answers = await store.accept(groups, limits, now);
-      for (const [index, answer] of answers.entries()) {
-        if (answer.kind !== "accepted") continue;
-        const key = groups[index]?.idempotency?.key;
-        if (key !== undefined) world.acceptedBy.set(key, answer.jobs.map(({ id }) => id));
-        for (const { id, chatId } of answer.jobs) accepted.set(chatId, accepted.get(chatId) ?? []).get(chatId)?.push(id);
-      }
-      return answers;
+      return noted(groups, await store.accept(groups, limits, now));
+    },
+    async acceptAndStart(groups, limits, start, now) {
+      const { answers, claims } = await store.acceptAndStart(groups, limits, start, now);
+      return { answers: noted(groups, answers), claims };
     },
     async erase(scope, chatId, now) {
       const answer = await store.erase(scope, chatId, now);
@@ -84,7 +90,7 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
       return answer;
     },
   };
-  const doors = createDoors(noted, clock, {
+  const doors = createDoors(noting, clock, {
     way(_verb, leg, cut) {
       const { failThere, answerLost, slowCommit } = world.weather;
       if (cut || clock.now() < world.downUntil) return null;

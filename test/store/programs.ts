@@ -37,7 +37,7 @@ export const ends = {
 type EndName = keyof typeof ends;
 
 type Step = { afterMs: number } & (
-  | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[] }
+  | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[]; start: { node: number; want: number } | null }
   | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node"; stamped: boolean }[]; want: number }
   | { verb: "pulse"; node: number; clusterCap: number | null }
   | { verb: "rescue" | "leave"; node: number }
@@ -73,6 +73,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         }),
         { minLength: 1, maxLength: 3 },
       ),
+      start: fc.option(fc.record({ node, want: fc.integer({ min: 1, max: 2 }) })),
     }),
   },
   {
@@ -155,11 +156,13 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             }),
             idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
           }));
-        const answers = await store.accept(groups, limits, now);
+        const start = one.start && { nodeId: nodes[one.start.node] as string, claimId: `claim${calls++}`, want: one.start.want };
+        const { answers, claims: begun } = start ? await store.acceptAndStart(groups, limits, start, now) : { answers: await store.accept(groups, limits, now), claims: [] };
+        claims.push(...begun.map((claim) => ({ claim, node: start?.nodeId ?? "" })));
         for (const answer of answers) if (answer.kind === "accepted") answer.jobs.forEach(({ id }) => promised.add(id));
         // Of groups in one call it is left open whether a position is that before or after a later group's priority.
         const open = groups.length > 1 && one.groups.some(({ jobs }) => jobs.some(({ priority }) => priority !== 0));
-        return open ? answers.map((answer) => ("jobs" in answer ? { ...answer, jobs: answer.jobs.map(({ queuePosition: _position, ...job }) => job) } : answer)) : answers;
+        return [open ? answers.map((answer) => ("jobs" in answer ? { ...answer, jobs: answer.jobs.map(({ queuePosition: _position, ...job }) => job) } : answer)) : answers, begun];
       }
       case "turn": {
         const picked = new Set<number>();

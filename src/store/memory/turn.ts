@@ -1,6 +1,7 @@
 /** turn and rescue: attempts end, lanes go back in line, and the heads of the first in line start. */
-import type { Claim, Ending, Rescued, Settled, TurnAnswer, TurnRequest } from "../store.js";
+import type { AcceptAnswer, AcceptGroup, AcceptLimits, Claim, Ending, Rescued, Settled, StartRequest, TurnAnswer, TurnRequest } from "../store.js";
 import type { Failure } from "../../job.js";
+import { accept } from "./accept.js";
 import { nextLanes } from "./next-lanes.js";
 import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, supersededMessage, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
@@ -18,6 +19,13 @@ export function turn(tables: Tables, { nodeId, claimId, endings, want }: TurnReq
   const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
   const leaseUntil = tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY;
   return { settled, claims: tables.queuePaused || leaseUntil <= at ? [] : claim(tables, { nodeId, claimId, want }, at) };
+}
+
+/** Accepts, and starts what a turn would then, unless something was refused or is there already. */
+export function acceptAndStart(tables: Tables, groups: AcceptGroup[], limits: AcceptLimits, start: StartRequest, at: number): { answers: AcceptAnswer[]; claims: Claim[] } {
+  const answers = accept(tables, groups, limits, at);
+  const isNew = answers.every(({ kind }) => kind === "accepted");
+  return { answers, claims: isNew ? turn(tables, { ...start, endings: [] }, at).claims : [] };
 }
 
 /** Puts the lanes of nodes whose lease is over back in line. */

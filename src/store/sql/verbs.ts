@@ -8,7 +8,7 @@ import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../.
 import type { FailureCode, Source } from "../../job.js";
 import { ofLane, laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Claim, EraseAnswer, Hint, NewJob, PulseAnswer, RedriveAnswer, Rescued, Settled, Stopping, Store } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Claim, EraseAnswer, Hint, NewJob, PulseAnswer, RedriveAnswer, Rescued, Settled, StartRequest, Stopping, Store } from "../store.js";
 import { busy, channel, driverError, isContended, isRecorded, reaching, uncut } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
 
@@ -20,6 +20,7 @@ const hintedMax = 20;
 const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
+const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13) as answer";
 const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
 const recordedSql =
   "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
@@ -38,7 +39,7 @@ const pauseQueueSql = "update queue_state set paused_at = case when $1 then coal
 const weighSql = "with weighed as (update queue_state set tenant_weights = $1::text::jsonb where tenant_weights <> $1::text::jsonb returning 1) select count(*)::int as answer from weighed";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
 
-type Verbs = Pick<Store, "accept" | "acceptWithin" | "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "weighTenants" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
+type Verbs = Pick<Store, "accept" | "acceptAndStart" | "acceptWithin" | "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "weighTenants" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
 /** The database prints microseconds and its session's zone; callers get ISO with milliseconds. */
 const iso = (text: string): string => new Date(text).toISOString();
@@ -57,6 +58,9 @@ const refusals = /^BL00[1234]$/;
 const someReplayed = "BL005";
 
 /** What has its usual value is left out: it is not worth its parsing. */
+type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
+const claimOf = ({ spent, strikes, fence, startedAt, code, files, entry, ...job }: ClaimRow, claimId: string): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: iso(startedAt) });
+
 const toSend = (job: NewJob, g: number): Record<string, unknown> => ({
   g, id: job.id, chat_id: job.chatId, message_id: job.messageId, code: job.code ?? undefined, files: job.files ?? undefined, entry: job.entry ?? undefined,
   options: Object.keys(job.options).length > 0 ? job.options : undefined, code_hash: job.codeHash, priority: job.priority || undefined, max_attempts: job.maxAttempts, timeout_ms: job.timeoutMs,
@@ -76,7 +80,8 @@ function countPerChat(rows: Record<string, unknown>[]): void {
   for (const chat of chats.values()) if (chat.length > 1) chat.forEach((row, index) => Object.assign(row, { n: chat.length, nth: index + 1 }));
 }
 
-function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits: AcceptLimits, lockMs: number | null, now: number | undefined): unknown[] {
+/** All that both ways of accepting are told first. */
+function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits: AcceptLimits): unknown[] {
   const jobs = groups.flatMap((group, g) => group.jobs.map((job) => toSend(job, g)));
   countPerChat(jobs);
   const keys = groups.flatMap(({ idempotency, jobs: own }, g) =>
@@ -84,7 +89,7 @@ function acceptArgs(nodeId: string, verb: string, groups: AcceptGroup[], limits:
   );
   return [
     nodeId, verb, JSON.stringify(jobs), keys.length > 0 ? JSON.stringify(keys) : null, limits.agingMs,
-    limits.pendingPerChatMax, limits.pendingMax, limits.rate?.burst ?? null, limits.rate?.intervalMs ?? null, lockMs, now ?? null,
+    limits.pendingPerChatMax, limits.pendingMax, limits.rate?.burst ?? null, limits.rate?.intervalMs ?? null,
   ];
 }
 
@@ -143,7 +148,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
 
   async function acceptOnce(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
     const line = limits.patient ? "lone" : "together";
-    return acceptAnswers(groups, await database.call<AcceptedRows>(acceptSql, acceptArgs(nodeId, "accept", groups, limits, lockWaitMs[line], now), line));
+    return acceptAnswers(groups, await database.call<AcceptedRows>(acceptSql, [...acceptArgs(nodeId, "accept", groups, limits), lockWaitMs[line], now ?? null], line));
   }
 
   /** Jobs that are there already, whose answer was lost on the way; the other groups are offered again. */
@@ -160,13 +165,27 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
   }
 
   async function accept(groups: AcceptGroup[], limits: AcceptLimits, now?: number): Promise<AcceptAnswer[]> {
-    let error: unknown;
     try {
       // May be done twice: the ids tell whether the jobs are there.
       return await uncut(clock, () => acceptOnce(groups, limits, now));
-    } catch (thrown) {
-      error = thrown;
+    } catch (error) {
+      return acceptAfter(error, groups, limits, now);
     }
+  }
+
+  /** Nothing starts with what is offered again: turns do that. */
+  async function acceptAndStart(groups: AcceptGroup[], limits: AcceptLimits, { nodeId: node, claimId, want }: StartRequest, now?: number): Promise<{ answers: AcceptAnswer[]; claims: Claim[] }> {
+    const line = limits.patient ? "lone" : "together";
+    try {
+      const { accepted, claims } = await uncut(clock, () =>
+        database.call<{ accepted: AcceptedRows; claims: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, lockWaitMs[line], now ?? null], line));
+      return { answers: acceptAnswers(groups, accepted), claims: claims.map((row) => claimOf(row, claimId)) };
+    } catch (error) {
+      return { answers: await acceptAfter(error, groups, limits, now), claims: [] };
+    }
+  }
+
+  async function acceptAfter(error: unknown, groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
     if (isRecorded(error)) return acceptRest(groups, limits, now);
     const { code, detail } = driverError(error);
     if (code === someReplayed) {
@@ -191,9 +210,10 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
 
   return {
     accept,
+    acceptAndStart,
 
     async acceptWithin(tx, groups, limits, notify) {
-      const args = acceptArgs(nodeId, `tx:${clock.id()}`, groups, limits, null, undefined);
+      const args = [...acceptArgs(nodeId, `tx:${clock.id()}`, groups, limits), null, null];
       const types = ["text", "text", "text::json", "text::json", "float8", "int", "bigint", "int", "float8", "int", "float8"];
       const holes = args.map((arg, index) => sql`${arg}::${sql.raw(types[index] as string)}`);
       try {
@@ -223,7 +243,6 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
         ...(guard.runMs === undefined ? {} : { run_ms: guard.runMs }),
       }));
-      type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
       let answer: { settled: SettledRow[]; claims: ClaimRow[] };
       try {
@@ -240,7 +259,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
           if (!row) return { kind: "notMine", jobId: ending.jobId };
           return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined, failureCode: row.failureCode };
         }),
-        claims: answer.claims.map(({ spent, strikes, fence, startedAt, code, files, entry, ...job }): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: iso(startedAt) })),
+        claims: answer.claims.map((row) => claimOf(row, claimId)),
       };
     },
 
