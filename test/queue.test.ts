@@ -408,10 +408,7 @@ describe("the queue", () => {
     const first = await queue.enqueue(request, { idempotencyKey: "k" });
     (await started(0)).end("");
     await queue.waitFor(first.id);
-    const second = await queue.enqueue(request);
-    (await started(1)).end("");
-    await queue.waitFor(second.id);
-    await store.prune({ ageMs: 1e9, count: 1, idempotencyMs: 1e9, batch: 10 });
+    await store.prune({ ageMs: 1e9, count: 0, idempotencyMs: 1e9, batch: 10 });
     await expect(queue.enqueue(request, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "job_not_found", message: expect.stringContaining("removed by the retention") });
   });
 
