@@ -46,7 +46,8 @@ test("an abort kills an endless build at once, and the slot serves again", async
   const abortedMs = systemClock.monotonic();
   controller.abort(reason);
   await expect(run).rejects.toBe(reason);
-  expect(systemClock.monotonic() - abortedMs).toBeLessThan(100);
+  // Not after some time of grace; how many milliseconds a kill takes is told in docs/building.md, and depends on the machine.
+  expect(systemClock.monotonic() - abortedMs).toBeLessThan(1000);
   expect(groupOf(worker)).toEqual([]);
   expect(built(await build(small)).result).toContain("n = 1");
   expect(died(shared.events)).toMatchObject([{ pid: worker, reason: "aborted" }]);
