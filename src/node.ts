@@ -139,7 +139,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
 
   return {
     tell,
-    accept: (groups, limits) => turns.accept(groups, limits),
+    accept: turns.accept,
     wakeIn: (delayMs) => heartbeat.wakeIn(delayMs),
     atWork: effects.atWork,
     inspect: (options) => inspectActors(supervisor, clock, options),

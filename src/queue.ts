@@ -6,21 +6,17 @@ import { createAudit } from "./audit.js";
 import { createChatTokens } from "./chat-tokens.js";
 import { createKeys } from "./keys.js";
 import { createAcceptance } from "./acceptance.js";
-import type { Taken } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { BuildlaneError, SettingsError, alreadyFinal, chatStopping, jobNotFound, noBackup, notFailed, notQuarantined, validationFailed } from "./errors.js";
+import { BuildlaneError, SettingsError, noBackup, notQuarantined, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
-import { follow } from "./history/follow.js";
-import { watchMoves } from "./history/moves.js";
 import { createWakeups } from "./history/wakeups.js";
-import { isFinal } from "./job.js";
-import type { AcceptedJob, FinishedJob, PassingEvent, Runner } from "./job.js";
+import type { Runner } from "./job.js";
 import { startNode } from "./node.js";
 import type { NodeParts } from "./node.js";
 import { queueSettings } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
-import type { BuildQueue, ChatJobs, QueueView } from "./queue-api.js";
+import type { BuildQueue } from "./queue-api.js";
 import { createReaders } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
@@ -28,13 +24,11 @@ import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { traced } from "./tracing.js";
 import { openStore } from "./store/open.js";
-import { defaultTenant, isTenantName, laneKey, laneOfShown, ofLane } from "./store/scope.js";
-import type { Scope } from "./store/scope.js";
-import type { Accepted, CallersDatabase, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
-import { checkPolicy } from "./request.js";
+import { defaultTenant, isTenantName, laneKey } from "./store/scope.js";
+import type { CallersDatabase, Store } from "./store/store.js";
+import { createViews } from "./view.js";
 import { sendTo } from "./webhook/send.js";
 import { answerMs, startWebhook } from "./webhook/webhook.js";
-import { explain } from "./why.js";
 import { withRecall } from "./recall.js";
 import { engineVersion } from "./workers/channel.js";
 import { openPackages } from "./workers/open-packages.js";
@@ -54,9 +48,6 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   /** Time and chance; the system's unless a test says otherwise. */
   clock?: Clock;
 }
-
-/** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
-const eraseWaitMs = 15_000;
 
 /** Opens the store, starts workers and actors; resolves when the queue takes work. Rejects with SettingsError or BuildlaneError `database_unavailable`. */
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
@@ -101,91 +92,20 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const readers = createReaders({ store, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
   const feed = createFeed(store, clock);
-  const acceptance = createAcceptance({ accept: (groups, limits) => node.accept(groups, limits), store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const { webhookUrl, webhookSecret } = settings;
   await store.weighTenants(settings.tenantWeights.weights);
   // Before any job is taken, so that the first one's events are told too.
   if (webhookUrl !== undefined) await store.webhook.begin();
   const node = await startNode(parts);
+  const acceptance = createAcceptance({ accept: node.accept, store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const webhook =
     webhookUrl === undefined || webhookSecret === undefined ? null : startWebhook({ store, nodeId, secret: webhookSecret, send: sendTo(webhookUrl, { clock, timeoutMs: answerMs }), clock, report });
   readers.refresh();
-
-  const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, chatId: ofLane(job.chatId).chatId, ...readers.estimateAt(job.queuePosition, delayMs) });
-  const found = <T>(value: T | null, id: string): T => {
-    if (value === null) throw jobNotFound(id);
-    return value;
-  };
-
-  function announceStop({ chatId, jobId, nodeId: holder }: Stopping): void {
-    node.tell({ type: "job.cancelRequested", chatId, jobId });
-    store.hint({ kind: "cancel", nodeId: holder });
-    store.hint({ kind: "chat", chatId });
-  }
-
-  /** Once for all that were accepted together. */
-  let isReadyTold = false;
-  function announceReady(): void {
-    if (isReadyTold) return;
-    isReadyTold = true;
-    queueMicrotask(() => {
-      isReadyTold = false;
-      store.hint({ kind: "ready" });
-    });
-  }
-
-  /** What follows an acceptance: whoever has a free slot may look, and the chat's readers too. */
-  function announce(jobs: Accepted[], delays: number[], { stopping, isStarted }: Pick<Taken, "stopping" | "isStarted"> = { stopping: [], isStarted: false }): void {
-    stopping.forEach(announceStop);
-    for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
-    // What stands behind another of its chat waits for that one, not for a slot.
-    if (!isStarted && jobs.some(({ queuePosition }) => queuePosition === 1)) announceReady();
-    readers.accepted(jobs.map((job) => job.chatId));
-    const delay = Math.max(0, ...delays);
-    if (delay > 0) node.wakeIn(delay + 1);
-  }
-
-  async function redrive(scope: Scope, id: string): Promise<AcceptedJob> {
-    const answer = await store.redrive(scope, id, { agingMs: settings.agingMs });
-    if (answer.kind === "unknown") throw jobNotFound(id);
-    if (answer.kind === "notFailed") throw notFailed(id, answer.status);
-    announce([answer.job], [0]);
-    return answerOf(answer.job, 0);
-  }
 
   async function pauseQueue(paused: boolean): Promise<void> {
     await store.setQueuePaused(paused);
     store.hint({ kind: "paused" });
   }
-  async function pauseChat(scope: Scope, chatId: string, paused: boolean): Promise<boolean> {
-    const known = await store.setChatPaused(scope, chatId, paused);
-    if (known) store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
-    if (known && !paused) store.hint({ kind: "ready" });
-    return known;
-  }
-
-  async function erase(scope: Scope, chatId: string): Promise<{ jobs: number } | null> {
-    const watch = wakeups.watch(laneKey(scope, chatId));
-    const deadline = clock.monotonic() + eraseWaitMs;
-    try {
-      // Told once: a hint at each look would wake this very watch, and nothing else would have its turn.
-      for (let isTold = false; ; isTold = true) {
-        const answer = await store.erase(scope, chatId);
-        if (answer.kind === "unknown") return null;
-        if (answer.kind === "erased" || !isTold) store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
-        if (answer.kind === "erased") {
-          report({ type: "chat.erased", jobs: answer.jobs });
-          return { jobs: answer.jobs };
-        }
-        if (!isTold) announceStop(answer.stopping);
-        if (clock.monotonic() > deadline) throw chatStopping(chatId, answer.stopping.jobId);
-        await watch.next();
-      }
-    } finally {
-      watch.close();
-    }
-  }
-
   async function drain(): Promise<void> {
     report({ type: "node.draining", held: node.atWork.size });
     await acceptance.idle();
@@ -201,120 +121,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     report({ type: "node.stopped", nodeId });
   }
 
-  async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }): Promise<{ of: Scope; chatId: string }> {
-    if (jobId === undefined) return { of: scope, chatId: chatId ?? "" };
-    const job = found(await store.get(scope, jobId), jobId);
-    return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
-  }
-
-  const view = (scope: Scope): QueueView => ({
-    async enqueue(request, enqueueOptions) {
-      const taken = await acceptance.accept(scope, [request], enqueueOptions, false);
-      const { jobs, replayed } = taken;
-      // Of jobs in a transaction there is nothing to tell until it commits.
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0], taken);
-      return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
-    },
-    async enqueueMany(requests, enqueueOptions) {
-      const taken = await acceptance.accept(scope, requests, enqueueOptions, true);
-      const { jobs, replayed } = taken;
-      const delays = requests.map((request) => request.delayMs ?? 0);
-      if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, taken);
-      return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
-    },
-    get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
-    output: async (id) => found(await store.output(scope, id), id),
-    async waitFor(id, { signal } = {}): Promise<FinishedJob> {
-      const watch = wakeups.watch(laneOfShown(found(await store.get(scope, id), id)));
-      try {
-        for (;;) {
-          signal?.throwIfAborted();
-          const job = found(await store.get(scope, id), id);
-          if (isFinal(job.status)) return job as FinishedJob;
-          await watch.next(signal);
-        }
-      } finally {
-        watch.close();
-      }
-    },
-    async chat(chatId, { limit = 50, include = { code: false, result: false } } = {}): Promise<ChatJobs> {
-      const view = await store.chat(scope, chatId, limit, include);
-      return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
-    },
-    async list(query) {
-      const { jobs, nextCursor } = await store.list(scope, query);
-      return { jobs: jobs.map(readers.withEstimate), nextCursor };
-    },
-    stats: async () => ({ ...(await readers.stats(scope)), slots: settings.concurrency, concurrency: settings.concurrency, draining: draining !== null }),
-    async cancel(id) {
-      const answer = await store.cancel(scope, id);
-      switch (answer.kind) {
-        case "unknown":
-          throw jobNotFound(id);
-        case "final":
-          throw alreadyFinal(id, answer.status);
-        case "requested":
-          announceStop({ chatId: answer.chatId, jobId: id, nodeId: answer.nodeId });
-          return "requested";
-        case "cancelled":
-          store.hint({ kind: "chat", chatId: answer.chatId });
-          store.hint({ kind: "ready" });
-          return "cancelled";
-        case "already":
-          return "already";
-        default:
-          return answer satisfies never;
-      }
-    },
-    retry: (id) => redrive(scope, id),
-    deadLetters: {
-      count: (filter) => store.countDeadLetters(scope, filter),
-      groups: (filter, limit) => store.deadLetterGroups(scope, filter, limit),
-      async redrive(filter: DeadLetterFilter, limit, { ratePerSecond } = {}) {
-        let redriven = 0;
-        for (const id of await store.deadLetterIds(scope, filter, limit)) {
-          // One that somebody else redrove or removed meanwhile is no error of this call.
-          const delayMs = ratePerSecond === undefined ? 0 : (redriven * 1000) / ratePerSecond;
-          const answer = await store.redrive(scope, id, { agingMs: settings.agingMs, delayMs });
-          if (answer.kind !== "redriven") continue;
-          announce([answer.job], [delayMs]);
-          redriven++;
-        }
-        return redriven;
-      },
-      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
-    },
-    async cancelChat(chatId) {
-      const answer = await store.cancelChat(scope, chatId);
-      if (answer.kind === "unknown") return null;
-      if (answer.stopping) announceStop(answer.stopping);
-      else store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
-      return { cancelled: answer.cancelled, stopping: answer.stopping?.jobId ?? null };
-    },
-    chatState: (chatId) => store.chatState(scope, chatId),
-    async setPolicy(chatId, policy) {
-      checkPolicy(chatId, policy);
-      const whole = await store.setPolicy(scope, chatId, policy);
-      store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
-      return whole;
-    },
-    erase: (chatId) => erase(scope, chatId),
-    rateAheadMs: async (chatId) => store.rateAheadMs(scope, chatId),
-    pauseChat: (chatId) => pauseChat(scope, chatId, true),
-    resumeChat: (chatId) => pauseChat(scope, chatId, false),
-    async *events(which, eventOptions) {
-      const { of, chatId } = await laneFor(scope, which);
-      yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, eventOptions);
-    },
-    async *stream(which, { after, signal }) {
-      if (which === "all") return yield* feed.read(scope, signal);
-      const { of, chatId } = await laneFor(scope, which);
-      const estimate = ({ queuePosition, nextAttemptAt }: Place, paused: boolean) => readers.estimateAt(queuePosition, nextAttemptAt === null ? 0 : Math.max(0, Date.parse(nextAttemptAt) - clock.now()), paused);
-      yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimate }, of, { chatId, jobId: which.jobId }) });
-    },
-    why: async (id) => explain(found(await store.why(scope, id), id)),
-    lanes: (query) => store.lanes(scope, query),
-  });
+  const view = createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining: () => draining !== null });
 
   const queue: BuildQueue = {
     ...view("everyone"),
