@@ -30,7 +30,8 @@ create function buildlane_waiting_tenants() returns setof text language sql stab
   select tenant from line where tenant is not null
 $$;
 
--- The next lanes that may start, locked, at most p_limit; null: none. Called by a turn, after all that waits for lanes.
+-- The next lanes that may start, locked with their heads, at most p_limit; null: none. A head that somebody else holds (a person at
+-- the database, say) is passed over: waiting for one would hold up the turns of all. Called by a turn, after all that waits for lanes.
 create function buildlane_next_lanes(p_limit integer, p_at timestamptz) returns text[] language plpgsql as $$
 declare
   v_waiting text[];
@@ -40,9 +41,15 @@ begin
     and not exists (select 1 from tenant_shares) then
     return (select array_agg(w.chat_id order by w.turn_at, w.chat_id) from (
       select * from (
-        select * from (select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = '' order by turn_at, chat_id limit p_limit for update skip locked) ready
+        select * from (
+          select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
+          where l.state = 'ready' and l.tenant = '' order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
+        ) ready
         union all
-        select * from (select chat_id, turn_at from chat_lanes where state = 'delayed' and ready_at <= p_at order by ready_at limit p_limit for update skip locked) due
+        select * from (
+          select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
+          where l.state = 'delayed' and l.ready_at <= p_at order by l.ready_at limit p_limit for update of l, j skip locked
+        ) due
       ) line order by turn_at, chat_id limit p_limit
     ) w);
   end if;
@@ -57,7 +64,8 @@ begin
   end if;
   if cardinality(v_waiting) = 1 and not exists (select 1 from tenant_shares where tenant <> v_waiting[1]) then
     return (select array_agg(w.chat_id order by w.turn_at, w.chat_id) from (
-      select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = v_waiting[1] order by turn_at, chat_id limit p_limit for update skip locked
+      select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
+      where l.state = 'ready' and l.tenant = v_waiting[1] order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
     ) w);
   end if;
   return buildlane_share(v_waiting, p_limit, p_at);
@@ -91,7 +99,8 @@ begin
       ) l
       order by tag, l.turn_at, l.chat_id limit p_limit - cardinality(v_got)
     ), locked as (
-      select chat_id from chat_lanes where chat_id in (select chat_id from picked) and (state = 'ready') is true for update skip locked
+      select l.chat_id from chat_lanes l join build_jobs j on j.id = l.head_id
+      where l.chat_id in (select chat_id from picked) and (l.state = 'ready') is true for update of l, j skip locked
     ), served as (
       select p.tenant, p.base, p.stride, count(*) as starts from picked p join locked using (chat_id) group by p.tenant, p.base, p.stride
     ), charged as (

@@ -7,10 +7,14 @@ import { buildRoutes } from "../../src/fastify.js";
 import type { AccessScope } from "../../src/keys.js";
 import { dashboard } from "../../src/dashboard.js";
 import { describeBrowser, openBrowser } from "../support/browser.js";
+import { buildService, startService } from "../support/service.js";
+import type { Service } from "../support/service.js";
+import { tempFolder } from "../support/temp.js";
 import { bundle, faults, openPage, serve, slowness } from "./support.js";
 
 let browser: Browser;
 beforeAll(() => bundle());
+beforeAll(buildService, 120_000);
 
 const chips = (page: Page, chat: string) => page.locator(`[data-chat="${chat}"] .chip`).evaluateAll((all) => all.map((one) => `${one.getAttribute("data-seq")} ${one.getAttribute("data-status")}`));
 const code = (what = "") => `const greeting = "hello";\n${what}\nexport default greeting;\n`;
@@ -241,6 +245,42 @@ describeBrowser("the dashboard", () => {
     const last = await second.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
     await second.queue.waitFor(last.id);
     await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed", "3 failed", "4 completed", "5 completed"]);
+  });
+
+  it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", async () => {
+    await using folder = await tempFolder();
+    const env = { BUILDLANE_DATA_DIR: folder.path, BUILDLANE_CONCURRENCY: "1" };
+    const first = await startService(env);
+    const services = [first];
+    try {
+      await using opened = await openPage(browser, first.url);
+      const { page } = opened;
+      const ids: string[] = [];
+      const submit = async (service: Service, count: number) => {
+        for (let index = 0; index < count; index++) ids.push((await service.submit("alpha", `m${ids.length}`, `export default ${ids.length};`)).json.data.id);
+      };
+      await submit(first, 20);
+      await page.locator('[data-chat="alpha"] .chip').first().waitFor();
+      first.kill("SIGKILL");
+      await first.exited;
+      await page.locator('.connection[data-state="stale"]').waitFor();
+      const second = await startService({ ...env, PORT: new URL(first.url).port });
+      services.push(second);
+      await page.locator('.connection[data-state="live"]').waitFor();
+      await submit(second, 3);
+      for (const id of ids) expect((await second.settled(id))["status"]).toBe("completed");
+      // The lane shows the latest; the page of the last job, all that became of it.
+      await expect.poll(() => chips(page, "alpha")).toEqual([18, 19, 20, 21, 22, 23].map((seq) => `${seq} completed`));
+      await page.goto(`${first.url}/#/job/${ids.at(-1)}`);
+      await expect.poll(async () => (await page.locator("main").innerText()).match(/accepted|started|completed/gi)?.length ?? 0).toBeGreaterThan(2);
+      const { json } = await second.call("GET", "/api/builds/chat/alpha?limit=200");
+      expect(json.data.completed.map((job: { chatSeq: number }) => job.chatSeq)).toEqual(Array.from({ length: 23 }, (_, index) => 23 - index));
+    } finally {
+      for (const service of services) {
+        service.kill("SIGKILL");
+        await service.exited;
+      }
+    }
   });
 
   it("has no buttons that change something when it is read-only, and the service refuses such requests", async () => {

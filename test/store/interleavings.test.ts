@@ -134,14 +134,16 @@ describePostgres("forced interleavings on PostgreSQL", () => {
     await proven();
   });
 
-  it("a claim passes over a lane whose row is held, although it is first in line", async () => {
-    for (const chatId of ["a", "b", "c"]) await accept(stores[0], chatId);
-    await holding(rows["a lane's row"], async () => {
-      expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["b", "c"]);
+  for (const held of ["a lane's row", "a pending job's row"] as const)
+    it(`a claim passes over the first lane in line while somebody holds ${held}, wants it one lane or many`, async () => {
+      for (const chatId of ["a", "b", "c", "d"]) await accept(stores[0], chatId);
+      await holding(rows[held], async () => {
+        expect((await turn(2, [], 1, false)).claims.map(({ job }) => job.chatId)).toEqual(["b"]);
+        expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["c", "d"]);
+      });
+      expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["a"]);
+      await proven();
     });
-    expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["a"]);
-    await proven();
-  });
 
   it("an impatient turn over a held lane says so and writes nothing, and each alone then goes its way", async () => {
     await Promise.all([accept(stores[0], "a"), accept(stores[0], "b")]);
