@@ -8,6 +8,8 @@
  * Submitting is safe to try again: each submission has an idempotency key, and is offered again when no answer came.
  */
 import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
+import type { OperatorAction } from "../store/access.js";
+import type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
 import { follow } from "./events.js";
 import type { StreamEvent } from "./events.js";
 import { ClientError, createRequests } from "./request.js";
@@ -17,6 +19,8 @@ export { ClientError } from "./request.js";
 export type { CallOptions, ClientOptions } from "./request.js";
 export type { StreamEvent } from "./events.js";
 export type { AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, Job, JobStatus, PendingJob, RunningJob } from "../job.js";
+export type { OperatorAction } from "../store/access.js";
+export type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
 
 export interface SubmitOptions extends CallOptions {
   /** The same key and request answers with the same job for 24 hours. One is made unless given. */
@@ -44,15 +48,6 @@ export interface Chat {
   completed: JobSummary[];
   failed: JobSummary[];
 }
-export interface ChatState {
-  paused: boolean;
-  heldBy: string | null;
-  policy: ChatPolicy;
-}
-export interface ChatPolicy {
-  whileRetrying: "block" | "yield";
-  afterFailure: "skip" | "hold";
-}
 export interface Why {
   id: string;
   reason: string;
@@ -63,21 +58,6 @@ export interface Why {
 }
 /** Which dead letters are meant: these, or all that match. */
 export type DeadLetters = ({ ids: string[] } | { filter: { chatId?: string | undefined; failureCode?: FailureCode | undefined; fingerprint?: string | undefined } }) & { limit?: number | undefined; reason?: string | undefined };
-
-/** Dead letters that failed alike. */
-export interface DeadLetterGroup {
-  /** Names the group: `filter.fingerprint` means all of it. */
-  fingerprint: string;
-  failureCode: FailureCode;
-  /** Of the latest of them. */
-  message: string;
-  count: number;
-  chats: number;
-  firstAt: string;
-  latestAt: string;
-  /** Ids of the latest, a few. */
-  examples: string[];
-}
 
 export interface ApiKey {
   /** The public part of the key's own text. */
@@ -91,18 +71,6 @@ export interface ApiKey {
   revokedAt: string | null;
 }
 export type NewApiKey = ApiKey & { key: string };
-
-export interface OperatorAction {
-  id: number;
-  at: string;
-  actor: string;
-  tenant: string;
-  /** Such as `job.cancelled`. */
-  action: string;
-  target: string | null;
-  reason: string | null;
-  data: Record<string, unknown>;
-}
 
 /** How often a submission is offered when no answer comes, and the pause between. */
 const submitTries = 4;

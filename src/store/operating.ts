@@ -50,6 +50,7 @@ export interface DeadLetterFilter {
 
 /** Dead letters that failed alike. */
 export interface DeadLetterGroup {
+  /** Names the group, in filters. */
   fingerprint: string;
   failureCode: FailureCode;
   /** Of the latest of them. */
