@@ -1,5 +1,5 @@
 /** First how many, then the deed, in as many steps as it takes; it can be stopped between them. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Act } from "./parts.js";
 import { call, config } from "./api.js";
 import type { Filter } from "./failures.js";
@@ -19,8 +19,8 @@ export function Bulk({ what, filter, after }: { what: string; filter: Filter; af
   const stopped = useRef(false);
   const place = useRef<HTMLElement>(null);
   const moved = useRef(false);
-  // The button that was pressed is gone: the keyboard goes on from here.
-  useEffect(() => {
+  // The button that was pressed is gone: the keyboard goes on from here, and no key is lost in between.
+  useLayoutEffect(() => {
     if (moved.current) place.current?.focus();
     moved.current = true;
   }, [asked === null]);
