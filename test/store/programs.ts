@@ -188,7 +188,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
         return { ...rest, held: [...held].sort((a, b) => (a.chatId < b.chatId ? -1 : 1)) };
       }
       case "rescue":
-        return store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now);
+        // In no order: each lane goes back for itself.
+        return (await store.rescue({ nodeId: nodes[one.node] as string, nodeLossesMax: 2, limit: 10 }, now)).sort((a, b) => (a.jobId < b.jobId ? -1 : 1));
       case "leave":
         return store.leave({ nodeId: nodes[one.node] as string }, now);
       case "cancel":
