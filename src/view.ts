@@ -63,8 +63,8 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
   function announce(jobs: Accepted[], delays: number[], { stopping, isStarted }: Pick<Taken, "stopping" | "isStarted"> = { stopping: [], isStarted: false }): void {
     stopping.forEach(announceStop);
     for (const job of jobs) store.hint({ kind: "chat", chatId: job.chatId });
-    // What stands behind another of its chat waits for that one, not for a slot.
-    if (!isStarted && jobs.some(({ queuePosition }) => queuePosition === 1)) announceReady();
+    // Also when it stands behind another of its chat: while this held the lane, a claim may have passed over that.
+    if (!isStarted) announceReady();
     readers.accepted(jobs.map((job) => job.chatId));
     const delay = Math.max(0, ...delays);
     if (delay > 0) node.wakeIn(delay + 1);

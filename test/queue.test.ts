@@ -67,6 +67,20 @@ describe("the queue", () => {
     expect(gates.filter(({ job }) => job.chatId === "a").map(({ job }) => job.messageId)).toEqual(["1", "2"]);
   });
 
+  it("tells of each acceptance that it did not start itself: while it held the lane, a claim may have passed over that", async () => {
+    const store = createMemoryStore();
+    const told: string[] = [];
+    const { queue, started, submit } = await gated({ store: { ...store, hint: (hint) => (told.push(hint.kind), store.hint(hint)) } });
+    await submit("a", "1");
+    await started(0);
+    // Started with its acceptance: nobody need look for it.
+    expect(told).not.toContain("ready");
+    await submit("a", "2");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toContain("ready");
+    expect((await queue.stats()).totalQueued).toBe(1);
+  });
+
   it("never runs more than its slots, and uses all of them while work waits", async () => {
     let running = 0;
     let most = 0;
