@@ -27,7 +27,7 @@
 -- no two statements wait for each other's row.
 
 -- What one column alone must be is a domain: a table's own checks are parsed anew by each statement that changes a row,
--- and so they are few.
+-- and so they are few, and short (num_nulls and num_nonnulls name a column once).
 create domain buildlane_ordinal as bigint check (value > 0);
 create domain buildlane_tally as bigint check (value >= 0);
 create domain buildlane_depth as integer check (value >= 0);
@@ -72,10 +72,9 @@ create table chat_lanes (
   owner       text collate "C",
   fence       bigint not null default 0,
   claim_id    text collate "C",
-  constraint running_lanes_are_owned check ((state = 'running') = (owner is not null) and (owner is null) = (claim_id is null)),
-  constraint waiting_lanes_have_a_head check ((state in ('ready', 'delayed', 'paused')) = (head_id is not null)),
-  constraint heads_are_whole check ((head_id is null) = (turn_at is null) and (head_id is null) = (ready_at is null) and (head_id is null) = (head_rank is null)),
-  constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
+  constraint running_lanes_are_owned check (num_nonnulls(owner, claim_id) = case state when 'running' then 2 else 0 end),
+  constraint waiting_lanes_have_a_head check (num_nonnulls(head_id, head_rank, ready_at, turn_at) = case state when 'idle' then 0 when 'running' then 0 else 4 end),
+    constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
 ) with (fillfactor = 70);
 
 -- One line for each tenant (0009_tenant_shares.sql); without tenants there is one.
@@ -129,14 +128,14 @@ create table build_jobs (
   -- Set with an outcome that every build of this code would have: what it depends on beside the code, and the job it was taken over from.
   stamp               text collate "C",
   copied_from         text collate "C",
-  constraint one_source check ((code is null) = (files is not null) and (files is null) = (entry is null)),
+  constraint one_source check (num_nonnulls(code, files) = 1 and (files is null) = (entry is null)),
   constraint attempts_are_bounded check (spent <= attempt and spent <= max_attempts),
-  constraint running_jobs_are_owned check ((status = 'running') = (owner is not null) and (owner is null) = (claim_id is null) and (owner is null) = (fence is null)),
+  constraint running_jobs_are_owned check (num_nonnulls(owner, fence, claim_id) = case status when 'running' then 3 else 0 end),
   constraint running_jobs_started check (status <> 'running' or (started_at is not null and attempt > 0)),
   constraint final_jobs_completed check ((status in ('completed', 'failed')) = (completed_at is not null)),
   constraint times_in_order check (completed_at is null or started_at is null or completed_at >= started_at),
   constraint completed_jobs_have_a_result check ((status = 'completed') = (result is not null)),
-  constraint failed_jobs_say_why check ((status = 'failed') = (failure_code is not null) and (status = 'failed') = (failure is not null) and (status = 'failed') = (error is not null)),
+  constraint failed_jobs_say_why check (num_nonnulls(failure_code, failure, error) = case status when 'failed' then 3 else 0 end),
   constraint superseded_jobs_point_on check ((failure_code = 'superseded') is not true or superseded_by is not null),
   constraint acceptance_order unique (chat_id, chat_seq)
 ) with (fillfactor = 80);

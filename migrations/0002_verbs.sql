@@ -34,12 +34,20 @@ create function buildlane_failure(p_code text, p_message text, p_quarantined boo
 $$;
 
 -- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
-create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language sql as $$
-  insert into build_counters as c (node_id, verb, pending, completed, failed)
-  select p_node, p_verb, p_pending, p_completed, p_failed where p_pending <> 0 or p_completed <> 0 or p_failed <> 0
-  on conflict (node_id, verb) do update set
-    pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed
-$$;
+-- An upsert costs three times an update, and the row is nearly always there.
+create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language plpgsql as $$
+begin
+  if p_pending = 0 and p_completed = 0 and p_failed = 0 then
+    return;
+  end if;
+  update build_counters set pending = pending + p_pending, completed = completed + p_completed, failed = failed + p_failed
+  where node_id = p_node and verb = p_verb;
+  if not found then
+    insert into build_counters as c (node_id, verb, pending, completed, failed) values (p_node, p_verb, p_pending, p_completed, p_failed)
+    on conflict (node_id, verb) do update set
+      pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed;
+  end if;
+end $$;
 
 -- Puts lanes that nobody runs where they belong by their pending jobs. The caller holds their locks.
 create function buildlane_line_up(p_chats text[], p_at timestamptz) returns void language sql as $$
@@ -216,8 +224,7 @@ begin
     v_fresh := null;
   end if;
   -- Last, so that the row is locked for a moment only.
-  insert into build_counters as c (node_id, verb, pending) values (p_node, p_verb, v_count)
-  on conflict (node_id, verb) do update set pending = c.pending + excluded.pending;
+  perform buildlane_count(p_node, p_verb, v_count, 0, 0);
   return json_build_object('fresh', coalesce(v_fresh, '[]'), 'told', coalesce(v_told, '[]'));
 end $$;
 
@@ -228,10 +235,47 @@ create type buildlane_ending as (
   stamp text, copied_from text, run_ms double precision
 );
 
--- Records the ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks, and
+-- Records what was built, unless its cancel was requested meanwhile, and puts the lanes back in line; answers with the `ord`
+-- of what it recorded. Nearly all ends are these, and a statement costs by what it could do: this one does nothing else.
+create function buildlane_complete(p_endings buildlane_ending[], p_at timestamptz) returns integer[] language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_recorded integer[];
+begin
+  with ended as (
+    update build_jobs j set status = 'completed', completed_at = greatest(p_at, j.started_at), spent = j.spent + 1, result = e.result, source_map = e.source_map,
+      warnings = e.warnings, externals = e.externals, stamp = e.stamp, copied_from = e.copied_from, owner = null, fence = null, claim_id = null
+    from unnest(p_endings) e
+    -- The fence (P5): whatever differs, the lane is somebody else's by now.
+    where j.id = e.job_id and j.chat_id = e.chat_id and j.attempt = e.attempt and (j.status = 'running') is true and j.owner = e.owner and j.fence = e.fence and j.claim_id = e.claim_id
+      and e.kind = 'completed' and j.cancel_requested_at is null
+    returning e.ord, e.run_ms, j.id, j.chat_id, j.chat_seq, j.attempt, j.started_at, j.completed_at, octet_length(j.result) as result_bytes
+  ), lane as (
+    update chat_lanes l set
+      owner = null, claim_id = null, settled_at = e.completed_at, event_tail = l.event_tail + 1, completed = l.completed + 1,
+      head_id = n.id, head_rank = n.rank, ready_at = n.run_at, mixed = l.mixed and n.id is not null,
+      turn_at = case when n.id is not null then greatest(n.rank, n.run_at, e.completed_at) end,
+      state = case when n.id is null then 'idle' when l.paused_at is not null then 'paused' when n.run_at > p_at then 'delayed' else 'ready' end
+    from ended e
+    left join lateral (
+      select j.id, j.rank, j.run_at from build_jobs j where j.chat_id = e.chat_id and j.status = 'pending' order by j.rank, j.place limit 1
+    ) n on true
+    where l.chat_id = e.chat_id
+    returning e.*, l.event_tail
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select chat_id, event_tail, 'job.completed', id, chat_seq, 'completed', attempt, completed_at,
+      jsonb_strip_nulls(jsonb_build_object('resultBytes', result_bytes, 'processingMs', round(extract(epoch from completed_at - started_at) * 1000), 'runMs', run_ms))
+    from lane
+  )
+  select array_agg(ord) into v_recorded from lane;
+  return v_recorded;
+end $$;
+
+-- Records all other ends of attempts whose guard holds and puts their lanes back in line. The caller holds the lanes' locks, and
 -- counts: `pending` more, and so on.
 create function buildlane_end(p_node text, p_endings buildlane_ending[], p_losses_max integer, p_at timestamptz,
-  out answer json, out pending bigint, out completed bigint, out failed bigint) language plpgsql
+  out answer json, out pending bigint, out failed bigint) language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_quarantined text[] := '{}';
@@ -259,7 +303,7 @@ begin
 
   with final as (
     -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
-    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.result, e.source_map, e.warnings, e.externals, e.delay_ms, e.stamp, e.copied_from, e.run_ms, e.kind as offered,
+    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.delay_ms, e.stamp, e.copied_from, e.run_ms, e.kind as offered,
       case when j.cancel_requested_at is not null then 'failed'
            when e.kind = 'retrying' and j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
@@ -275,20 +319,17 @@ begin
            when e.kind = 'rescued' then 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.'
            else e.error end as error
     from unnest(p_endings) e join build_jobs j on j.id = e.job_id
+    where e.kind <> 'completed' or j.cancel_requested_at is not null
   ), ended as (
     update build_jobs j set
-      status = case when f.kind in ('completed', 'failed') then f.kind else 'pending' end,
+      status = case when f.kind = 'failed' then 'failed' else 'pending' end,
       -- Where retrying jobs yield, one stands where one accepted at the end of its backoff would.
       rank = case f.kind when 'retrying' then greatest(j.rank, (select p_at + buildlane_ms(f.delay_ms) from chat_lanes l where l.chat_id = j.chat_id and l.while_retrying = 'yield')) else j.rank end,
       run_at = case f.kind when 'retrying' then p_at + buildlane_ms(f.delay_ms) when 'released' then p_at when 'rescued' then p_at else j.run_at end,
-      completed_at = case when f.kind in ('completed', 'failed') then greatest(p_at, j.started_at) end,
+      completed_at = case when f.kind = 'failed' then greatest(p_at, j.started_at) end,
       spent = j.spent + case when f.offered in ('released', 'rescued') then 0 else 1 end,
       strikes = j.strikes + case when f.kind = 'retrying' and f.failure ->> 'code' in ('timed_out', 'out_of_memory') then 1 else 0 end,
       node_losses = j.node_losses + case when f.offered = 'rescued' then 1 else 0 end,
-      result = case when f.kind = 'completed' then f.result end,
-      source_map = case when f.kind = 'completed' then f.source_map end,
-      warnings = case when f.kind = 'completed' then f.warnings end,
-      externals = case when f.kind = 'completed' then f.externals end,
       failure = case when f.kind = 'failed' then f.failure end,
       failure_code = case when f.kind = 'failed' then f.failure ->> 'code' end,
       error = case when f.kind = 'failed' then f.error end,
@@ -299,7 +340,7 @@ begin
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
     where j.id = f.job_id and j.chat_id = f.chat_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
     returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, f.run_ms, greatest(p_at, j.started_at) as at,
-      j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by, octet_length(j.result) as result_bytes
+      j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by
   ), next as (
     select e.*, coalesce(h.head_id, n.id) as head_id, coalesce(h.head_rank, n.rank) as head_rank, coalesce(h.head_run_at, n.run_at) as head_run_at
     from ended e
@@ -314,7 +355,7 @@ begin
     update chat_lanes l set
       owner = null, claim_id = null, settled_at = n.at, event_tail = l.event_tail + 1,
       pending = l.pending + case when n.status = 'pending' then 1 else 0 end,
-      completed = l.completed + case when n.status = 'completed' then 1 else 0 end, failed = l.failed + case when n.status = 'failed' then 1 else 0 end,
+      failed = l.failed + case when n.status = 'failed' then 1 else 0 end,
       head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = (l.mixed or (n.kind = 'retrying' and l.while_retrying = 'yield')) and n.head_id is not null,
       turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at) end,
       state = case when n.head_id is null then 'idle' when l.paused_at is not null then 'paused' when n.head_run_at > p_at then 'delayed' else 'ready' end
@@ -324,7 +365,6 @@ begin
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
     select e.chat_id, e.event_tail, 'job.' || e.kind, e.id, e.chat_seq, e.status, e.attempt, e.at,
       case e.kind
-        when 'completed' then jsonb_build_object('resultBytes', e.result_bytes, 'processingMs', round(extract(epoch from e.at - e.started_at) * 1000))
         when 'failed' then jsonb_strip_nulls(jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'quarantined', e.failed_as -> 'quarantined', 'supersededBy', e.superseded_by))
         when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', buildlane_iso(e.run_at), 'delayMs', e.delay_ms)
         when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
@@ -335,8 +375,8 @@ begin
   select
     json_agg(json_build_object('ord', ord, 'jobId', id, 'chatId', chat_id, 'status', status, 'runAt', case when status = 'pending' then run_at end,
       'quarantined', coalesce((failed_as ->> 'quarantined')::boolean, false), 'failureCode', failed_as ->> 'code')),
-    count(*) filter (where status = 'pending'), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
-  into answer, pending, completed, failed from lane;
+    count(*) filter (where status = 'pending'), count(*) filter (where status = 'failed')
+  into answer, pending, failed from lane;
   answer := coalesce(answer, '[]'::json);
   if failed > 0 then
     perform buildlane_hold(array(select x ->> 'jobId' from json_array_elements(answer) x where x ->> 'status' = 'failed'), p_at);
@@ -423,6 +463,7 @@ returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_endings buildlane_ending[];
+  v_built integer[];
   v_settled json := '[]';
   v_pending bigint := 0;
   v_completed bigint := 0;
@@ -448,8 +489,12 @@ begin
   if p_endings is not null then
     select array_agg(e) into v_endings from json_populate_recordset(null::buildlane_ending, p_endings) e;
     perform 1 from chat_lanes l where l.chat_id in (select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;
-    select e.answer, e.pending, e.completed, e.failed into v_settled, v_pending, v_completed, v_failed
-    from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now)) e;
+    v_at := buildlane_now(p_now);
+    v_built := buildlane_complete(v_endings, v_at);
+    v_completed := coalesce(cardinality(v_built), 0);
+    if v_completed < cardinality(v_endings) then
+      select e.answer, e.pending, e.failed into v_settled, v_pending, v_failed from buildlane_end(p_node, v_endings, p_losses_max, v_at) e;
+    end if;
   end if;
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
@@ -467,7 +512,7 @@ begin
       perform buildlane_yield_permits(p_node);
     end if;
     perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
-    return json_build_object('settled', v_settled, 'claims', v_claims);
+    return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims);
   end if;
 
   loop
@@ -522,7 +567,7 @@ begin
     perform buildlane_yield_permits(p_node);
   end if;
   perform buildlane_count(p_node, v_counter, v_pending + v_left - v_allowed, v_completed, v_failed);
-  return json_build_object('settled', v_settled, 'claims', v_claims);
+  return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims);
 end $$;
 
 -- accept, and what a turn would start then for free slots, in one step: a job that need not wait starts with its acceptance.
@@ -562,7 +607,7 @@ begin
   into v_endings from build_jobs j left join build_nodes n on n.id = j.owner where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;
-  perform buildlane_count(p_node, 'rescue', v_end.pending, v_end.completed, v_end.failed);
+  perform buildlane_count(p_node, 'rescue', v_end.pending, 0, v_end.failed);
   return v_end.answer;
 end $$;
 
@@ -583,7 +628,7 @@ begin
   end if;
   select * into v_end from buildlane_end(p_node, v_endings, 1, buildlane_now(p_now));
   perform buildlane_yield_permits(p_node);
-  perform buildlane_count(p_node, 'leave', v_end.pending, v_end.completed, v_end.failed);
+  perform buildlane_count(p_node, 'leave', v_end.pending, 0, v_end.failed);
   return cardinality(v_endings);
 end $$;
 

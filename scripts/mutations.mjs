@@ -27,10 +27,12 @@ export const runs = {
 
 export const mutations = [
   // SQL
-  { name: "Drop the fence and the claim id from the guard of an end", promise: "P5", file: verbs, find: " and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
+  { name: "Drop the fence and the claim id from the guard of what was built", promise: "P5", file: verbs, find: " and j.fence = e.fence and j.claim_id = e.claim_id\n      and e.kind", replace: "\n      and e.kind", run: "random programs, PostgreSQL" },
+  { name: "Complete although a cancel was requested", promise: "P4", file: verbs, find: " and e.kind = 'completed' and j.cancel_requested_at is null\n", replace: " and e.kind = 'completed'\n", run: "random programs, PostgreSQL" },
+  { name: "Drop the fence and the claim id from the guard of any other end", promise: "P5", file: verbs, find: " and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Settle without any guard", promise: "P5", file: verbs, find: "and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Drop the lane's lock before attempts end", promise: "P2, P5", file: verbs, find: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;", replace: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id;", run: "interleavings" },
-  { name: "Claim without skip locked", promise: "P7", file: shares, find: "limit p_limit for update skip locked) ready", replace: "limit p_limit for update) ready", run: "interleavings" },
+  { name: "Claim without skip locked", promise: "P7", file: shares, find: "limit p_limit for update of l, j skip locked\n        ) ready", replace: "limit p_limit for update of l, j\n        ) ready", run: "interleavings" },
   { name: "Claim although the lease is over", promise: "P2", file: verbs, find: "where id = p_node and lease_until > v_at),", replace: "where id = p_node),", run: "random programs, PostgreSQL" },
   { name: "Rescue a living node's lanes", promise: "P2", file: verbs, find: "and l.owner <> p_node and (n.id is null or n.lease_until <= v_at)", replace: "and l.owner <> p_node", run: "random programs, PostgreSQL" },
   { name: "Do not count the event of a start", promise: "P5", file: verbs, find: "ready_at = null, turn_at = null, event_tail = l.event_tail + 1\n      from started", replace: "ready_at = null, turn_at = null, event_tail = l.event_tail\n      from started", run: "random programs, PostgreSQL" },
@@ -40,7 +42,8 @@ export const mutations = [
   { name: "Claim although the queue is paused", promise: "P1", file: verbs, find: "if v_is_paused or v_slots is null then", replace: "if v_slots is null then", run: "random programs, PostgreSQL" },
   { name: "Put a paused chat in line", promise: "P1", file: verbs, find: "state = case when h.id is null then 'idle' when l.paused_at is not null then 'paused' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", replace: "state = case when h.id is null then 'idle' when h.run_at > p_at then 'delayed' else 'ready' end\n  from unnest(p_chats)", run: "random programs, PostgreSQL" },
   { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms),", replace: "place = place, rank = rank,", run: "contract" },
-  { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "contract" },
+  { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.rank, n.run_at, e.completed_at)", replace: "greatest(n.rank, n.run_at)", run: "contract" },
+  { name: "A lane whose attempt failed keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "random programs, PostgreSQL" },
   { name: "Let a tenant that was idle catch up", promise: "P8", file: shares, find: "greatest(s.next_tag, v_queue.share_at) as tag", replace: "s.next_tag as tag", run: "contract" },
   // Memory store
   { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, PostgreSQL" },
@@ -59,7 +62,7 @@ export const mutations = [
   { name: "A lane that took no slot frees one", promise: "P6", file: "src/turns.ts", find: "const freed = ended.filter(takesSlot).length;", replace: "const freed = ended.length;", run: "simulation" },
   { name: "Keep the next claim when the lease is lost", promise: "P2, P6", file: "machines/chat.machine.ts", find: "actions: [\"loseHead\", \"dropNext\"]", replace: "actions: [\"loseHead\"]", run: "chat machine" },
   { name: "Give back a claim whose answer is still on its way", promise: "P2", file: "src/heartbeat.ts", find: "if (since === undefined || !turns.isOver(since)) continue;", replace: "if (since === undefined) continue;", run: "heartbeat" },
-  { name: "Believe an answer from before the loss of the lease", promise: "P2", file: "src/turns.ts", find: "const ours = losses === leaseLosses() ? claims : [];", replace: "const ours = claims;", run: "turns" },
+  { name: "Believe an answer from before the loss of the lease", promise: "P2", file: "src/turns.ts", find: "const ours = losses === leaseLosses() ? answer.claims : [];", replace: "const ours = answer.claims;", run: "turns" },
   { name: "Tell nobody by the pulse of a cancel", promise: "P4", file: verbs, find: "'cancelRequested', j.cancel_requested_at is not null", replace: "'cancelRequested', false", run: "cancel" },
   { name: "Build the same code twice at once", promise: "P5", file: "migrations/0007_same_code.sql", find: "and asker.id = a.job and asker.status = 'running'", replace: "and false", run: "same code" },
   { name: "End the lease here later than elsewhere", promise: "P2", file: "src/heartbeat.ts", find: "const leaseMargin = 0.05;", replace: "const leaseMargin = -0.5;", run: "simulation" },

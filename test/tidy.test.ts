@@ -2,6 +2,7 @@
 import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { expect, test } from "vitest";
+import { mutations } from "../scripts/mutations.mjs";
 import { environmentOnlyInCli, importCycles, noAmbientTimeOrChance, oneOwner, oneWayImports, parse, pureMachines, rules, untidyText } from "./support/tidy-rules.js";
 import type { Source } from "./support/tidy-rules.js";
 
@@ -40,6 +41,12 @@ test("no file postpones work, names a machine's folder or a download address", (
 test("the package runs no script when it is installed", () => {
   const { scripts } = JSON.parse(files.find((file) => file.path === "package.json")?.text ?? "{}") as { scripts: Record<string, string> };
   expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$|^prepare$/.test(name))).toEqual([]);
+});
+
+test("every deliberate breakage still finds the one place that it breaks", () => {
+  const edits = mutations.flatMap(({ also, ...edit }) => (also ? [edit, also] : [edit]));
+  const placesOf = ({ file, find }: { file: string; find: string }) => (files.find((one) => one.path === file)?.text.split(find).length ?? 0) - 1;
+  expect(edits.filter((edit) => placesOf(edit) !== 1).map(({ file, find }) => `${file}: ${find}`)).toEqual([]);
 });
 
 const bad = {

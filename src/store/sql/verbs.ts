@@ -244,7 +244,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         ...(guard.runMs === undefined ? {} : { run_ms: guard.runMs }),
       }));
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
-      let answer: { settled: SettledRow[]; claims: ClaimRow[] };
+      let answer: { built: number[] | null; settled: SettledRow[]; claims: ClaimRow[] };
       try {
         const line = patient ? "lone" : "together";
         answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null], line);
@@ -252,12 +252,14 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
         if (rows.length > 0 && !patient && isContended(error)) throw new ContendedError("turn", { cause: error });
         throw error;
       }
+      const built = new Set(answer.built);
       const settledBy = new Map(answer.settled.map((row) => [row.ord, row]));
       return {
-        settled: endings.map((ending, ord): Settled => {
+        settled: endings.map(({ jobId, chatId }, ord): Settled => {
+          if (built.has(ord)) return { kind: "settled", jobId, chatId, status: "completed", runAt: null, quarantined: false, failureCode: null };
           const row = settledBy.get(ord);
-          if (!row) return { kind: "notMine", jobId: ending.jobId };
-          return { kind: "settled", jobId: row.jobId, chatId: row.chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined, failureCode: row.failureCode };
+          if (!row) return { kind: "notMine", jobId };
+          return { kind: "settled", jobId, chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined, failureCode: row.failureCode };
         }),
         claims: answer.claims.map((row) => claimOf(row, claimId)),
       };
