@@ -482,9 +482,11 @@ declare
   v_slots integer;
   v_is_paused boolean;
   v_is_capped boolean;
+  v_is_quarantining boolean;
+  v_setting text;
 begin
   if p_lock_ms is not null then
-    perform set_config('lock_timeout', p_lock_ms::text, true);
+    v_setting := set_config('lock_timeout', p_lock_ms::text, true);
   end if;
   if p_endings is not null then
     select array_agg(e) into v_endings from json_populate_recordset(null::buildlane_ending, p_endings) e;
@@ -499,8 +501,9 @@ begin
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
   -- In one statement: each costs as much as a row.
-  select (select slots from build_nodes where id = p_node and lease_until > v_at), paused_at is not null, cluster_cap is not null
-  into v_slots, v_is_paused, v_is_capped from queue_state;
+  select (select slots from build_nodes where id = p_node and lease_until > v_at), paused_at is not null, cluster_cap is not null,
+    exists (select 1 from code_crashes where quarantined_at is not null)
+  into v_slots, v_is_paused, v_is_capped, v_is_quarantining from queue_state;
   if v_is_paused or v_slots is null then
     v_allowed := 0;
   elsif v_is_capped then
@@ -519,7 +522,7 @@ begin
     v_chats := buildlane_next_lanes(v_left, v_at);
     exit when v_chats is null;
 
-    if exists (select 1 from code_crashes where quarantined_at is not null) then
+    if v_is_quarantining then
       select array_agg(j.id), array_agg(buildlane_failure(q.cause,
           case when q.cause = 'node_lost' then 'This code was quarantined: the nodes that ran it were lost.' else 'This code was quarantined: it crashed its worker twice.' end, true))
       into v_bad_ids, v_bad_failures
@@ -537,8 +540,10 @@ begin
       update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at),
         owner = p_node, fence = l.fence + 1, claim_id = p_claim_id
       from l where j.id = l.head_id and (j.status = 'pending') is true
-      returning j.id, j.chat_id, j.message_id, j.chat_seq, j.attempt, j.code, j.files, j.entry, j.options, j.priority, j.max_attempts, j.timeout_ms, j.traceparent,
-        j.spent, j.strikes, j.fence, j.started_at, l.turn_at as waited_since
+      returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.started_at, l.turn_at as waited_since,
+        json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'attempt', j.attempt,
+          'code', j.code, 'files', j.files, 'entry', j.entry, 'options', j.options, 'priority', j.priority, 'maxAttempts', j.max_attempts, 'timeoutMs', j.timeout_ms,
+          'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', j.fence, 'startedAt', j.started_at) as claim
     ), lane as (
       update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, pending = l.pending - 1,
         head_id = null, head_rank = null, ready_at = null, turn_at = null, event_tail = l.event_tail + 1
@@ -549,9 +554,7 @@ begin
       select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, jsonb_build_object('nodeId', p_node, 'slots', v_slots, 'fence', s.fence)
       from lane s
     )
-    select json_agg(json_build_object('id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', chat_seq, 'attempt', attempt,
-        'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', priority, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms, 'traceparent', traceparent,
-        'spent', spent, 'strikes', strikes, 'fence', fence, 'startedAt', started_at) order by waited_since, chat_id), count(*)
+    select json_agg(claim order by waited_since, chat_id), count(*)
     into v_more, v_started from lane;
 
     if v_started > 0 then
