@@ -12,7 +12,8 @@ import type { Scope } from "../scope.js";
 import type { DeadLetterFilter, ListQuery, Store, StoredJob } from "../store.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
-import { toEvent, toJob } from "./rows.js";
+import { toEvent, toJob, toldJobs } from "./rows.js";
+import type { ToldJob } from "./rows.js";
 
 type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "deadLetterGroups" | "discard" | "ping">;
 type Include = { code: boolean; result: boolean };
@@ -53,6 +54,10 @@ const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
     filter.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${filter.failureCode}`,
     filter.fingerprint === undefined ? undefined : sql`${fingerprint} = ${filter.fingerprint}`,
   );
+
+// Asked for most, so each is a function, which is planned once (migrations/0011_reads.sql).
+const jobSql = "select buildlane_job($1, $2, $3) as answer";
+const viewSql = "select buildlane_view($1, $2, $3, $4) as answer";
 
 /** Opaque to callers: creation time with all its digits, and id. */
 const encodeCursor = (at: string, id: string): string => Buffer.from(JSON.stringify([at, id])).toString("base64url");
@@ -99,8 +104,9 @@ export function sqlReads(database: Database, clock: Clock): Reads {
 
     get: (scope, jobId) =>
       reading(async () => {
-        const [job] = await jobs(ofJob(scope, jobId), [], 1, { code: true, result: true });
-        return job ? without(job) : null;
+        const [tenant, chatId] = scope === "everyone" ? [null, null] : [scope.tenant, scope.chatId === undefined ? null : laneKey(scope, scope.chatId)];
+        const [job] = toldJobs(await database.call<ToldJob[]>(jobSql, [jobId, tenant, chatId], "reads"), clock.now());
+        return job ?? null;
       }),
 
     output: (scope, jobId) =>
@@ -111,15 +117,9 @@ export function sqlReads(database: Database, clock: Clock): Reads {
 
     chat: (scope, chatId, limit, include) =>
       reading(async () => {
-        const of = (status: StoredJob["status"]) => and(eq(buildJobs.chatId, laneKey(scope, chatId)), eq(buildJobs.status, status));
-        const newest = [desc(buildJobs.completedAt), desc(buildJobs.chatSeq)];
-        const [pending, running, completed, failed] = await Promise.all([
-          jobs(of("pending"), [asc(buildJobs.rank), asc(buildJobs.place)], limit, include),
-          jobs(of("running"), [], limit, include),
-          jobs(of("completed"), newest, limit, include),
-          jobs(of("failed"), newest, limit, include),
-        ]);
-        return { pending: pending.map(without), running: running.map(without), completed: completed.map(without), failed: failed.map(without) };
+        const found = toldJobs(await database.call<ToldJob[]>(viewSql, [laneKey(scope, chatId), limit, include.code, include.result], "reads"), clock.now());
+        const of = <S extends StoredJob["status"]>(status: S) => found.filter((job): job is Extract<StoredJob, { status: S }> => job.status === status);
+        return { pending: of("pending"), running: of("running"), completed: of("completed"), failed: of("failed") };
       }),
 
     list: (scope, query: ListQuery) =>

@@ -5,14 +5,25 @@ import { shownLane } from "../scope.js";
 import type { StoredJob } from "../store.js";
 import type { buildJobs, jobEvents } from "../schema.js";
 
-type JobRow = Omit<typeof buildJobs.$inferSelect, "code" | "files" | "result" | "sourceMap"> & {
-  code: string | null;
-  files: Record<string, string> | null;
-  result: string | null;
+type Row = typeof buildJobs.$inferSelect;
+/** The columns of a job that are told of it. */
+type JobRow = Pick<Row, "id" | "chatId" | "messageId" | "chatSeq" | "priority" | "status" | "attempt" | "maxAttempts" | "createdAt" | "startedAt" | "completedAt" | "runAt" | "code" | "files" | "entry" | "options" | "result" | "warnings" | "externals" | "error" | "failure" | "supersededBy" | "copiedFrom"> & {
   position: number;
   chatPaused: boolean;
   chatReadyAt: string | null;
 };
+/** The same as the database's functions tell it: times as text, and its events beside it. */
+export type ToldJob = Omit<JobRow, Times> & Record<"createdAt" | "runAt", string> & Record<"startedAt" | "completedAt", string | null> & { events: Omit<HistoryEvent, "chatId">[] | null };
+type Times = "createdAt" | "startedAt" | "completedAt" | "runAt";
+
+export const toldJobs = (rows: ToldJob[], nowMs: number): StoredJob[] =>
+  rows.map(({ events, createdAt, startedAt, completedAt, runAt, ...row }) =>
+    toJob(
+      { ...row, createdAt: new Date(createdAt), startedAt: startedAt === null ? null : new Date(startedAt), completedAt: completedAt === null ? null : new Date(completedAt), runAt: new Date(runAt) },
+      (events ?? []).map((event) => ({ ...event, chatId: row.chatId, at: new Date(event.at).toISOString() })),
+      nowMs,
+    ),
+  );
 
 /** What every read of jobs asks for; `code`, `files` and `result` are null in summaries. */
 export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): StoredJob {
