@@ -1,4 +1,4 @@
--- The reads that are asked for most: one job, and the view of a chat. Each is one function, since sent as text a read is
+-- The reads that are asked for most: one job, the view of a chat, and what a job waits for. Each is one function, since sent as text a read is
 -- planned at each call, and that planning was most of what it cost. Their settings are those of the hot verbs, for the same
 -- reasons (0002_verbs.sql). Stable: all statements of one call see one moment.
 
@@ -47,4 +47,33 @@ begin
       || array(select id from build_jobs where chat_id = p_chat and status = 'completed' and status in ('completed', 'failed') order by completed_at desc, chat_seq desc limit p_limit)
       || array(select id from build_jobs where chat_id = p_chat and status = 'failed' and status in ('completed', 'failed') order by completed_at desc, chat_seq desc limit p_limit),
     p_code, p_result, true);
+end $$;
+
+create function buildlane_front(f build_jobs, p_at timestamptz) returns json language sql stable as $$
+  select json_build_object('id', f.id, 'chatSeq', f.chat_seq, 'status', f.status, 'attempt', f.attempt, 'nextAttemptAt', case when f.status = 'pending' and f.run_at > p_at then buildlane_iso(f.run_at) end)
+$$;
+
+-- What a job waits for: its chat's front, the chats before its own in line, pauses, and who is there to run it.
+create function buildlane_why(p_id text, p_tenant text, p_now double precision default null) returns json language plpgsql stable
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_at timestamptz := buildlane_now(p_now);
+begin
+  return (
+    select json_build_object(
+      'id', j.id, 'chatId', j.chat_id, 'status', j.status, 'attempt', j.attempt, 'startedAt', buildlane_iso(j.started_at), 'completedAt', buildlane_iso(j.completed_at),
+      'failureCode', j.failure_code, 'nodeId', j.owner,
+      'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
+      'front', case when j.status = 'pending' then coalesce(
+          (select buildlane_front(f, v_at) from build_jobs f where f.chat_id = j.chat_id and f.status = 'running'),
+          (select buildlane_front(f, v_at) from build_jobs f where f.chat_id = j.chat_id and f.status = 'pending' order by f.rank, f.place limit 1)) end,
+      'nextAttemptAt', case when j.status = 'pending' and j.run_at > v_at then buildlane_iso(j.run_at) end,
+      'chatPaused', l.paused_at is not null, 'heldBy', l.held_by,
+      'queuePaused', (select paused_at is not null from queue_state),
+      'lanesAhead', case when l.turn_at is null then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
+          + (select count(*) from chat_lanes o where o.state = 'delayed' and o.ready_at <= v_at and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id)) end,
+      'nodes', (select json_build_object('alive', count(*), 'claiming', count(*) filter (where not n.draining), 'slots', least(coalesce(sum(n.slots) filter (where not n.draining), 0), (select cluster_cap from queue_state)),
+          'running', (select count(*) from chat_lanes where owner is not null)) from build_nodes n where n.lease_until > v_at))
+    from build_jobs j join chat_lanes l on l.chat_id = j.chat_id where j.id = p_id and (p_tenant is null or j.tenant = p_tenant)
+  );
 end $$;

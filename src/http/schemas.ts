@@ -137,7 +137,7 @@ export const stats = named(
     waiting: z.object(spread),
     finishedLastMinute: count,
     oldestWaitMs: milliseconds("Since the acceptance of the job that has waited longest."),
-    activeChats: says(count, "Chats with unfinished jobs. Of each kind (ready, delayed, paused) and of dead letters 10,000 are counted, not more."),
+    activeChats: says(count, "Chats with unfinished jobs. Of each kind (ready, delayed, paused) and of dead letters 2,000 are counted, not more."),
     waitingChats: says(count, "Chats whose next job could run now, were there a slot."),
     deadLetters: count,
     queuePaused: z.boolean(),

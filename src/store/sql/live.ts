@@ -85,24 +85,9 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
       ),
 
     why: (scope, jobId, now) =>
-      reading(() => {
-        const at = time(now);
-        return one<WhyFacts | null>(sql`
-          select (select json_build_object(
-            'id', j.id, 'chatId', j.chat_id, 'status', j.status, 'attempt', j.attempt, 'startedAt', buildlane_iso(j.started_at), 'completedAt', buildlane_iso(j.completed_at),
-            'failureCode', j.failure_code, 'nodeId', j.owner,
-            'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
-            'front', case when j.status = 'pending' then (
-                select json_build_object('id', f.id, 'chatSeq', f.chat_seq, 'status', f.status, 'attempt', f.attempt, 'nextAttemptAt', case when f.status = 'pending' and f.run_at > ${at} then buildlane_iso(f.run_at) end)
-                from build_jobs f where f.chat_id = j.chat_id and f.status in ('pending', 'running') order by f.status desc, f.rank, f.place limit 1) end,
-            'nextAttemptAt', case when j.status = 'pending' and j.run_at > ${at} then buildlane_iso(j.run_at) end,
-            'chatPaused', l.paused_at is not null, 'heldBy', l.held_by,
-            'queuePaused', (select paused_at is not null from queue_state),
-            'lanesAhead', case when l.turn_at is null then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
-                + (select count(*) from chat_lanes o where o.state = 'delayed' and o.ready_at <= ${at} and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id)) end,
-            'nodes', (select json_build_object('alive', count(*), 'claiming', count(*) filter (where not n.draining), 'slots', least(coalesce(sum(n.slots) filter (where not n.draining), 0), (select cluster_cap from queue_state)),
-                'running', (select count(*) from chat_lanes where owner is not null)) from build_nodes n where n.lease_until > ${at}))
-          from build_jobs j join chat_lanes l on l.chat_id = j.chat_id where j.id = ${jobId} and ${tenantArg(scope) === null ? sql`true` : sql`j.tenant = ${tenantArg(scope)}`}) as answer`).then((facts) => facts && shown({ ...facts, front: facts.front?.id === facts.id ? null : facts.front }));
+      reading(async () => {
+        const facts = await database.call<WhyFacts | null>("select buildlane_why($1, $2, $3) as answer", [jobId, tenantArg(scope), now ?? null], "reads");
+        return facts && shown({ ...facts, front: facts.front?.id === facts.id ? null : facts.front });
       }),
 
     lanes: (scope, { chatIds, limit, cursor }, now) =>
