@@ -131,7 +131,9 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
     output: async (id) => found(await store.output(scope, id), id),
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
-      const watch = wakeups.watch(laneOfShown(found(await store.get(scope, id), id)));
+      const first = found(await store.get(scope, id), id);
+      if (isFinal(first.status)) return first as FinishedJob;
+      const watch = wakeups.watch(laneOfShown(first));
       try {
         for (;;) {
           signal?.throwIfAborted();
