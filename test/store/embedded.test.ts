@@ -80,7 +80,7 @@ const writer = (folder: string) => {
 test("kill -9 at any moment of the first start leaves a folder that starts", { timeout: 120_000 }, async () => {
   await using folder = await tempFolder();
   // The load lasts from the moment at which the marker appears; the kills sweep over it.
-  for (let attempt = 0; attempt < 8; attempt += 1) {
+  for (let attempt = 0; attempt < 5; attempt += 1) {
     const home = path.join(folder.path, String(attempt));
     const child = writer(home);
     const exit = once(child, "exit");
@@ -89,7 +89,7 @@ test("kill -9 at any moment of the first start leaves a folder that starts", { t
       if (entries.includes("pg18.unfinished")) break;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await new Promise((resolve) => setTimeout(resolve, attempt * 120));
+    await new Promise((resolve) => setTimeout(resolve, attempt * 210));
     child.kill("SIGKILL");
     await exit;
     const opened = await openEmbedded(home, options);
@@ -102,7 +102,7 @@ test("kill -9 at any moment of the first start leaves a folder that starts", { t
 test("kill -9 during writes loses nothing that was confirmed", { timeout: 120_000 }, async () => {
   await using folder = await tempFolder();
   let confirmed = 0;
-  for (let attempt = 0; attempt < 5; attempt += 1) {
+  for (let attempt = 0; attempt < 3; attempt += 1) {
     const child = writer(folder.path);
     const exit = once(child, "exit");
     let text = "";
