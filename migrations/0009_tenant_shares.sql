@@ -31,10 +31,22 @@ create function buildlane_waiting_tenants() returns setof text language sql stab
   select tenant from line where tenant is not null
 $$;
 
+-- Where the lines begin: no ready lane's turn is earlier, nor will one be that comes into line later. While a transaction stays open,
+-- what left the line before cannot be removed from its index, and whoever looks from the very start walks past all of it, more
+-- with each start. So a node's turns look from where its latest pulse, which does that walk, saw the lines begin. Acceptances
+-- that commit longer after their time than the slack are found with the next pulse. Of very many tenants it does not tell.
+create function buildlane_line_from(p_at timestamptz) returns timestamptz language sql stable as $$
+  select case when count(*) <= 100 then least(min(first.turn_at), p_at - interval '2 seconds',
+    (select min(turn_at) from chat_lanes where state = 'delayed' and ready_at <= p_at)) else '-infinity' end
+  from (select tenant from buildlane_waiting_tenants() tenant limit 101) waiting
+  cross join lateral (select turn_at from chat_lanes l where l.state = 'ready' and l.tenant = waiting.tenant order by l.turn_at, l.chat_id limit 1) first
+$$;
+
 -- The next lanes that may start, locked with their heads, at most p_limit; null: none. A head that somebody else holds (a person at
 -- the database, say) is passed over: waiting for one would hold up the turns of all. Called by a turn, after all that waits for lanes.
-create function buildlane_next_lanes(p_limit integer, p_at timestamptz) returns text[] language plpgsql as $$
+create function buildlane_next_lanes(p_limit integer, p_at timestamptz, p_line_from double precision) returns text[] language plpgsql as $$
 declare
+  v_from timestamptz := coalesce(to_timestamp(p_line_from / 1000.0), '-infinity');
   v_waiting text[];
 begin
   if not exists (select 1 from chat_lanes where state = 'ready' and tenant > '')
@@ -44,7 +56,7 @@ begin
       select * from (
         select * from (
           select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-          where l.state = 'ready' and l.tenant = '' order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
+          where l.state = 'ready' and l.tenant = '' and l.turn_at >= v_from order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
         ) ready
         union all
         select * from (
@@ -66,14 +78,14 @@ begin
   if cardinality(v_waiting) = 1 and not exists (select 1 from tenant_shares where tenant <> v_waiting[1]) then
     return (select array_agg(w.chat_id order by w.turn_at, w.chat_id) from (
       select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-      where l.state = 'ready' and l.tenant = v_waiting[1] order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
+      where l.state = 'ready' and l.tenant = v_waiting[1] and l.turn_at >= v_from order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
     ) w);
   end if;
-  return buildlane_share(v_waiting, p_limit, p_at);
+  return buildlane_share(v_waiting, p_limit, p_at, v_from);
 end $$;
 
 -- Between tenants.
-create function buildlane_share(p_waiting text[], p_limit integer, p_at timestamptz) returns text[] language plpgsql as $$
+create function buildlane_share(p_waiting text[], p_limit integer, p_at timestamptz, p_from timestamptz) returns text[] language plpgsql as $$
 declare
   v_tried text[] := '{}';
   v_got text[] := '{}';
@@ -94,7 +106,7 @@ begin
       select l.chat_id, s.tenant, s.tag as base, s.tag + (l.nth - 1) * s.stride as tag, s.stride, l.turn_at
       from share s cross join lateral (
         select chat_id, turn_at, row_number() over (order by turn_at, chat_id) as nth from (
-          select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = s.tenant and chat_id <> all (v_tried)
+          select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = s.tenant and turn_at >= p_from and chat_id <> all (v_tried)
           order by turn_at, chat_id limit p_limit - cardinality(v_got)
         ) first
       ) l

@@ -35,6 +35,8 @@ export interface Heartbeat {
   stop(): Promise<void>;
   readonly queuePaused: boolean;
   readonly leaseLosses: number;
+  /** As the latest good pulse told; absent when it did not say. */
+  readonly lineFrom: number | undefined;
 }
 
 interface Needs {
@@ -71,6 +73,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
   /** Good pulses in a row. A new node takes over lapsed lanes from its second on, one that was cut off from its third. */
   let good = 0;
   let leaseLosses = 0;
+  let lineFrom: number | undefined;
   /** Claims that the store says are ours and nobody here knows, as of the pulse before, each with the latest turn sent then. */
   let strangers = new Map<string, number>();
 
@@ -142,6 +145,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
       tell({ type: paused ? "queue.paused" : "queue.resumed" });
     }
     compare(answer, building);
+    lineFrom = answer.lineFrom ?? undefined;
     if (answer.readyLanes > 0) tell({ type: "lanes.ready" });
     if (answer.nextReadyInMs !== null) wakeIn(Math.max(0, answer.nextReadyInMs));
     rescueTimer?.cancel();
@@ -209,6 +213,9 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
     },
     get leaseLosses() {
       return leaseLosses;
+    },
+    get lineFrom() {
+      return lineFrom;
     },
   };
 }

@@ -68,6 +68,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     },
     takesSlot: ({ chatId, fence }) => supervisor.getSnapshot().context.held[chatId] === fence,
     leaseLosses: () => heartbeat.leaseLosses,
+    lineFrom: () => heartbeat.lineFrom,
     tell(event) {
       // A turn that was in flight when the last lane ended: what it claimed goes back.
       if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);

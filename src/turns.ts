@@ -46,6 +46,8 @@ interface Needs {
   takesSlot(ended: Ended): boolean;
   /** Grows with every loss of the lease. */
   leaseLosses(): number;
+  /** Where the lines begin, as the latest pulse told. */
+  lineFrom(): number | undefined;
   tell(event: Extract<SupervisorEvent, { type: "turn.taken" }>): void;
   /** A turn that failed for another reason than its own endings. */
   failed(error: unknown): void;
@@ -56,7 +58,7 @@ const batchBytesMax = 4 * 1024 * 1024;
 /** Two small turns cost more than one of both: most of a small turn's cost is there without any lane. */
 const togetherMin = 16;
 
-export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, takesSlot, leaseLosses, tell, failed }: Needs): Turns {
+export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, takesSlot, leaseLosses, lineFrom, tell, failed }: Needs): Turns {
   const flightsMax = slots >= 2 * togetherMin ? 2 : 1;
   const togetherMax = Math.max(togetherMin, Math.ceil(slots / flightsMax));
   let sent = 0;
@@ -102,7 +104,7 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       const want = alone ? 0 : wantOf(freed);
       if (endings.length === 0 && want === 0) return [];
       try {
-        const { settled, claims } = await fly(ended, want, (claimId) => store.turn({ nodeId, claimId, endings, want, nodeLossesMax, patient: alone }));
+        const { settled, claims } = await fly(ended, want, (claimId) => store.turn({ nodeId, claimId, endings, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone }));
         // It got all it wanted: there may be more, for slots that this turn left alone.
         // One that went alone asked for none, and its slot is free now.
         if (alone || (want > 0 && claims.length === want && wantOf(0) > 0)) turns.nudge();
@@ -125,7 +127,7 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       const chats = new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)));
       const want = limits.patient ? 0 : Math.min(chats.size, wantOf(0));
       if (want === 0) return (await store.accept(groups, limits)).map((answer) => ({ answer, isStarted: false }));
-      const { answers, claims } = await fly([], want, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want }));
+      const { answers, claims } = await fly([], want, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want, lineFrom: lineFrom() }));
       const started = new Set(claims.map(({ job }) => job.chatId));
       return answers.map((answer) => ({ answer, isStarted: answer.kind === "accepted" && answer.jobs.every((job) => started.has(job.chatId)) }));
     },

@@ -12,7 +12,7 @@ it("an answer from before the loss of the lease brings no claims, though the lea
   const turns = createTurns({
     store: { turn: () => new Promise<TurnAnswer>((resolve) => answers.push(resolve)) } as never,
     nodeId: "n1", clock: createSimulatedClock(), nodeLossesMax: 5, slots: 1, free: () => (answers.length === 0 || taken.length > 0 ? 1 : 0), takesSlot: () => false,
-    leaseLosses: () => leaseLosses, tell: (event) => void taken.push(event), failed: () => {},
+    leaseLosses: () => leaseLosses, lineFrom: () => undefined, tell: (event) => void taken.push(event), failed: () => {},
   });
   const claim = (id: string) => ({ job: { id, chatId: id }, fence: 1, claimId: "c" }) as never;
   const turnOf = async (index: number, id: string) => {
@@ -43,7 +43,7 @@ it("a lane that ends with one turn and is claimed by another, heard first, leave
       accept: async () => [],
     } as never,
     nodeId: "n1", clock: createSimulatedClock(), nodeLossesMax: 5, slots: 3, free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence,
-    leaseLosses: () => 0, failed: () => {},
+    leaseLosses: () => 0, lineFrom: () => undefined, failed: () => {},
     tell(event) {
       if (event.type !== "turn.taken") return;
       for (const { chatId, fence } of event.ended) if (held[chatId] === fence) delete held[chatId];

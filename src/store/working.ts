@@ -1,7 +1,7 @@
 /** What a node at work asks of the store (store.ts has the rules): turns of its slots, its pulse, the rescue of others' lanes, its leave. */
 import type { Diagnostic, Failure, FailureCode, JobStatus, Origin, RunnableJob } from "../job.js";
 
-export type StartRequest = Pick<TurnRequest, "nodeId" | "claimId" | "want">;
+export type StartRequest = Pick<TurnRequest, "nodeId" | "claimId" | "want" | "lineFrom">;
 
 /** What a claim gives a node: the right to run one attempt, guarded by node, fence and claim id. */
 export interface Claim {
@@ -56,6 +56,8 @@ export interface TurnRequest {
   endings: Ending[];
   /** Lanes wanted, at most. */
   want: number;
+  /** As the latest pulse told: claims pass over lanes whose turn is earlier. Absent: they look at all. */
+  lineFrom?: number | undefined;
   /** Lease losses of one job after which it fails as `node_lost`. */
   nodeLossesMax?: number;
   /** Waits for a lane that somebody holds, rather than rejecting with ContendedError. */
@@ -87,6 +89,8 @@ export interface PulseAnswer {
   nextLeaseEndInMs: number | null;
   /** Pending jobs of the whole queue. */
   pending: number;
+  /** Milliseconds since 1970, by the store's clock: no ready lane's turn is earlier, nor one's that comes into line later. Null: it does not say. */
+  lineFrom: number | null;
 }
 
 export interface Rescued {

@@ -117,8 +117,10 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   const promised = new Set<string>();
   let now = T0;
   let calls = 0;
+  /** As each node's latest pulse told, for its turns. */
+  const lineFrom = new Map<string, number | undefined>();
   const turn = async (nodeId: string, endings: Ending[], want: number) => {
-    const answer = await store.turn({ nodeId, claimId: `claim${calls++}`, endings, want, nodeLossesMax: 2 }, now);
+    const answer = await store.turn({ nodeId, claimId: `claim${calls++}`, endings, want, lineFrom: lineFrom.get(nodeId), nodeLossesMax: 2 }, now);
     claims.push(...answer.claims.map((claim) => ({ claim, node: nodeId })));
     return answer;
   };
@@ -156,7 +158,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             }),
             idempotency: key === null ? null : { scope: "", key: `k${key}`, requestHash: `${jobs.length % 2}` },
           }));
-        const start = one.start && { nodeId: nodes[one.start.node] as string, claimId: `claim${calls++}`, want: one.start.want };
+        const start = one.start && { nodeId: nodes[one.start.node] as string, claimId: `claim${calls++}`, want: one.start.want, lineFrom: lineFrom.get(nodes[one.start.node] as string) };
         const { answers, claims: begun } = start ? await store.acceptAndStart(groups, limits, start, now) : { answers: await store.accept(groups, limits, now), claims: [] };
         claims.push(...begun.map((claim) => ({ claim, node: start?.nodeId ?? "" })));
         for (const answer of answers) if (answer.kind === "accepted") answer.jobs.forEach(({ id }) => promised.add(id));
@@ -185,6 +187,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       }
       case "pulse": {
         const { held, ...rest } = await store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false, clusterCap: one.clusterCap }, now);
+        lineFrom.set(nodes[one.node] as string, rest.lineFrom ?? undefined);
         return { ...rest, held: [...held].sort((a, b) => (a.chatId < b.chatId ? -1 : 1)) };
       }
       case "rescue":

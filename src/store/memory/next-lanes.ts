@@ -5,9 +5,14 @@ import type { Lane, Tables } from "./tables.js";
 /** How far a start moves a tenant of weight 1; divided by the weight, rounded down. */
 const strideMax = 1_000_000;
 
-/** Where a tenant's line begins, and where the next one's does. */
-const lineOf = ({ ready }: Tables, tenant: string): { from: number; to: number } => ({
-  from: ready.rankOf({ tenant, turnAt: Number.NEGATIVE_INFINITY, chatId: "" }),
+/** An acceptance may commit so much later than its time without coming into line before `lineFrom`. */
+const slackMs = 2000;
+/** Of more tenants it is not told where the lines begin. */
+const tenantsMax = 100;
+
+/** Where a tenant's line begins, or what of it has this turn or a later one, and where the next one's begins. */
+const lineOf = ({ ready }: Tables, tenant: string, turnAt = Number.NEGATIVE_INFINITY): { from: number; to: number } => ({
+  from: ready.rankOf({ tenant, turnAt, chatId: "" }),
   to: ready.rankOf({ tenant, turnAt: Number.POSITIVE_INFINITY, chatId: "" }),
 });
 
@@ -20,22 +25,31 @@ function waitingTenants(tables: Tables): string[] {
   return waiting;
 }
 
-/** The next lanes that may start, at most `limit`. */
-export function nextLanes(tables: Tables, limit: number, at: number): Lane[] {
+/** No ready lane's turn is earlier, nor one's that comes into line later. */
+export function lineFrom(tables: Tables, at: number): number | null {
+  const waiting = waitingTenants(tables);
+  if (waiting.length > tenantsMax) return null;
+  return Math.floor(Math.min(at - slackMs, ...waiting.map((tenant) => tables.ready.at(lineOf(tables, tenant).from)?.turnAt ?? at)));
+}
+
+/** The next lanes that may start, at most `limit`, none with an earlier turn than `lineFrom`. */
+export function nextLanes(tables: Tables, limit: number, at: number, from?: number): Lane[] {
   lineUpDue(tables, at);
   const waiting = waitingTenants(tables);
   const alone = waiting.length <= 1 && [...tables.shares.next.keys()].every((tenant) => tenant === waiting[0]);
-  return alone ? tables.ready.slice(0, limit) : share(tables, waiting, limit, at);
+  if (!alone) return share(tables, waiting, limit, at, from);
+  const first = lineOf(tables, waiting[0] ?? "", from).from;
+  return tables.ready.slice(first, first + limit);
 }
 
 /** Between tenants. */
-function share(tables: Tables, waiting: string[], limit: number, at: number): Lane[] {
+function share(tables: Tables, waiting: string[], limit: number, at: number, lineFrom: number | undefined): Lane[] {
   const { shares } = tables;
   for (const tenant of waiting) if (!shares.next.has(tenant)) shares.next.set(tenant, { tag: shares.at, servedAt: at });
   const tagged = waiting.flatMap((tenant) => {
     const tag = Math.max(shares.next.get(tenant)?.tag ?? 0, shares.at);
     const stride = Math.floor(strideMax / (shares.weights.get(tenant) ?? 1));
-    const { from, to } = lineOf(tables, tenant);
+    const { from, to } = lineOf(tables, tenant, lineFrom);
     return tables.ready.slice(from, Math.min(to, from + limit)).map((lane, nth) => ({ lane, tag: tag + nth * stride, next: tag + (nth + 1) * stride }));
   });
   const picked = tagged.sort((a, b) => a.tag - b.tag || a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1)).slice(0, limit);

@@ -168,12 +168,14 @@ export function lineUp(tables: Tables, lane: Lane, at: number): void {
   tables.ready.remove(lane);
   tables.delayed.remove(lane);
   tables.paused.delete(lane);
+  const wasInLine = lane.state === "ready" || (lane.state === "delayed" && lane.readyAt <= at);
   const head = lane.pending.first;
   if (lane.running) lane.state = "running";
   else if (!head) lane.state = "idle";
   else {
     lane.readyAt = head.runAt;
-    lane.turnAt = Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY);
+    // What was not in line comes to its end.
+    lane.turnAt = Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine ? Number.NEGATIVE_INFINITY : at);
     lane.state = lane.pausedAt !== null ? "paused" : head.runAt > at ? "delayed" : "ready";
   }
   if (lane.state === "ready") tables.ready.add(lane);
@@ -183,7 +185,11 @@ export function lineUp(tables: Tables, lane: Lane, at: number): void {
 
 /** Lanes whose head's time has come stand in line like any other. */
 export function lineUpDue(tables: Tables, at: number): void {
-  for (let due = tables.delayed.first; due && due.readyAt <= at; due = tables.delayed.first) lineUp(tables, due, at);
+  for (let due = tables.delayed.first; due && due.readyAt <= at; due = tables.delayed.first) {
+    tables.delayed.remove(due);
+    due.state = "ready";
+    tables.ready.add(due);
+  }
 }
 
 export function enterPending(tables: Tables, lane: Lane, job: JobRow): void {

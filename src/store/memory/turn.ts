@@ -15,10 +15,10 @@ const crashesMax = 2;
 const isCrash = (end: Offered["end"]): end is Extract<Offered["end"], { failure: Failure }> =>
   "failure" in end && !end.blameless && (end.failure.code === "worker_crashed" || end.failure.code === "out_of_memory");
 
-export function turn(tables: Tables, { nodeId, claimId, endings, want }: TurnRequest, at: number): TurnAnswer {
+export function turn(tables: Tables, { nodeId, claimId, endings, want, lineFrom }: TurnRequest, at: number): TurnAnswer {
   const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
   const leaseUntil = tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY;
-  return { settled, claims: tables.queuePaused || leaseUntil <= at ? [] : claim(tables, { nodeId, claimId, want }, at) };
+  return { settled, claims: tables.queuePaused || leaseUntil <= at ? [] : claim(tables, { nodeId, claimId, want, lineFrom }, at) };
 }
 
 /** Accepts, and starts what a turn would then, unless something was refused or is there already. */
@@ -144,12 +144,12 @@ function free(tables: Tables, lane: Lane, job: JobRow): void {
 }
 
 /** Starts the heads of up to `want` lanes from the head of the line. */
-function claim(tables: Tables, { nodeId, claimId, want }: Pick<TurnRequest, "nodeId" | "claimId" | "want">, at: number): Claim[] {
+function claim(tables: Tables, { nodeId, claimId, want, lineFrom }: StartRequest, at: number): Claim[] {
   const claims: Claim[] = [];
   for (;;) {
     const left = Math.min(want - claims.length, tables.clusterCap - tables.totals.running);
     if (left <= 0) return claims;
-    const lanes = nextLanes(tables, left, at);
+    const lanes = nextLanes(tables, left, at, lineFrom);
     const heads = lanes.flatMap((lane) => (lane.pending.first ? { lane, head: lane.pending.first } : []));
     const bad = heads.filter(({ head }) => isQuarantined(tables, head));
     for (const { head } of bad) {

@@ -3,6 +3,7 @@ import type { Scope } from "../scope.js";
 import type { CancelAnswer, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
 import { isFinal } from "../../job.js";
 import { acceptedOf } from "./accept.js";
+import { lineFrom } from "./next-lanes.js";
 import { enterPending, failPending, failureOf, isDeadLetter, jobWithin, laneOf, leaveFinished, lineUp, lineUpDue, write } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
@@ -26,6 +27,7 @@ export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining, cluste
     readyLanes: Math.min(tables.ready.size, readyLanesMax),
     nextLeaseEndInMs: others.length > 0 ? Math.min(...others) : null,
     pending: tables.totals.pending,
+    lineFrom: lineFrom(tables, at),
   };
 }
 

@@ -20,8 +20,8 @@ const hintedMax = 20;
 const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
-const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13) as answer";
-const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7) as answer";
+const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as answer";
+const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7, $8) as answer";
 const recordedSql =
   "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
@@ -174,11 +174,11 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
   }
 
   /** Nothing starts with what is offered again: turns do that. */
-  async function acceptAndStart(groups: AcceptGroup[], limits: AcceptLimits, { nodeId: node, claimId, want }: StartRequest, now?: number): Promise<{ answers: AcceptAnswer[]; claims: Claim[] }> {
+  async function acceptAndStart(groups: AcceptGroup[], limits: AcceptLimits, { nodeId: node, claimId, want, lineFrom }: StartRequest, now?: number): Promise<{ answers: AcceptAnswer[]; claims: Claim[] }> {
     const line = limits.patient ? "lone" : "together";
     try {
       const { accepted, claims } = await uncut(clock, () =>
-        database.call<{ accepted: AcceptedRows; claims: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, lockWaitMs[line], now ?? null], line));
+        database.call<{ accepted: AcceptedRows; claims: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, lockWaitMs[line], now ?? null, lineFrom ?? null], line));
       return { answers: acceptAnswers(groups, accepted), claims: claims.map((row) => claimOf(row, claimId)) };
     } catch (error) {
       return { answers: await acceptAfter(error, groups, limits, now), claims: [] };
@@ -234,7 +234,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       }
     },
 
-    async turn({ nodeId: node, claimId, endings, want, nodeLossesMax = 5, patient = false }, now) {
+    async turn({ nodeId: node, claimId, endings, want, lineFrom, nodeLossesMax = 5, patient = false }, now) {
       const rows = endings.map(({ end, ...guard }, ord) => ({
         ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
         ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
@@ -247,7 +247,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       let answer: { built: number[] | null; settled: SettledRow[]; claims: ClaimRow[] };
       try {
         const line = patient ? "lone" : "together";
-        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null], line);
+        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null, lineFrom ?? null], line);
       } catch (error) {
         if (rows.length > 0 && !patient && isContended(error)) throw new ContendedError("turn", { cause: error });
         throw error;

@@ -101,6 +101,28 @@ export const turns: Exercise = (check) => {
     expect(served.join("")).toMatch(/^abcd(abc){2}$/);
   });
 
+  check("a turn looks from where the latest pulse saw the line begin, and what comes into line later comes to its end", async (lab) => {
+    const pulsed = async (ms: number) => (await lab.store.pulse({ nodeId: "n1", leaseMs: 1e9, slots: 3, draining: false }, T0 + ms)).lineFrom;
+    const take = async (ms: number, lineFrom: number | null, want = 9) =>
+      (await lab.store.turn({ nodeId: "n1", claimId: `from ${ms}`, endings: [], want, lineFrom: lineFrom ?? undefined }, T0 + ms)).claims.map(({ job }) => job.chatId);
+    // Nothing stands in line: what was accepted just before may yet become visible.
+    expect(await pulsed(0)).toBe(T0 - 2000);
+    await lab.accept(0, "old");
+    await lab.accept(10, "paused");
+    await lab.store.setChatPaused({ tenant: "" }, "paused", true, T0 + 20);
+    expect(await pulsed(5000)).toBe(T0);
+    await lab.accept(6000, "new");
+    expect(await take(6001, T0 + 1, 1)).toEqual(["new"]);
+    expect(await take(6002, await pulsed(6002), 1)).toEqual(["old"]);
+    // Paused for long, its turn is not an old one when it goes on.
+    const from = await pulsed(9000);
+    expect(from).toBe(T0 + 7000);
+    await lab.accept(9001, "newer");
+    await lab.store.setChatPaused({ tenant: "" }, "paused", false, T0 + 9002);
+    await lab.accept(9003, "newest");
+    expect(await take(9004, from)).toEqual(["newer", "paused", "newest"]);
+  });
+
   check("a node takes no more lanes than it wants", async (lab) => {
     await lab.accept(0, "a", "b", "c", "d");
     expect(await lab.take(1, 0)).toEqual([]);
