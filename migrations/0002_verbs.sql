@@ -50,11 +50,12 @@ begin
 end $$;
 
 -- Puts lanes that nobody runs where they belong by their pending jobs. The caller holds their locks. What was not in line (paused,
--- say) comes to its end: so, but for what commits late, nothing enters a line before the place where the latest pulse saw it begin.
+-- say) comes to its end, and in line none moves to before where it stood (its head may be cancelled, and an older job be the next one): so, but for
+-- what commits late, nothing stands before the place where the latest pulse saw the line begin.
 create function buildlane_line_up(p_chats text[], p_at timestamptz) returns void language sql as $$
   update chat_lanes l set
     head_id = h.id, head_rank = h.rank, ready_at = h.run_at,
-    turn_at = case when h.id is not null then greatest(h.rank, h.run_at, l.settled_at, case when l.state <> 'ready' and (l.state = 'delayed' and l.ready_at <= p_at) is not true then p_at end) end,
+    turn_at = case when h.id is not null then greatest(h.rank, h.run_at, l.settled_at, case when l.state = 'ready' or l.state = 'delayed' and l.ready_at <= p_at then least(l.turn_at, p_at) else p_at end) end,
     mixed = l.mixed and h.id is not null,
     state = case when h.id is null then 'idle' when l.paused_at is not null then 'paused' when h.run_at > p_at then 'delayed' else 'ready' end
   from unnest(p_chats) as c (chat_id)

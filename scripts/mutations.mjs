@@ -10,6 +10,7 @@ const vitest = (...args) => ["node", "node_modules/vitest/vitest.mjs", "run", "-
 /** What may catch a breakage; a simulation stops at the first seed that shows it. */
 export const runs = {
   simulation: ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "1", "--seeds", "60", "--chats", "40", "--jobs", "600", "--clients", "6"],
+  "long simulation": ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "5001", "--seeds", "20", "--chats", "150", "--jobs", "2000", "--clients", "20"],
   "random programs, memory": vitest("test/store/model.test.ts", "-t", "on the memory store"),
   "random programs, PostgreSQL": vitest("test/store/model.test.ts", "-t", "on PostgreSQL"),
   contract: vitest("test/store/pglite.test.ts"),
@@ -44,12 +45,13 @@ export const mutations = [
   { name: "A redriven job keeps its old place", promise: "P1", file: verbs, find: "place = v_lane.place_tail, rank = v_lane.accepted_at - priority * buildlane_ms(p_aging_ms),", replace: "place = place, rank = rank,", run: "contract" },
   { name: "A served lane keeps its turn", promise: "P8", file: verbs, find: "greatest(n.rank, n.run_at, e.completed_at)", replace: "greatest(n.rank, n.run_at)", run: "contract" },
   { name: "A lane whose attempt failed keeps its turn", promise: "P8", file: verbs, find: "greatest(n.head_rank, n.head_run_at, n.at)", replace: "greatest(n.head_rank, n.head_run_at)", run: "random programs, PostgreSQL" },
-  { name: "A chat that goes on takes the turn that it had before its pause", promise: "P8", file: verbs, find: "l.settled_at, case when l.state <> 'ready' and (l.state = 'delayed' and l.ready_at <= p_at) is not true then p_at end) end,", replace: "l.settled_at) end,", run: "contract" },
+  { name: "A chat that goes on takes the turn that it had before its pause", promise: "P8", file: verbs, find: "l.settled_at, case when l.state = 'ready' or l.state = 'delayed' and l.ready_at <= p_at then least(l.turn_at, p_at) else p_at end) end,", replace: "l.settled_at) end,", run: "contract" },
   { name: "Tell a line's beginning that acceptances on their way may pass", promise: "P3", file: shares, find: "p_at - interval '2 seconds'", replace: "p_at", run: "contract" },
   { name: "Let a tenant that was idle catch up", promise: "P8", file: shares, find: "greatest(s.next_tag, v_queue.share_at) as tag", replace: "s.next_tag as tag", run: "contract" },
   // Memory store
   { name: "Drop fence and claim id (memory)", promise: "P5", file: turn, find: " && job.held.fence === fence && job.held.claimId === claimId", replace: "", run: "random programs, PostgreSQL" },
   { name: "Accept a second settle (memory)", promise: "P5", file: turn, find: "const holds = job?.status === \"running\" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;", replace: "const holds = job !== undefined && job.attempt === attempt;", run: "exploration" },
+  { name: "A lane in line moves forward when its head is cancelled (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "wasInLine ? Math.min(lane.turnAt, at) : at);", replace: "wasInLine ? Number.NEGATIVE_INFINITY : at);", run: "long simulation" },
   { name: "Rescue a living node's lanes (memory)", promise: "P2", file: turn, find: "owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at", replace: "owner !== nodeId", run: "simulation" },
   { name: "A retry goes to the tail (memory)", promise: "P1", file: turn, find: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n", replace: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n    job.rank = at;\n    job.place = ++lane.placeTail;\n", run: "exploration" },
   { name: "A served lane keeps its turn (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine", replace: "Math.max(head.rank, head.runAt, wasInLine", run: "simulation" },

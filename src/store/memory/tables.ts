@@ -174,8 +174,8 @@ export function lineUp(tables: Tables, lane: Lane, at: number): void {
   else if (!head) lane.state = "idle";
   else {
     lane.readyAt = head.runAt;
-    // What was not in line comes to its end.
-    lane.turnAt = Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine ? Number.NEGATIVE_INFINITY : at);
+    // What was not in line comes to its end, and in line none moves to before where it stood.
+    lane.turnAt = Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine ? Math.min(lane.turnAt, at) : at);
     lane.state = lane.pausedAt !== null ? "paused" : head.runAt > at ? "delayed" : "ready";
   }
   if (lane.state === "ready") tables.ready.add(lane);
