@@ -15,7 +15,7 @@
 --
 -- A lane's state says where it stands: idle (nothing pending), ready (in the line of its tenant's lanes, by turn_at),
 -- delayed (until ready_at), paused, or running (a node owns it and runs its head). turn_at is the latest of the head's
--- rank, its run_at and the end of the lane's latest attempt: a lane that was served goes behind all that wait.
+-- rank, its run_at, the end of the lane's latest attempt and when it came into line: a lane that was served goes behind all that wait.
 --
 -- A node claims lanes from the head of the line, of several tenants' lines by weight: owner, fence + 1 and a claim id of
 -- the node's making go into lane and job, and the head is running. Ending an attempt names job, attempt, owner, fence and
