@@ -20,6 +20,8 @@ export function keepRetention({ store, clock, keep, report }: { store: Store; cl
     try {
       const { jobs, more } = await store.prune({ ...keep, idempotencyMs: limits.idempotencyMs, batch });
       removed += jobs;
+      // Claims pass over the lanes that a step holds, and nobody else says when they are free again.
+      if (jobs > 0) store.hint({ kind: "ready" });
       if (more) return stepMs;
       if (removed > 0) report({ type: "jobs.pruned", jobs: removed });
       removed = 0;

@@ -8,7 +8,8 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { BuildlaneError } from "../../src/errors.js";
 import { verify } from "../../src/history/verify.js";
-import { seededRandom } from "../../src/simulated-clock.js";
+import { keepRetention } from "../../src/retention.js";
+import { createSimulatedClock, seededRandom } from "../../src/simulated-clock.js";
 import { createSqlStore } from "../../src/store/sql/index.js";
 import { migrate } from "../../src/store/sql/migrate.js";
 import { postgresDatabase } from "../../src/store/sql/postgres.js";
@@ -144,6 +145,26 @@ describePostgres("forced interleavings on PostgreSQL", () => {
       expect((await turn(2, [], 3, false)).claims.map(({ job }) => job.chatId)).toEqual(["a"]);
       await proven();
     });
+
+  it("a lane in line that a claim passed over while the retention held it is told of when that step is over", async () => {
+    await accept(stores[0], "a", 2);
+    await turn(1, [ending((await turn(1, [], 1)).claims[0] as Claim)], 0);
+    const clock = createSimulatedClock();
+    let deaf = () => {};
+    const ready = new Promise<void>((resolve) => (deaf = stores[0].onHint(({ kind }) => void (kind === "ready" && resolve()))));
+    const retention = keepRetention({ store: stores[0], clock, keep: { ageMs: 0, count: 0 }, report: () => {} });
+    // The step has the lane, and waits for the finished job's row.
+    await holding("select 1 from build_jobs where chat_id = 'a' and status = 'completed' for update", async () => {
+      await clock.advance(30_000);
+      await waiting(1);
+      expect((await turn(2, [], 1, false)).claims).toEqual([]);
+    });
+    await ready;
+    deaf();
+    expect((await turn(2, [], 1, false)).claims.map(({ job }) => job.chatSeq)).toEqual([2]);
+    await retention.stop();
+    await proven();
+  });
 
   it("an impatient turn over a held lane says so and writes nothing, and each alone then goes its way", async () => {
     await Promise.all([accept(stores[0], "a"), accept(stores[0], "b")]);
