@@ -10,10 +10,10 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs, promisify } from "node:util";
+import { ownPostgres } from "./own-postgres.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const project = path.dirname(here);
@@ -89,15 +89,7 @@ async function serve({ from, databaseUrl, postmaster, seconds, connections, prof
 if (values.serve) {
   process.stdout.write(`\n${JSON.stringify(await serve(JSON.parse(values.serve)))}\n`, () => process.exit(0));
 } else {
-  const { build } = await import(pathToFileURL(path.join(project, "scripts", "build.mjs")).href);
-  await build();
-  const esbuild = createRequire(path.join(project, "package.json"))("esbuild");
-  const made = path.join(here, "node_modules", ".cache", `buildlane-bench-${process.pid}`);
-  await esbuild.build({ entryPoints: ["postgres-cluster.ts", "postgres-binaries.ts"].map((file) => path.join(project, "test", "support", file)), outdir: made, format: "esm", logLevel: "error" });
-  await esbuild.stop();
-  const { postgresCluster } = await import(pathToFileURL(path.join(made, "postgres-cluster.js")).href);
-  const cluster = await postgresCluster({ durable: true, settings: values.explain ? { shared_preload_libraries: "auto_explain", "auto_explain.log_min_duration": "0", "auto_explain.log_analyze": "on", "auto_explain.log_buffers": "on", "auto_explain.log_nested_statements": "on", "auto_explain.sample_rate": "0.01" } : {} });
-  const sql = createRequire(path.join(project, "package.json"))("postgres")(cluster.url, { max: 1, onnotice() {} });
+  const { cluster, sql } = await ownPostgres({ durable: true, settings: values.explain ? { shared_preload_libraries: "auto_explain", "auto_explain.log_min_duration": "0", "auto_explain.log_analyze": "on", "auto_explain.log_buffers": "on", "auto_explain.log_nested_statements": "on", "auto_explain.sample_rate": "0.01" } : {} });
   const from = { now: project, ...(values.against ? { before: path.resolve(values.against) } : {}) };
   const all = Object.fromEntries(Object.keys(from).map((name) => [name, []]));
   try {

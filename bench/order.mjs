@@ -8,14 +8,13 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import path from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sleep } from "./judge.mjs";
+import { ownPostgres } from "./own-postgres.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const project = path.dirname(here);
 /** Each: `submit` enqueues the numbers in one call; `begin` makes `run(number)` do the work, one after another. */
 const peers = {
   async Buildlane({ url, run }) {
@@ -63,21 +62,12 @@ const peers = {
 
 async function main() {
   const { trials } = parseArgs({ options: { trials: { type: "string", default: "20" } } }).values;
-  const need = createRequire(path.join(project, "package.json"));
-  const { build } = await import(pathToFileURL(path.join(project, "scripts", "build.mjs")).href);
-  await build();
-  const esbuild = need("esbuild");
-  const made = path.join(here, "node_modules", ".cache", "buildlane-bench");
-  await esbuild.build({ entryPoints: ["postgres-cluster.ts", "postgres-binaries.ts"].map((file) => path.join(project, "test", "support", file)), outdir: made, format: "esm", logLevel: "error" });
-  await esbuild.stop();
-  const { postgresCluster } = await import(pathToFileURL(path.join(made, "postgres-cluster.js")).href);
-  const cluster = await postgresCluster();
+  const { cluster, sql } = await ownPostgres();
   const redisPort = 20_000 + (process.pid % 20_000);
   const redis = spawn("redis-server", ["--port", String(redisPort), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { stdio: "ignore" });
   let hasRedis = true;
   redis.on("error", () => (hasRedis = false));
   await sleep(500);
-  const sql = need("postgres")(cluster.url, { max: 1, onnotice() {} });
   let databases = 0;
 
   /** The order in which they started. */

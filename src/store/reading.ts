@@ -1,5 +1,5 @@
 /** What people and programs read (store.ts has the rules): jobs, chats, figures, events, why nothing runs, the whole history. */
-import type { CheckedEvent, CheckedJob, CheckedLane } from "../history/check.js";
+import type { History } from "../history/verify.js";
 import type { FailureCode, HistoryEvent, Job, JobStatus, PendingJob } from "../job.js";
 import type { Scope } from "./scope.js";
 
@@ -176,22 +176,6 @@ export interface Output {
   sourceMap: string | null;
 }
 
-/** The whole history as it was at one moment; pages, so that a reader's memory is bounded. Valid inside `readHistory` only. */
-export interface HistorySnapshot {
-  /** By chat id, as bytes. */
-  lanes(): AsyncIterable<CheckedLane[]>;
-  /** By chat, then number; or by time, then chat and number. */
-  events(order: "chat" | "time"): AsyncIterable<CheckedEvent[]>;
-  /** By chat, then chatSeq. */
-  jobs(): AsyncIterable<CheckedJob[]>;
-  /** Slots of the nodes that are known now. */
-  slots: ReadonlyMap<string, number>;
-  /** The cap of running attempts over all nodes, when all known nodes were given the same; null: none, or not the same. */
-  clusterMax: number | null;
-  /** The aging that the jobs with a priority were accepted with; null when it changed meanwhile or none has one. */
-  agingMs: number | null;
-}
-
 export interface Reading {
   get(scope: Scope, jobId: string): Promise<StoredJob | null>;
   output(scope: Scope, jobId: string): Promise<Output | null>;
@@ -215,6 +199,6 @@ export interface Reading {
   eventStart(scope: Scope, chatId: string): Promise<number>;
   /** Events of all chats from `since` on (milliseconds since 1970), oldest first; one that was written for long before it was committed comes late. */
   news(query: { since: number; limit: number }, now?: number): Promise<News>;
-  /** Reads everything that `src/history` judges, in one consistent view, however long it takes. */
-  readHistory<T>(read: (snapshot: HistorySnapshot) => Promise<T>): Promise<T>;
+  /** Reads everything that `src/history` judges, in one consistent view, however long it takes; valid until `read` is done. */
+  readHistory<T>(read: (history: History) => Promise<T>): Promise<T>;
 }

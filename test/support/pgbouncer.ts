@@ -1,10 +1,9 @@
 /** A real PgBouncer in front of a database, in transaction mode, where one is installed: `pooler.ts` is ours and always there. */
 import { execFileSync, spawn } from "node:child_process";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { freePort } from "./postgres-cluster.js";
 
 /** Its version; null where there is none. */
 export function pgbouncerVersion(): string | null {
@@ -56,12 +55,4 @@ export async function pgbouncerTo(url: string, sessions: number): Promise<PgBoun
       await rm(home, { recursive: true, force: true });
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -1,5 +1,5 @@
 /** The memory store's whole history for its checkers: one synchronous look at everything, handed out in pages. */
-import type { HistorySnapshot } from "../store.js";
+import type { History } from "../../history/verify.js";
 import type { Tables } from "./tables.js";
 
 const pageMax = 1000;
@@ -8,7 +8,7 @@ async function* pages<T>(rows: readonly T[]): AsyncGenerator<T[], void, undefine
   for (let from = 0; from < rows.length; from += pageMax) yield rows.slice(from, from + pageMax);
 }
 
-export function readHistory(tables: Tables): HistorySnapshot {
+export function readHistory(tables: Tables): History {
   const lanes = [...tables.lanes.values()].sort((a, b) => Buffer.compare(Buffer.from(a.chatId), Buffer.from(b.chatId)));
   const events = lanes.flatMap((lane) => lane.events.map((event) => ({ ...event, atMs: Date.parse(event.at) })));
   // Stable, so that a chat's events of one moment stay in the order of their numbers.

@@ -3,7 +3,8 @@
  * neither side holds more than a page (the server sorts by time on disk when it must).
  */
 import type { CheckedEvent, CheckedJob, CheckedLane } from "../../history/check.js";
-import type { HistorySnapshot, Store } from "../store.js";
+import type { History } from "../../history/verify.js";
+import type { Store } from "../store.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";
 
@@ -17,7 +18,7 @@ const agingSql = `select distinct round(extract(epoch from j.created_at - j.rank
   where j.priority <> 0 and not exists (select 1 from job_events e where e.job_id = j.id and e.type in ('job.redriven', 'job.retrying')) limit 2`;
 
 export const sqlHistory = (database: Database): Pick<Store, "readHistory"> => ({
-  readHistory: <T>(read: (snapshot: HistorySnapshot) => Promise<T>) =>
+  readHistory: <T>(read: (history: History) => Promise<T>) =>
     reaching(() =>
       database.transaction(async (tx) => {
         await tx.script("set transaction isolation level repeatable read, read only");
