@@ -35,26 +35,8 @@ export interface StoreChoice {
 export async function openStore({ store, db, databaseUrl, databasePrepare, databaseNotify, dataDir, nodeId, clock, onProgress, onUpkeepError }: StoreChoice): Promise<Store> {
   if (store === "memory") return createMemoryStore({ clock });
   if (store !== undefined) return store;
-  if (db !== undefined) {
-    const database = callersDatabase(db, clock, onUpkeepError ?? (() => {}));
-    try {
-      await reaching(() => migrate(database));
-    } catch (error) {
-      await database.close();
-      throw error;
-    }
-    return createSqlStore(database, { nodeId, clock });
-  }
-  if (databaseUrl !== undefined) {
-    const database = postgresDatabase(databaseUrl, { clock, prepare: databasePrepare, notify: databaseNotify });
-    try {
-      await reaching(() => migrate(database));
-    } catch (error) {
-      await database.close();
-      throw error;
-    }
-    return createSqlStore(database, { nodeId, clock });
-  }
+  if (db !== undefined) return overMigrated(callersDatabase(db, clock, onUpkeepError ?? (() => {})), { nodeId, clock });
+  if (databaseUrl !== undefined) return overMigrated(postgresDatabase(databaseUrl, { clock, prepare: databasePrepare, notify: databaseNotify }), { nodeId, clock });
   const embedded = await openEmbedded(dataDir, { clock, ...(onProgress ? { onProgress } : {}), ...(onUpkeepError ? { onUpkeepError } : {}) });
   try {
     const database = pgliteDatabase(embedded.client, { clock, close: () => embedded.close() });
@@ -67,6 +49,16 @@ export async function openStore({ store, db, databaseUrl, databasePrepare, datab
     await embedded.close();
     throw error;
   }
+}
+
+async function overMigrated(database: Database, own: { nodeId: string; clock: Clock }): Promise<Store> {
+  try {
+    await reaching(() => migrate(database));
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+  return createSqlStore(database, own);
 }
 
 /** Makes the embedded database of a folder from a backup, brought up to date; how many jobs it has. Throws SettingsError when the file or the folder will not do, or the backup is of a newer Buildlane. */
