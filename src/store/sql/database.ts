@@ -19,6 +19,9 @@ export type Orm = PgDatabase<PgQueryResultHKT, Record<string, never>>;
  */
 export type Line = "pulse" | "together" | "lone" | "apart" | "reads";
 
+/** How long a call waits for a lane that somebody holds, milliseconds: one of a batch, and one alone. */
+export const lockWaitMs = { together: 50, lone: 30_000 };
+
 export interface Database {
   readonly kind: "pglite" | "postgres";
   readonly orm: Orm;

@@ -2,6 +2,7 @@
 import type { Clock } from "../../clock.js";
 import type { Hint, Store } from "../store.js";
 import type { Database } from "./database.js";
+import { sqlAccepting } from "./accept.js";
 import { sqlLive } from "./live.js";
 import { sqlAccess } from "./access.js";
 import { sqlCode } from "./code.js";
@@ -21,6 +22,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
     access: sqlAccess(database),
     webhook: sqlWebhook(database),
     code: sqlCode(database),
+    ...sqlAccepting(database, nodeId, clock),
     ...sqlVerbs(database, nodeId, clock),
     ...sqlReads(database, clock),
     ...sqlStats(database, clock),
