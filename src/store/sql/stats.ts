@@ -58,7 +58,7 @@ function statsSql(tenant: string | null): string {
           'processing', percentile_cont(array[0.5, 0.9, 0.95, 0.99]) within group (order by processing_ms),
           'waiting', percentile_cont(array[0.5, 0.95, 0.99]) within group (order by waiting_ms)) from latest),
       'running', (select count(*) from chat_lanes where owner is not null and ${mine}),
-      'ready', ${counted("chat_lanes", `state = 'ready' and ${mine}`)} + ${counted("chat_lanes", `state = 'delayed' and ready_at <= ${at} and ${mine}`)},
+      'ready', least(${countedMax}, ${counted("chat_lanes", `state = 'ready' and ${mine}`)} + ${counted("chat_lanes", `state = 'delayed' and ready_at <= ${at} and ${mine}`)}),
       'delayed', ${counted("chat_lanes", `state = 'delayed' and ready_at > ${at} and ${mine}`)},
       'paused', ${counted("chat_lanes", `state = 'paused' and paused_at is not null and ${mine}`)},
       -- A look-up for each, not a join: how many there are is not known to the planner, and it would read every job.

@@ -86,6 +86,28 @@ export const limitsAndKeys: Exercise = (check) => {
     expect(kinds(answers)).toEqual(["accepted", "idempotencyConflict", "accepted", "replayed"]);
   });
 
+  check("in one call replays and new groups each get their own answer in their own place, and what is new starts nothing twice", async (lab) => {
+    const pair = await offer(lab, 0, keyed(lab.group("a", "b"), "pair"));
+    const lone = await offer(lab, 0, keyed(lab.group("c"), "lone"));
+    if (pair.kind !== "accepted" || lone.kind !== "accepted") throw new Error(`Expected both to be accepted, got ${pair.kind} and ${lone.kind}.`);
+    const mixed = () => [keyed(lab.group("a", "b"), "pair"), lab.group("a"), keyed(lab.group("b", "a"), "new"), keyed(lab.group("c"), "lone"), lab.group(["c", { priority: 5 }], "c")];
+    const groups = mixed();
+    const answers = await lab.store.accept(groups, wide, T0 + 1);
+    expect(kinds(answers)).toEqual(["replayed", "accepted", "accepted", "replayed", "accepted"]);
+    const jobs = answers.map((answer) => ("jobs" in answer ? answer.jobs : []));
+    const own = groups.map((group) => ids(group.jobs));
+    expect(jobs.map(ids)).toEqual([ids(pair.jobs), own[1], own[2], ids(lone.jobs), own[4]]);
+    expect(jobs.map((of) => of.map(({ chatSeq }) => chatSeq))).toEqual([[1, 1], [2], [2, 3], [1], [2, 3]]);
+    // A replay tells how its job stands after all that came with it: here behind one of higher priority.
+    expect(jobs.map((of) => of.map(({ queuePosition }) => queuePosition))).toEqual([[1, 1], [2], [2, 3], [2], [1, 3]]);
+    // What was new has its key now; what has none is accepted again.
+    const again = await lab.store.acceptAndStart(mixed(), wide, { nodeId: "n1", claimId: "with", want: 10 }, T0 + 2);
+    expect(kinds(again.answers)).toEqual(["replayed", "accepted", "replayed", "replayed", "accepted"]);
+    expect(again.answers.map((answer) => ("jobs" in answer ? answer.jobs.map(({ chatSeq }) => chatSeq) : []))).toEqual([[1, 1], [4], [2, 3], [1], [4, 5]]);
+    expect(again.claims).toEqual([]);
+    expect((await lab.store.stats(scope, T0 + 2)).totalQueued).toBe(11);
+  });
+
   check("a key that is used twice at the same moment makes one job", async (lab) => {
     const groups = Array.from({ length: 6 }, () => keyed(lab.group("a"), "k"));
     const answers = await Promise.all(groups.map((group) => lab.store.accept([group], { ...wide, patient: true }, T0).then(([answer]) => answer as AcceptAnswer)));

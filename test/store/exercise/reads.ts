@@ -1,10 +1,11 @@
 /** Reads: what they say was true together, in the promised order, without gaps. */
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
-import type { Claim, Ending, ListQuery, StoredJob } from "../../../src/store/store.js";
+import { countedMax } from "../../../src/store/store.js";
+import type { Claim, Ending, ListQuery, NewJob, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
-import { T0, ends, everything, guardOf, ids, iso, scope, agingMs } from "./lab.js";
-import type { Lab } from "./lab.js";
+import { T0, ends, everything, guardOf, ids, iso, scope, agingMs, wide } from "./lab.js";
+import type { Lab, Spec } from "./lab.js";
 
 const summaries = { code: false, result: false };
 const list = (lab: Lab, query: Partial<ListQuery>) => lab.store.list(scope, { limit: 50, include: summaries, ...query });
@@ -185,6 +186,23 @@ export const reads: Exercise = (check) => {
     expect(stats.processing).toEqual({ p50: 250, p90: expect.closeTo(370, 3), p95: expect.closeTo(385, 3), p99: expect.closeTo(397, 3) });
     expect(stats.waiting).toEqual({ p50: 50, p95: 50, p99: 50 });
     expect((await lab.store.stats(scope, T0 + 65_000)).finishedLastMinute).toBe(0);
+  });
+
+  check("figures count chats of a kind and dead letters up to their limit and no further, and jobs all", async (lab) => {
+    const beyond = countedMax + 1;
+    const chats = (name: string, extra: Partial<NewJob> = {}) => lab.store.accept([lab.group(...Array.from({ length: beyond }, (_, nth): Spec => [`${name}${nth}`, extra]))], wide, T0);
+    await chats("dead");
+    const claims = await lab.take(1, beyond);
+    expect(claims).toHaveLength(beyond);
+    const fail = (some: Claim[]) => lab.store.turn({ nodeId: "n1", claimId: "fails", endings: some.map((claim) => ({ ...guardOf(claim), end: ends.failed })), want: 0 }, T0 + 2);
+    await fail(claims.slice(2));
+    expect((await lab.store.stats(scope, T0 + 2)).deadLetters).toBe(countedMax - 1);
+    await fail(claims.slice(0, 2));
+    await chats("ready");
+    await chats("delayed", { delayMs: 60_000 });
+    expect(await lab.store.stats(scope, T0 + 3)).toMatchObject({ totalQueued: 2 * beyond, totalFailed: beyond, deadLetters: countedMax, waitingChats: countedMax, activeChats: 2 * countedMax });
+    // Those whose delay is over wait with the others, and are of one kind with them.
+    expect(await lab.store.stats(scope, T0 + 60_001)).toMatchObject({ waitingChats: countedMax, activeChats: countedMax });
   });
 
   check("a database that answers says so", async (lab) => {
