@@ -592,7 +592,8 @@ begin
   return json_build_object('accepted', v_accepted, 'claims', v_claims);
 end $$;
 
--- rescue: the lanes of nodes whose lease is over go back in line.
+-- rescue: the lanes of nodes whose lease is over go back in line. One that had left, or had said that it drains, is not lost:
+-- its last words did not arrive, because somebody held a lane or the database was away.
 create function buildlane_rescue(p_node text, p_limit integer, p_losses_max integer, p_now double precision default null) returns json language plpgsql as $$
 declare
   v_at timestamptz := buildlane_now(p_now);
@@ -608,7 +609,7 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, case when n.left_at is null then 'rescued' else 'released' end, null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, case when n.left_at is not null or n.draining then 'released' else 'rescued' end, null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
   into v_endings from build_jobs j left join build_nodes n on n.id = j.owner where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;

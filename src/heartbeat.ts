@@ -188,6 +188,10 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
     });
   }
 
+  function soon(): void {
+    if (!beating) schedule(0);
+  }
+
   return {
     async start() {
       await beat();
@@ -196,12 +200,12 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
     working() {
       if (!beating && nextAt - clock.monotonic() > workingPulseMs) schedule(workingPulseMs);
     },
-    soon() {
-      if (!beating) schedule(0);
-    },
+    soon,
     wakeIn,
     drain() {
       draining = true;
+      // Told at once: should the database be away when the drain ends, whoever takes the lanes over knows that no node was lost.
+      soon();
     },
     async stop() {
       stopped = true;

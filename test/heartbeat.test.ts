@@ -22,3 +22,19 @@ it("a claim that nobody here knows is given back only when no turn on its way ca
   expect(returned).toContain("j1");
   await heartbeat.stop();
 });
+
+it("a drain is told to the store at once, not when the next pulse is due", async () => {
+  const clock = createSimulatedClock();
+  const told: [atMs: number, draining: boolean][] = [];
+  const answer = { held: [], queuePaused: false, nextReadyInMs: null, readyLanes: 0, nextLeaseEndInMs: null, pending: 0 };
+  const heartbeat = createHeartbeat({
+    store: { pulse: async ({ draining }: { draining: boolean }) => (told.push([clock.monotonic(), draining]), answer) } as never,
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, report: () => {},
+  } as never);
+  await heartbeat.start();
+  await clock.advance(100);
+  heartbeat.drain();
+  await clock.advance(1);
+  expect(told).toEqual([[0, false], [100, true]]);
+  await heartbeat.stop();
+});

@@ -109,7 +109,7 @@ export interface Working {
   turn(request: TurnRequest, now?: number): Promise<TurnAnswer>;
   /** Renews the node's lease (registering it at the first time) and tells what a node must know. */
   pulse(request: PulseRequest, now?: number): Promise<PulseAnswer>;
-  /** Takes the lanes of nodes whose lease is over back into line; their attempts cost nothing. At most `limit` lanes, told in no order. */
+  /** Takes the lanes of nodes whose lease is over back into line; their attempts cost nothing. Each is a loss of a node, unless that one had left or said that it drains. At most `limit` lanes, told in no order. */
   rescue(request: { nodeId: string; nodeLossesMax: number; limit: number }, now?: number): Promise<Rescued[]>;
 
   /**

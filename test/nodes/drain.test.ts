@@ -1,6 +1,7 @@
 /** A clean stop while answers are lost: what the node has in hand, or may have, is another node's at once and cost nothing. */
 import { afterEach, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
+import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { databaseUnavailable } from "../../src/errors.js";
 import { createBuildQueue } from "../../src/index.js";
 import type { BuildQueue } from "../../src/index.js";
@@ -53,4 +54,34 @@ it("a claim whose answer was lost when its node drained runs on another node, an
   expect(second).toMatchObject({ node: "staying", messageId: "2" });
   second.end();
   expect(await staying.waitFor(jobs[1]?.id as string)).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "released" }, { outcome: "completed" }] });
+});
+
+it("a drain whose end the database was away for is no loss of a node: it had said that it drains", async () => {
+  const clock = createSimulatedClock();
+  const store = createMemoryStore({ clock });
+  const verbs = ["turn", "pulse", "leave"];
+  let isAway = false;
+  const leavingStore = new Proxy(store, {
+    get: (target, name: keyof Store) =>
+      !verbs.includes(name) ? target[name] : async (request: { draining?: boolean }) => {
+        if (isAway) throw databaseUnavailable(new Error("away"));
+        const answer = await (target[name] as (request: unknown) => Promise<unknown>)(request);
+        // The last that arrives says so.
+        isAway = request.draining === true;
+        return answer;
+      },
+  });
+  let starts = 0;
+  let started = () => {};
+  const begun = new Promise<void>((resolve) => (started = resolve));
+  const node = (its: Store) =>
+    createBuildQueue({ store: its, clock, concurrency: 1, drainMs: 10_000, maxNodeLosses: 1, run: () => (started(), ++starts === 1 ? new Promise(() => {}) : Promise.resolve("done")) });
+  const leaving = await clock.until(node(leavingStore));
+  const job = await clock.until(leaving.enqueue({ chatId: "a", messageId: "m", code: "1" }));
+  await clock.until(begun);
+  const staying = await clock.until(node(store));
+  await clock.until(leaving.stop());
+  expect(isAway).toBe(true);
+  expect(await clock.until(staying.waitFor(job.id))).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "released" }, { outcome: "completed" }] });
+  await clock.until(staying.stop());
 });

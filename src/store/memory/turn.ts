@@ -31,7 +31,9 @@ export function acceptAndStart(tables: Tables, groups: AcceptGroup[], limits: Ac
 /** Puts the lanes of nodes whose lease is over back in line. */
 export function rescue(tables: Tables, { nodeId, nodeLossesMax, limit }: { nodeId: string; nodeLossesMax: number; limit: number }, at: number): Rescued[] {
   const lost = [...tables.owned].filter(([owner]) => owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at);
-  const offered = inHand(lost.flatMap(([, owned]) => [...owned]), { kind: "rescued", nodeLossesMax });
+  const held = (isDraining: boolean) => lost.filter(([owner]) => (tables.nodes.get(owner)?.draining ?? false) === isDraining).flatMap(([, owned]) => [...owned]);
+  // A node that drained had its clean stop begun: that its last words did not arrive is no loss of a node.
+  const offered = [...inHand(held(true), { kind: "released" }), ...inHand(held(false), { kind: "rescued", nodeLossesMax })];
   return endAttempts(tables, offered.slice(0, limit), at).flatMap((one): Rescued[] => (one.kind === "settled" ? [{ jobId: one.jobId, chatId: one.chatId, status: one.status as Rescued["status"] }] : []));
 }
 

@@ -52,6 +52,17 @@ export const loss: Exercise = (check) => {
     await lab.store.leave({ nodeId: "nobody" }, T0 + 15);
   });
 
+  check("a node that said that it drains, and whose last word did not arrive, is no loss; one that said nothing is", async (lab) => {
+    await lab.accept(0, "a", "b");
+    await lab.take(0, 1, "n1");
+    await lab.take(0, 1, "n3");
+    await lab.store.pulse({ nodeId: "n1", leaseMs: 4000, slots: 3, draining: true }, T0 + 10);
+    // With one loss a job fails.
+    expect((await rescue(lab, 5000, 1)).sort((x, y) => (x.chatId < y.chatId ? -1 : 1))).toMatchObject([{ chatId: "a", status: "pending" }, { chatId: "b", status: "failed" }]);
+    expect((await lab.events("a")).at(-1)).toMatchObject({ type: "job.released", status: "pending" });
+    expect(await lab.takeOne(5001, "n2")).toMatchObject({ job: { chatId: "a", attempt: 2 }, spent: 0 });
+  });
+
   check("the end of a lease is one at once; one who holds the folder alone ends all others", async (lab) => {
     await lab.accept(0, "a", "b");
     await lab.take(0, 1, "n1");
