@@ -206,6 +206,17 @@ describePostgres("enqueue in a transaction on PostgreSQL", () => {
     expect(notices[0]).toContain('"chatId":"noticed"');
   });
 
+  it("runs what became visible long after its time: by then turns look from where a later pulse saw the line begin", async () => {
+    const { queue } = await queueOver(db);
+    const job = await db.transaction(async (tx) => {
+      const accepted = await queue.enqueue(request("late"), { tx, notify: false });
+      // Longer than the slack that a pulse leaves before its own time.
+      await tx.execute(sql`select pg_sleep(3)`);
+      return accepted;
+    });
+    expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed" });
+  });
+
   it("holds up its own chat only: others go on while the transaction is open", async () => {
     const { queue } = await queueOver(db);
     await db.transaction(async (tx) => {
