@@ -30,6 +30,8 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
   const { clock } = world;
   const promised = new Map<string, AcceptedJob>();
   const cancelled = new Set<string>();
+  /** How often somebody asked for its redrive. */
+  const redrives = new Map<string, number>();
   const untold = new Set<string>();
   const violations: string[] = [];
   const pick = <T>(list: readonly T[]): T => list[Math.floor(clock.random() * list.length)] as T;
@@ -100,10 +102,13 @@ export function createClients(world: World, { jobs, chats, clients }: Load): Cli
     const { id } = (chance(0.5) ? jobs.at(-1) : pick(jobs)) as AcceptedJob;
     const draw = clock.random();
     if (draw < 0.42) {
+      const before = redrives.get(id);
       const answer = await ask((queue) => queue.cancel(id));
-      if (answer) cancelled.add(id);
+      // By the time a slow answer is here, somebody else may have redriven what it ended.
+      if (answer && redrives.get(id) === before) cancelled.add(id);
     } else if (draw < 0.7) {
       // Even a no may mean that it was redriven: the first answer was lost, and the second call found it pending.
+      redrives.set(id, (redrives.get(id) ?? 0) + 1);
       await ask((queue) => queue.retry(id));
       cancelled.delete(id);
     } else if (draw < 0.88) {
