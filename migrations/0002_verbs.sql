@@ -34,7 +34,7 @@ create function buildlane_failure(p_code text, p_message text, p_quarantined boo
 $$;
 
 -- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
--- An upsert costs three times an update, and the row is nearly always there.
+-- The row is nearly always there, and an update makes less ready than an upsert does.
 create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language plpgsql as $$
 begin
   if p_pending = 0 and p_completed = 0 and p_failed = 0 then
