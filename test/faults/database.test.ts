@@ -174,7 +174,7 @@ describePostgres("a database in trouble", () => {
     }
   });
 
-  it("that falls silent is given up in time, and a new connection is taken when there is one", async () => {
+  it("that falls silent is given up in time, and a new connection is taken when there is one", { timeout: 90_000 }, async () => {
     await using wire = await wireTo(cluster.url);
     const { queue, saw } = await startNode(wire.url);
     await queue.waitFor((await queue.enqueue(request("silent"))).id);
