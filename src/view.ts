@@ -107,9 +107,9 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     }
   }
 
-  async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }): Promise<{ of: Scope; chatId: string }> {
+  async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }, signal: AbortSignal): Promise<{ of: Scope; chatId: string }> {
     if (jobId === undefined) return { of: scope, chatId: chatId ?? "" };
-    const job = found(await store.get(scope, jobId), jobId);
+    const job = found(await wakeups.reading(() => store.get(scope, jobId), signal), jobId);
     return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
   }
 
@@ -131,13 +131,14 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
     output: async (id) => found(await store.output(scope, id), id),
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
-      const first = found(await store.get(scope, id), id);
+      const read = async () => found(await wakeups.reading(() => store.get(scope, id), signal), id);
+      const first = await read();
       if (isFinal(first.status)) return first as FinishedJob;
       const watch = wakeups.watch(laneOfShown(first));
       try {
         for (;;) {
           signal?.throwIfAborted();
-          const job = found(await store.get(scope, id), id);
+          const job = await read();
           if (isFinal(job.status)) return job as FinishedJob;
           await watch.next(signal);
         }
@@ -211,12 +212,12 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     pauseChat: (chatId) => pauseChat(scope, chatId, true),
     resumeChat: (chatId) => pauseChat(scope, chatId, false),
     async *events(which, eventOptions) {
-      const { of, chatId } = await laneFor(scope, which);
+      const { of, chatId } = await laneFor(scope, which, eventOptions.signal);
       yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, eventOptions);
     },
     async *stream(which, { after, signal }) {
       if (which === "all") return yield* feed.read(scope, signal);
-      const { of, chatId } = await laneFor(scope, which);
+      const { of, chatId } = await laneFor(scope, which, signal);
       const estimate = ({ queuePosition, nextAttemptAt }: Place, paused: boolean) => readers.estimateAt(queuePosition, nextAttemptAt === null ? 0 : Math.max(0, Date.parse(nextAttemptAt) - clock.now()), paused);
       yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimate }, of, { chatId, jobId: which.jobId }) });
     },

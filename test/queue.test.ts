@@ -3,6 +3,7 @@ import { createBuildQueue } from "../src/index.js";
 import type { BuildQueue, BuildQueueOptions, HistoryEvent, PendingJob, Report, RunnableJob } from "../src/index.js";
 import { createMemoryStore, createSimulatedClock } from "../src/testing.js";
 import { systemClock } from "../src/clock.js";
+import { databaseUnavailable } from "../src/errors.js";
 import { checkHistory } from "../src/history/check.js";
 
 const open: BuildQueue[] = [];
@@ -531,6 +532,98 @@ describe("the queue", () => {
     expect(attempt?.runMs).toBe(300);
     expect(Date.parse(attempt?.endedAt ?? "") - Date.parse(attempt?.startedAt ?? "")).toBeGreaterThanOrEqual(300 + 700 + 700);
     await clock.until(queue.stop());
+  });
+
+  describe("while the database is away", () => {
+    /** A queue whose reads of one job, of events and of places are refused while `away`, and a count of what was asked meanwhile. */
+    async function troubled() {
+      const clock = createSimulatedClock();
+      const store = createMemoryStore({ clock });
+      const state = { away: false, asked: 0 };
+      const reached = <A extends unknown[], T>(read: (...args: A) => Promise<T>) => async (...args: A): Promise<T> => {
+        if (!state.away) return read(...args);
+        state.asked++;
+        throw databaseUnavailable(new Error("away"));
+      };
+      const { get, events, eventStart, places, close } = store;
+      Object.assign(store, {
+        get: reached(get), events: reached(events), eventStart: reached(eventStart), places: reached(places),
+        // As over SQL: what is asked after the close is refused like an outage, and for good.
+        close: async () => void (await close(), (state.away = true)),
+      });
+      return { clock, store, state, ...(await gated({ clock, store, buildTimeoutMs: 120_000 })) };
+    }
+
+    it.each([["begins to wait", true], ["waits already", false]])("whoever %s is told of the job's end all the same, by a read a second", async (_, atFirst) => {
+      const { clock, state, queue, started, submit } = await troubled();
+      const { id } = await submit("a");
+      const gate = await started(0);
+      state.away = atFirst;
+      const done = queue.waitFor(id);
+      if (!atFirst) await clock.advance(1);
+      state.away = true;
+      await clock.advance(60_000);
+      expect(state.asked).toBeGreaterThanOrEqual(55);
+      expect(state.asked).toBeLessThanOrEqual(65);
+      gate.end("built");
+      await clock.advance(1);
+      state.away = false;
+      expect(await clock.until(done)).toMatchObject({ status: "completed", result: "built", attempt: 1 });
+      await expect(queue.waitFor("none")).rejects.toMatchObject({ code: "job_not_found" });
+      await clock.until(queue.stop());
+    });
+
+    it("whoever waits is let go by a signal at once, also from a read that does not answer, and by a stop", async () => {
+      const { clock, store, state, queue, started, submit } = await troubled();
+      const { id } = await submit("a");
+      await started(0);
+      state.away = true;
+      const gone = new AbortController();
+      const left = expect(queue.waitFor(id, { signal: gone.signal })).rejects.toThrow("gone");
+      await clock.advance(2500);
+      const before = clock.monotonic();
+      gone.abort(new Error("gone"));
+      await left;
+
+      const { get } = store;
+      let asked = () => {};
+      const isAsked = new Promise<void>((resolve) => (asked = resolve));
+      store.get = () => (asked(), new Promise(() => {}));
+      const silent = new AbortController();
+      const leftSilent = expect(queue.waitFor(id, { signal: silent.signal })).rejects.toThrow("silent");
+      await isAsked;
+      silent.abort(new Error("silent"));
+      await leftSilent;
+      expect(clock.monotonic()).toBe(before);
+
+      store.get = get;
+      const stopped = expect(queue.waitFor(id)).rejects.toMatchObject({ code: "database_unavailable" });
+      await clock.until(Promise.all([queue.stop(), stopped]));
+    });
+
+    it("a stream of events stays, and goes on without a gap", async () => {
+      const { clock, state, queue, started, submit } = await troubled();
+      const { id } = await submit("a");
+      const gate = await started(0);
+      const leaving = new AbortController();
+      const seen: string[][] = [[], [], []];
+      const ends = [queue.events({ chatId: "a" }, { signal: leaving.signal }), queue.events({ jobId: id }, { after: 0, signal: leaving.signal }), queue.stream({ jobId: id }, { signal: leaving.signal })].map(async (items, index) => {
+        for await (const item of items) seen[index]?.push(item === "reset" ? item : item.type);
+      });
+      await clock.advance(1);
+      state.away = true;
+      await clock.advance(10_000);
+      gate.end("built");
+      await clock.advance(1000);
+      state.away = false;
+      await clock.advance(1000);
+      expect(seen).toEqual(seen.map(() => ["job.accepted", "job.started", "job.completed"]));
+      state.away = true;
+      await clock.advance(2000);
+      leaving.abort();
+      await Promise.all(ends);
+      await clock.until(queue.stop());
+    });
   });
 
   it("estimates no earlier start for a job than its chat's first one has, which is delayed and holds its place", async () => {

@@ -25,13 +25,13 @@ export async function* follow<M extends PassingEvent = never>(
 ): AsyncGenerator<HistoryEvent | M | "reset", void, undefined> {
   const watch = wakeups.watch(laneKey(scope, chatId));
   try {
-    let last = after ?? (jobId === undefined ? await store.eventStart(scope, chatId) : 0);
+    let last = after ?? (jobId === undefined ? await wakeups.reading(() => store.eventStart(scope, chatId), signal) : 0);
     let resumed = after !== undefined;
     // How it stands at the beginning: what moves after that is told.
-    await look?.(true);
+    if (look) await wakeups.reading(() => look(true), signal);
     let heard = false;
     while (!signal.aborted) {
-      const { events, floor } = await store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) });
+      const { events, floor } = await wakeups.reading(() => store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) }), signal);
       // After 0 all that is kept is wanted, so nothing is missed there.
       if (resumed && last > 0 && last < floor) {
         // Told once, also when nothing newer is there.
@@ -45,9 +45,12 @@ export async function* follow<M extends PassingEvent = never>(
         yield event;
       }
       if (events.length === pageMax) continue;
-      if (look) yield* await look(events.length > 0 || heard);
+      if (look) yield* await wakeups.reading(() => look(events.length > 0 || heard), signal);
       heard = await watch.next(signal);
     }
+  } catch (error) {
+    // Who left need not hear what became of the read.
+    if (!signal.aborted) throw error;
   } finally {
     watch.close();
   }

@@ -1,21 +1,43 @@
-/** Wakes those who wait for news of one chat: the store's hints, sorted by chat, and a poll for when a hint is lost. */
+/** Wakes those who wait for news of one chat: the store's hints, sorted by chat, and a poll for when a hint is lost. Lets them read through an outage. */
 import type { Clock } from "../clock.js";
+import { BuildlaneError } from "../errors.js";
 import type { Store } from "../store/store.js";
 
-/** The longest that news may take when every hint is lost, milliseconds. */
+/** The longest that news may take when every hint is lost, and the pause before a read that was refused is asked again, milliseconds. */
 const pollMs = 1000;
 
 export interface Wakeups {
   /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts; true for news. */
   watch(chatId: string): { next(signal?: AbortSignal): Promise<boolean>; close(): void };
+  /**
+   * What the read answers, asked again every second while the database is away (any retryable BuildlaneError). There is no
+   * upper bound: what is waited for is in good hands meanwhile, an error would tell nothing of it, and how long it is worth
+   * waiting for only the caller knows. So it ends by the signal, with its reason and at once, or by the queue's stop, with the refusal.
+   */
+  reading<T>(read: () => Promise<T>, signal?: AbortSignal): Promise<T>;
   close(): void;
 }
 
 export function createWakeups(store: Store, clock: Clock): Wakeups {
   const byChat = new Map<string, Set<() => void>>();
+  let closed = false;
   const unsubscribe = store.onHint((hint) => {
     if (hint.kind === "chat") byChat.get(hint.chatId)?.forEach((wake) => wake());
   });
+
+  /** Until the poll's time, or when the signal aborts, or whoever has the key turns it. */
+  const pause = (signal: AbortSignal | undefined, key: (resume: () => void) => void = () => {}): Promise<void> =>
+    new Promise((resolve) => {
+      const done = () => {
+        timer.cancel();
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = clock.after(pollMs, done);
+      signal?.addEventListener("abort", done, { once: true });
+      key(done);
+    });
+
   return {
     watch(chatId) {
       let news = false;
@@ -29,16 +51,7 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
       return {
         async next(signal) {
           if (!news && !signal?.aborted) {
-            await new Promise<void>((resolve) => {
-              const timer = clock.after(pollMs, resolve);
-              const done = () => {
-                timer.cancel();
-                signal?.removeEventListener("abort", done);
-                resolve();
-              };
-              resume = done;
-              signal?.addEventListener("abort", done, { once: true });
-            });
+            await pause(signal, (done) => (resume = done));
             resume = null;
           }
           const heard = news;
@@ -52,6 +65,30 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
         },
       };
     },
-    close: unsubscribe,
+    async reading(read, signal) {
+      for (;;) {
+        try {
+          return await unlessAborted(read(), signal);
+        } catch (error) {
+          if (closed || signal?.aborted || !(error instanceof BuildlaneError && error.retryable)) throw error;
+        }
+        await pause(signal);
+        signal?.throwIfAborted();
+      }
+    },
+    close() {
+      closed = true;
+      unsubscribe();
+    },
   };
+}
+
+/** Rejects when the signal aborts, for a read may meet a connection that fell silent and then takes its ten seconds. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal || signal.aborted) return work;
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", leave, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
 }
