@@ -52,7 +52,7 @@ export interface QueueView {
   /** Rejects with job_not_found. */
   get(id: string): Promise<Job>;
   output(id: string): Promise<Output>;
-  /** Resolves when the job is final, with the job. Rejects with job_not_found, or the signal's reason. */
+  /** Resolves when the job is final, with the job, however long that takes, outages of the database included. Rejects with job_not_found, or the signal's reason. */
   waitFor(id: string, options?: { signal?: AbortSignal }): Promise<FinishedJob>;
   chat(chatId: string, options?: { limit?: number; include?: { code: boolean; result: boolean } }): Promise<ChatJobs>;
   list(query: ListQuery): Promise<{ jobs: Job[]; nextCursor: string | null }>;

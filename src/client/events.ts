@@ -15,9 +15,12 @@ export interface StreamEvent {
   data: { jobId?: string | null; chatId?: string | null; chatSeq?: number | null; status?: JobStatus | null; attempt?: number | null; at?: string; [more: string]: unknown };
 }
 
-const reconnectMs = { first: 250, most: 5000 };
+const againMs = { first: 250, most: 5000 };
 
-/** Ends when the service says that nothing more will come, or the signal aborts. Rejects when the first connection fails. */
+/** Before another try, longer each time; false when the signal aborted meanwhile. */
+export const pause = (failures: number, signal: AbortSignal | undefined): Promise<boolean> => slept(Math.min(againMs.most, againMs.first * 2 ** failures), signal);
+
+/** Ends when the service says that nothing more will come, or the signal aborts. Rejects when the first connection finds no service, or is refused by more than a 503, such as for a database that is away. */
 export async function* follow(requests: Requests, path: string, { after, signal }: { after?: number | undefined; signal?: AbortSignal | undefined }): AsyncGenerator<StreamEvent, void, undefined> {
   let last = after;
   let failures = 0;
@@ -37,9 +40,11 @@ export async function* follow(requests: Requests, path: string, { after, signal 
       }
     } catch (error) {
       if (signal?.aborted) return;
-      if (!connected || (error instanceof ClientError && !error.retryable)) throw error;
+      // An address that was never right must not be asked for ever; Buildlane's own 503 says that it is.
+      if (!connected && !(error instanceof ClientError && error.statusCode === 503 && error.code !== "not_buildlane")) throw error;
+      if (error instanceof ClientError && !error.retryable) throw error;
     }
-    if (!(await slept(Math.min(reconnectMs.most, reconnectMs.first * 2 ** failures++), signal))) return;
+    if (!(await pause(failures++, signal))) return;
   }
 }
 

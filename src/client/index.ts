@@ -10,7 +10,7 @@
 import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
 import type { OperatorAction } from "../store/access.js";
 import type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
-import { follow } from "./events.js";
+import { follow, pause } from "./events.js";
 import type { StreamEvent } from "./events.js";
 import { ClientError, createRequests } from "./request.js";
 import type { Answer, Call, CallOptions, ClientOptions } from "./request.js";
@@ -112,12 +112,20 @@ export function createClient(options: ClientOptions = {}) {
       return ((await submitSafely("/batch", { jobs }, submit)).data as { jobs: AcceptedJob[] }).jobs;
     },
     get,
-    /** Resolves when the job is final, with the job, however long that takes; rejects with the signal's reason. */
+    /** Resolves when the job is final, with the job, however long that takes, through cuts and outages of the service; rejects with the signal's reason. */
     async waitFor(id: string, { signal, onEvent }: CallOptions & { onEvent?: (event: StreamEvent) => void } = {}): Promise<FinishedJob> {
       for await (const event of follow(requests, `${at(id)}/events`, { after: 0, signal })) onEvent?.(event);
       signal?.throwIfAborted();
       // The stream ends with the event that made the job final.
-      return (await get(id, { signal })) as FinishedJob;
+      for (let failures = 0; ; failures++) {
+        try {
+          return (await get(id, { signal })) as FinishedJob;
+        } catch (error) {
+          if (!(error instanceof ClientError && error.retryable)) throw error;
+        }
+        await pause(failures, signal);
+        signal?.throwIfAborted();
+      }
     },
     /** A job's events from its first, until it is final; a chat's, or everybody's, without end. */
     events(which: { jobId: string } | { chatId: string } | "all", { after, signal }: CallOptions & { after?: number | undefined } = {}): AsyncIterable<StreamEvent> {

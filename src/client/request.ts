@@ -114,7 +114,9 @@ function baseOf(url: string | undefined): string {
   return base;
 }
 
-const notBuildlane = (statusCode: number): ClientError => new ClientError("not_buildlane", `The answer (status ${statusCode}) is not one of Buildlane's. Check the address.`, { statusCode });
+/** What a proxy answers while nobody is behind it, as in a restart. */
+const gatewayStatuses = [502, 503, 504];
+const notBuildlane = (statusCode: number): ClientError => new ClientError("not_buildlane", `The answer (status ${statusCode}) is not one of Buildlane's. Check the address.`, { statusCode, retryable: gatewayStatuses.includes(statusCode) });
 
 function failureOf(error: unknown, base: string): ClientError {
   if ((error as { name?: unknown } | null)?.name === "TimeoutError") return new ClientError("timed_out", `${base} did not answer in time.`, { retryable: true, cause: error });

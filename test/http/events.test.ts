@@ -2,6 +2,8 @@
 import type { ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { expect, test } from "vitest";
+import { createClient } from "../../src/client/index.js";
+import { databaseUnavailable } from "../../src/errors.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { createMemoryStore } from "../../src/testing.js";
 import { controlledQueue, listening, openStream, request, server } from "./support.js";
@@ -111,4 +113,29 @@ test("a reader that takes nothing is dropped, and others hear on", async () => {
   await closed;
   await api.submit({ chatId: "other" });
   expect((await reader.events(1))[0]).toMatchObject({ event: "job.accepted" });
+});
+
+test("a client that waits rides out refusals of the service and of what stands before it, and is told at once that nobody is there", async () => {
+  const store = createMemoryStore();
+  const { get } = store;
+  let away = false;
+  store.get = (...args) => (away ? Promise.reject(databaseUnavailable(new Error("away"))) : get(...args));
+  await using api = await open({ store });
+  const id = await api.submit();
+  const calls = ["away", "there", "away", "gateway", "there"];
+  const client = createClient({
+    url: new URL(api.url).origin,
+    fetch: async (address, init) => {
+      const how = calls.shift();
+      away = how === "away";
+      return how === "gateway" ? new Response("<h1>Bad gateway</h1>", { status: 502 }) : fetch(address, init);
+    },
+  });
+  const told: string[] = [];
+  expect(await client.waitFor(id, { onEvent: ({ type }) => told.push(type) })).toMatchObject({ id, status: "completed" });
+  expect([calls, told]).toEqual([[], ["job.accepted", "job.started", "job.completed"]]);
+  await expect(client.waitFor("none")).rejects.toMatchObject({ code: "job_not_found" });
+  await expect(createClient({ url: "http://127.0.0.1:1" }).waitFor(id)).rejects.toMatchObject({ code: "unreachable" });
+  calls.push("gateway");
+  await expect(client.waitFor(id)).rejects.toMatchObject({ code: "not_buildlane" });
 });

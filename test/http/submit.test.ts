@@ -1,6 +1,8 @@
 /** The way in over HTTP: one job, many, idempotency keys, and waiting for the result. */
 import { expect, test } from "vitest";
+import { databaseUnavailable } from "../../src/errors.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
+import { createMemoryStore } from "../../src/testing.js";
 import { controlledQueue, request, server } from "./support.js";
 
 const url = "/api/builds";
@@ -68,6 +70,19 @@ test("Prefer: wait answers 202 when the time is over, which is at most 30 s", as
   await clock.advance(1);
   expect([(await answer).statusCode, (await answer).headers["preference-applied"], (await answer).json().data.status]).toEqual([202, "wait=30", "pending"]);
   control.release();
+});
+
+test.each([
+  ["is refused", () => Promise.reject(databaseUnavailable(new Error("away")))],
+  ["does not answer", () => new Promise<never>(() => {})],
+])("Prefer: wait answers 202 when the time is over, also when the read of the job %s", async (_, get) => {
+  await using control = await controlledQueue({ store: { ...createMemoryStore(), get } });
+  const clock = createSimulatedClock();
+  await using app = await server(control.queue, { clock });
+  const answer = app.inject({ method: "POST", url, headers: { prefer: "wait=2" }, payload: request() });
+  while (clock.pendingTimers === 0) await clock.advance(0);
+  await clock.advance(2000);
+  expect([(await answer).statusCode, (await answer).headers["preference-applied"], (await answer).json().data.status]).toEqual([202, "wait=2", "pending"]);
 });
 
 test.each(["wait=-1", "wait=soon", "respond-async", "waiting=3"])("a preference that says nothing of waiting is left out: %s", async (prefer) => {
