@@ -77,3 +77,58 @@ begin
     from build_jobs j join chat_lanes l on l.chat_id = j.chat_id where j.id = p_id and (p_tenant is null or j.tenant = p_tenant)
   );
 end $$;
+
+-- Figures of the whole queue, of one tenant, or of what belongs to none: three functions of one text, since each reads indexes of its own.
+-- Totals come from running counters, and a tenant's are the sums of its lanes'; spreads come from the latest p_sample finished jobs, the
+-- longest wait from the first p_line lanes in line, and what may be many is counted to p_counted: the cost grows neither
+-- with history nor with what waits. Nothing is sorted for its order: before statistics say otherwise the planner takes all that ever
+-- finished for few, and sorts them. Whether a job started is asked by its duration: by the column, it takes those that finished for as few as started among
+-- all that wait.
+do $make$
+declare
+  v_sums text := 'select coalesce(sum(pending), 0) as pending, coalesce(sum(completed), 0) as completed, coalesce(sum(failed), 0) as failed from ';
+  v_form record;
+begin
+  for v_form in select * from (values
+    ('all', 'true', v_sums || 'build_counters', 'select buildlane_waiting_tenants()'),
+    ('tenant', $$tenant = p_tenant and tenant <> ''$$, v_sums || $$chat_lanes where tenant = p_tenant and tenant <> ''$$, 'select p_tenant'),
+    ('default', $$tenant = ''$$, format($$select a.pending - t.pending as pending, a.completed - t.completed as completed, a.failed - t.failed as failed from (%sbuild_counters) a, (%schat_lanes where tenant <> '') t$$, v_sums, v_sums), $$select ''::text$$)
+  ) as forms (name, mine, totals, tenants) loop
+    execute replace(replace(replace(replace($text$
+create function buildlane_stats_of_{name}(p_tenant text, p_counted integer, p_sample integer, p_line integer, p_now double precision) returns json language plpgsql stable
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  v_at timestamptz := buildlane_now(p_now);
+begin
+  return (
+    with latest as (
+      select status, completed_at, (extract(epoch from completed_at - started_at) * 1000)::float8 as processing_ms, (extract(epoch from started_at - created_at) * 1000)::float8 as waiting_ms
+      from build_jobs where status in ('completed', 'failed') and (completed_at - started_at) is not null and {mine} order by completed_at desc limit p_sample
+    )
+    select json_build_object(
+      'totals', (select json_build_object('pending', pending, 'completed', completed, 'failed', failed) from ({totals}) sums),
+      'sample', (select json_build_object('count', count(*), 'completed', count(*) filter (where status = 'completed'),
+          'lastMinute', count(*) filter (where completed_at > v_at - interval '1 minute'), 'average', avg(processing_ms),
+          'processing', percentile_cont(array[0.5, 0.9, 0.95, 0.99]) within group (order by processing_ms),
+          'waiting', percentile_cont(array[0.5, 0.95, 0.99]) within group (order by waiting_ms)) from latest),
+      'running', (select count(*) from chat_lanes where owner is not null and {mine}),
+      'ready', least(p_counted, (select count(*) from (select 1 from chat_lanes where state = 'ready' and {mine} limit p_counted) counted)
+        + (select count(*) from (select 1 from chat_lanes where state = 'delayed' and ready_at <= v_at and {mine} limit p_counted) counted)),
+      'delayed', (select count(*) from (select 1 from chat_lanes where state = 'delayed' and ready_at > v_at and {mine} limit p_counted) counted),
+      'paused', (select count(*) from (select 1 from chat_lanes where state = 'paused' and paused_at is not null and {mine} limit p_counted) counted),
+      -- A look-up for each, not a join: how many there are is not known to the planner, and it would read every job.
+      'oldestMs', (select extract(epoch from v_at - min((select j.created_at from build_jobs j where j.id = h.head_id))) * 1000 from (
+          select head_id from ({tenants}) t (tenant)
+            cross join lateral (select head_id from chat_lanes l where l.state = 'ready' and l.tenant = t.tenant order by l.turn_at limit p_line) ready
+          union all select head_id from (select head_id from chat_lanes where state = 'delayed' and {mine} order by ready_at limit p_line) due) h),
+      'deadLetters', (select count(*) from (select 1 from build_jobs where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and {mine} limit p_counted) counted),
+      'queuePaused', (select paused_at is not null from queue_state),
+      'clusterCap', (select cluster_cap from queue_state),
+      'nodes', (select coalesce(json_agg(json_build_object('id', n.id, 'slots', n.slots, 'draining', n.draining, 'startedAt', n.started_at, 'alive', n.lease_until > v_at,
+          'running', (select count(*) from chat_lanes l where l.owner = n.id)) order by n.started_at, n.id), '[]'::json) from build_nodes n)
+    )
+  );
+end $$
+    $text$, '{name}', v_form.name), '{mine}', v_form.mine), '{totals}', v_form.totals), '{tenants}', v_form.tenants);
+  end loop;
+end $make$;

@@ -16,17 +16,17 @@ describePostgres("the PostgreSQL store", () => {
   exerciseStore(openPostgres);
 });
 
-describePostgres("connections for batches", () => {
-  it("are one while batches come one after another, and more when they come together, up to as many as may be open", async () => {
+describePostgres("connections", () => {
+  it.each([["together", 10], ["reads", 5]] as const)("for what goes %s are one while calls come one after another, and up to %i when they come at once", async (line, most) => {
     await using fresh = await freshDatabase();
     const database = postgresDatabase(fresh.url, { clock: systemClock });
     try {
-      const pid = () => database.call<number>("select pg_backend_pid() as answer from pg_sleep(0.005)", [], "together");
+      const pid = () => database.call<number>("select pg_backend_pid() as answer from pg_sleep(0.005)", [], line);
       const single = new Set<number>();
       for (let call = 0; call < 20; call++) single.add(await pid());
       expect(single.size).toBe(1);
       const together = new Set(await Promise.all(Array.from({ length: 60 }, pid)));
-      expect(together.size).toBe(10);
+      expect(together.size).toBe(most);
       expect(together).toContain([...single][0]);
     } finally {
       await database.close();

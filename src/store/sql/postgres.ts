@@ -29,8 +29,8 @@ const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
 const tooManyConnections = "53300";
 /** How long a call waits for a connection when the server has none left. */
 const roomMsMax = 2000;
-/** Two turns and an acceptance may be under way at once. */
-const hotMax = 3;
+/** Of batches, two turns and an acceptance may be under way at once. */
+const hotMax = { together: 3, reads: 2 };
 
 export interface PostgresOptions {
   clock: Clock;
@@ -43,14 +43,15 @@ export interface PostgresOptions {
 }
 
 /**
- * A call's client by its way, and the one that listens. `hot`: clients of one connection each, taken by batches before they
- * take `together`, always the first that is idle. postgres.js hands out the connection that has rested longest, and a
- * server process that rested has its plans and tables out of the processor's caches: a tenth of a turn's time.
+ * A call's client by its way, and the one that listens. `hot`: clients of one connection each, tried before the way's own,
+ * always the first that is idle. postgres.js hands out the connection that has rested longest, and a server process that
+ * rested has its tables out of the processor's caches, or has yet to plan what another has planned: a tenth of a turn's time.
  */
-type Clients = Record<Line, postgres.Sql> & { ears: postgres.Sql; hot: postgres.Sql[] };
+type Clients = Record<Line, postgres.Sql> & { ears: postgres.Sql; hot: { [line in Line]?: postgres.Sql[] } };
 
 /** Connects lazily; `url` is a postgres:// address. */
 export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
+  const all: postgres.Sql[] = [];
   const client = (max: number, silentMs: number, pipelined = 0) => {
     const opened = postgres(url, {
       // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
@@ -63,25 +64,27 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
     } as postgres.Options<Record<string, never>>);
     const { unsafe } = opened;
     opened.unsafe = ((...query: Parameters<typeof unsafe>) => withoutHoles(unsafe(...query))) as typeof unsafe;
+    all.push(opened);
     return opened;
   };
-  const hot = Array.from({ length: Math.min(hotMax, connections.work - 1) }, () => client(1, silentMsMax.work));
-  const work = client(connections.work - hot.length, silentMsMax.work);
+  const singly = (count: number) => Array.from({ length: count }, () => client(1, silentMsMax.work));
+  const hot = { together: singly(Math.min(hotMax.together, connections.work - 1)), reads: singly(Math.min(hotMax.reads, connections.reads - 1)) };
+  const work = client(connections.work - hot.together.length, silentMsMax.work);
   const clients: Clients = {
-    hot, together: work, lone: work, reads: client(connections.reads, silentMsMax.work, 1),
+    hot, together: work, lone: work, reads: client(connections.reads - hot.reads.length, silentMsMax.work, 1),
     // Two: should one be cut without a word, the next pulse has the other.
     pulse: client(2, silentMsMax.pulse),
     // What a person asks for may wait for a lane that is held; so may pruning. Transactions, here and over `orm`, need a place in a pipeline.
     apart: client(2, silentMsMax.work, 1),
     ears: client(1, silentMsMax.ears),
   };
-  return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all([...new Set(Object.values(clients).flat())].map((one) => one.end({ timeout: 2 })))) });
+  return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all(all.map((one) => one.end({ timeout: 2 })))) });
 }
 
 /** The same over a client that somebody opened, and who knows whether it may prepare; `close` is what there is to do at the end. */
 export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Clock; close(): Promise<void> }): Database {
-  const all: Clients = { pulse: client, together: client, lone: client, apart: client, reads: client, ears: client, hot: [] };
-  return overClients(all, { clock, prepare: client.options.prepare ? "auto" : "off", notify: true, close });
+  const clients: Clients = { pulse: client, together: client, lone: client, apart: client, reads: client, ears: client, hot: {} };
+  return overClients(clients, { clock, prepare: client.options.prepare ? "auto" : "off", notify: true, close });
 }
 
 function overClients(clients: Clients, { clock, prepare, notify, close }: { clock: Clock; prepare: "auto" | "on" | "off"; notify: boolean; close(): Promise<void> }): Database {
@@ -113,8 +116,8 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
 
   /** `tries`: how often the server had no connection left for this. What is open is a hot one first of all: it waits behind each in turn. */
   function clientFor(line: Line, tries: number): postgres.Sql {
-    if (line !== "together" || hot.length === 0) return clients[line];
-    return tries > 0 ? (hot[(tries - 1) % hot.length] as postgres.Sql) : (hot.find((one) => !busy.has(one)) ?? clients.together);
+    const warm = hot[line] ?? [];
+    return (tries > 0 ? warm[(tries - 1) % warm.length] : warm.find((one) => !busy.has(one))) ?? clients[line];
   }
   async function query(line: Line, statement: string, args: unknown[], tries = 0) {
     const client = clientFor(line, tries);
