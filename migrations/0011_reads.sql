@@ -108,7 +108,7 @@ begin
     select json_build_object(
       'totals', (select json_build_object('pending', pending, 'completed', completed, 'failed', failed) from ({totals}) sums),
       'sample', (select json_build_object('count', count(*), 'completed', count(*) filter (where status = 'completed'),
-          'lastMinute', count(*) filter (where completed_at > v_at - interval '1 minute'), 'average', avg(processing_ms),
+          'lastMinute', count(*) filter (where completed_at > v_at - interval '1 minute'), 'spanMs', extract(epoch from v_at - min(completed_at)) * 1000, 'average', avg(processing_ms),
           'processing', percentile_cont(array[0.5, 0.9, 0.95, 0.99]) within group (order by processing_ms),
           'waiting', percentile_cont(array[0.5, 0.95, 0.99]) within group (order by waiting_ms)) from latest),
       'running', (select count(*) from chat_lanes where owner is not null and {mine}),

@@ -8,6 +8,13 @@ import type { Scope } from "./scope.js";
  * written each costs a look at its page: ten thousand were 3 to 5 ms of the database's time, two thousand are half of one.
  */
 export const countedMax = 2_000;
+/** Finished jobs, the latest, that spreads and averages are taken from. */
+export const sampledMax = 500;
+/** Lanes at the head of each line among which the longest wait is looked for. */
+export const sampledLanesMax = 100;
+/** Ends in the last minute: `counted` among the sampled; where all these ended in it, at their pace (over a second at least), and never more than ever ended. */
+export const perMinute = (counted: number, spanMs: number, everEnded: number): number =>
+  counted < sampledMax ? counted : Math.max(counted, Math.min(everEnded, Math.round((counted * 60_000) / Math.max(1000, spanMs))));
 
 export interface ListQuery {
   status?: JobStatus[] | undefined;
@@ -59,6 +66,7 @@ export interface StoreStats {
   processing: Spread & { p90: number | null };
   waiting: Spread;
   /** Jobs finished in the last 60 s, at most the sample's size. */
+  /** Runs that ended in the last minute; where the latest 500 all did, as many as at their pace. */
   finishedLastMinute: number;
   /** Milliseconds since the acceptance of the job that has waited longest; null when nothing waits. */
   oldestWaitMs: number | null;

@@ -60,7 +60,7 @@ function Figures() {
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />
       <Spread name="Build" of={found?.processing} p50="build50" p95="build95" />
-      <Figure name="Failure rate" value={rate} note="of the latest 1,000" />
+      <Figure name="Failure rate" value={rate} note="of the latest 500" />
     </dl>
   );
 }

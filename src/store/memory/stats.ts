@@ -1,15 +1,10 @@
 /** Figures of the whole queue, or of one tenant; they cost the same however much was ever finished. */
 import { defaultTenant, isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
-import { countedMax } from "../store.js";
+import { countedMax, perMinute, sampledLanesMax, sampledMax } from "../store.js";
 import type { StoreStats } from "../store.js";
 import { iso, isShownTo, lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
-
-/** Finished jobs that spreads and averages are taken from. */
-const sampleMax = 1000;
-/** Lanes at the head of each line among which the longest wait is looked for. */
-const lineSample = 100;
 
 export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
   lineUpDue(tables, at);
@@ -30,8 +25,8 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     successRate: sample.length > 0 ? completed / sample.length : null,
     processing: { p50: percentile(processing, 0.5), p90: percentile(processing, 0.9), p95: percentile(processing, 0.95), p99: percentile(processing, 0.99) },
     waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
-    finishedLastMinute: sample.filter((one) => one.endedAt > at - 60_000).length,
-    oldestWaitMs: oldestWait([...ready, ...delayed.slice(0, lineSample)], at),
+    finishedLastMinute: perMinute(sample.filter((one) => one.endedAt > at - 60_000).length, at - (sample.at(-1)?.endedAt ?? at), totals.completed + totals.failed),
+    oldestWaitMs: oldestWait([...ready, ...delayed.slice(0, sampledLanesMax)], at),
     activeChats: totals.running + counted(ready) + counted(delayed) + counted(paused),
     waitingChats: counted(ready),
     deadLetters: counted([...tables.deadLetters].filter((job) => isShownTo(scope, job))),
@@ -53,7 +48,7 @@ const totalsOf = (lanes: Lane[]): Pick<Tables["totals"], "pending" | "running" |
 /** The newest finished jobs that ran. */
 function latestRuns({ finished }: Tables, scope: Scope): { completed: boolean; createdAt: number; startedAt: number; endedAt: number }[] {
   const sample = [];
-  for (let index = finished.size - 1; index >= 0 && sample.length < sampleMax; index--) {
+  for (let index = finished.size - 1; index >= 0 && sample.length < sampledMax; index--) {
     const job = finished.at(index);
     if (job && isShownTo(scope, job) && job.startedAt !== null && job.completedAt !== null) sample.push({ completed: job.status === "completed", createdAt: job.createdAt, startedAt: job.startedAt, endedAt: job.completedAt });
   }

@@ -1,20 +1,15 @@
 /** Figures of the whole queue, or of one tenant; what they are taken from stands in migrations/0011_reads.sql. */
 import type { Clock } from "../../clock.js";
-import { countedMax } from "../store.js";
+import { countedMax, perMinute, sampledLanesMax, sampledMax } from "../store.js";
 import type { Store, StoreStats } from "../store.js";
 import { tenantArg } from "../scope.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
-/** Finished jobs that spreads and averages are taken from. */
-const sampleMax = 1000;
-/** Lanes at the head of the line among which the longest wait is looked for. */
-const lineSample = 100;
-
 interface Row {
   totals: { pending: number; completed: number; failed: number };
   sample: {
-    count: number; completed: number; lastMinute: number; average: number | null;
+    count: number; completed: number; lastMinute: number; spanMs: number | null; average: number | null;
     processing: number[] | null; waiting: number[] | null;
   };
   running: number;
@@ -33,7 +28,7 @@ export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats">
     reads(database, clock)(async (): Promise<StoreStats> => {
       const tenant = tenantArg(scope);
       const form = tenant === null ? "all" : tenant === "" ? "default" : "tenant";
-      const answer = await database.call<Row>(`select buildlane_stats_of_${form}($1, $2, $3, $4, $5) as answer`, [tenant, countedMax, sampleMax, lineSample, now ?? null], "reads");
+      const answer = await database.call<Row>(`select buildlane_stats_of_${form}($1, $2, $3, $4, $5) as answer`, [tenant, countedMax, sampledMax, sampledLanesMax, now ?? null], "reads");
       const { totals, sample, ...row } = answer;
       const [p50, p90, p95, p99] = sample.processing ?? [];
       const [w50, w95, w99] = sample.waiting ?? [];
@@ -46,7 +41,7 @@ export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats">
         successRate: sample.count > 0 ? sample.completed / sample.count : null,
         processing: { p50: p50 ?? null, p90: p90 ?? null, p95: p95 ?? null, p99: p99 ?? null },
         waiting: { p50: w50 ?? null, p95: w95 ?? null, p99: w99 ?? null },
-        finishedLastMinute: sample.lastMinute,
+        finishedLastMinute: perMinute(sample.lastMinute, sample.spanMs ?? 0, totals.completed + totals.failed),
         oldestWaitMs: row.oldestMs,
         activeChats: row.running + row.ready + row.delayed + row.paused,
         waitingChats: row.ready,

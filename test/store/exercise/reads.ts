@@ -1,7 +1,7 @@
 /** Reads: what they say was true together, in the promised order, without gaps. */
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
-import { countedMax } from "../../../src/store/store.js";
+import { countedMax, sampledMax } from "../../../src/store/store.js";
 import type { Claim, Ending, ListQuery, NewJob, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, everything, guardOf, ids, iso, scope, agingMs, wide } from "./lab.js";
@@ -203,6 +203,22 @@ export const reads: Exercise = (check) => {
     expect(await lab.store.stats(scope, T0 + 3)).toMatchObject({ totalQueued: 2 * beyond, totalFailed: beyond, deadLetters: countedMax, waitingChats: countedMax, activeChats: 2 * countedMax });
     // Those whose delay is over wait with the others, and are of one kind with them.
     expect(await lab.store.stats(scope, T0 + 60_001)).toMatchObject({ waitingChats: countedMax, activeChats: countedMax });
+  });
+
+  check("what ended in the last minute is counted among the latest, and told by their pace where all of these did", async (lab) => {
+    const total = 3 * sampledMax;
+    await lab.store.accept([lab.group(...Array.from({ length: total }, (_, nth): Spec => `c${nth}`))], wide, T0);
+    const claims = await lab.take(1, total);
+    const end = (some: Claim[], ms: number) => lab.store.turn({ nodeId: "n1", claimId: "ends", endings: some.map((claim) => ({ ...guardOf(claim), end: ends.completed })), want: 0 }, T0 + ms);
+    const lastMinute = async (ms: number) => (await lab.store.stats(scope, T0 + ms)).finishedLastMinute;
+    await end(claims.slice(0, sampledMax - 1), 1000);
+    expect(await lastMinute(2000)).toBe(sampledMax - 1);
+    await end(claims.slice(sampledMax - 1), 10_000);
+    // Never more than ever ended; then by the pace of the latest, and as many as were counted at the least.
+    expect(await lastMinute(10_001)).toBe(total);
+    expect(await lastMinute(40_000)).toBe(2 * sampledMax);
+    expect(await lastMinute(69_999)).toBe(sampledMax);
+    expect(await lastMinute(70_000)).toBe(0);
   });
 
   check("a database that answers says so", async (lab) => {
