@@ -2,7 +2,7 @@
 -- planned at each call, and that planning was most of what it cost. Their settings are those of the hot verbs, for the same
 -- reasons (0002_verbs.sql). Stable: all statements of one call see one moment.
 
--- Jobs by id, in the order asked for, each with its events and what its lane says of it. Code and result are large, so
+-- Jobs by id, in the order asked for, each with its attempts' events and what its lane says of it. Code and result are large, so
 -- they come only when wanted, the source map never. p_first: the pending ones are the first of their chat, in order.
 create function buildlane_jobs(p_ids text[], p_code boolean, p_result boolean, p_first boolean) returns json language plpgsql stable
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -18,8 +18,8 @@ begin
           when p_first then a.ord + case when l.owner is null then 0 else 1 end
           else buildlane_position(j.chat_id, j.rank, j.place) end as position,
         l.paused_at is not null as "chatPaused", buildlane_iso(l.ready_at) as "chatReadyAt",
-        (select json_agg(json_build_object('number', e.number, 'type', e.type, 'jobId', e.job_id, 'chatSeq', e.chat_seq, 'status', e.status, 'attempt', e.attempt, 'at', e.at, 'data', e.data) order by e.number)
-          from job_events e where e.job_id = j.id) as events
+        case when j.attempt > 0 then (select json_agg(json_build_object('type', e.type, 'attempt', e.attempt, 'at', e.at, 'data', e.data) order by e.number)
+          from job_events e where e.job_id = j.id and e.attempt > 0) end as attempts
       from unnest(p_ids) with ordinality as a (id, ord)
       join build_jobs j on j.id = a.id
       left join chat_lanes l on l.chat_id = j.chat_id

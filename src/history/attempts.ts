@@ -10,8 +10,11 @@ const ends: { [type in EventType]?: Exclude<Attempt["outcome"], "running"> } = {
   "job.released": "released",
 };
 
-/** `events` are those of one job, oldest first. A job that fails without a run ends no attempt. */
-export function attemptsOf(events: readonly HistoryEvent[]): Attempt[] {
+/** What of an event an attempt is told by. */
+export type AttemptEvent = Pick<HistoryEvent, "type" | "attempt" | "at" | "data">;
+
+/** `events` are those of one job, oldest first; events before its first attempt may be left out. A job that fails without a run ends no attempt. */
+export function attemptsOf(events: readonly AttemptEvent[]): Attempt[] {
   const attempts: Attempt[] = [];
   let open: Attempt | null = null;
   for (const event of events) {

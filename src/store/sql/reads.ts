@@ -88,7 +88,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
       .where(where)
       .orderBy(...order)
       .limit(limit);
-    const events = await eventsOf(rows.map((row) => row.id));
+    const events = await eventsOf(rows.filter((row) => row.attempt > 0).map((row) => row.id));
     const now = clock.now();
     return rows.map((row) => ({ ...toJob(row, events.get(row.id) ?? [], now), cursorAt: row.cursorAt }));
   }

@@ -1,6 +1,7 @@
 /** Database rows as the vocabulary sees them: a job by its status, an event of the history. */
 import type { HistoryEvent, JobStatus } from "../../job.js";
 import { attemptsOf } from "../../history/attempts.js";
+import type { AttemptEvent } from "../../history/attempts.js";
 import { shownLane } from "../scope.js";
 import type { StoredJob } from "../store.js";
 import type { buildJobs, jobEvents } from "../schema.js";
@@ -12,21 +13,21 @@ type JobRow = Pick<Row, "id" | "chatId" | "messageId" | "chatSeq" | "priority" |
   chatPaused: boolean;
   chatReadyAt: string | null;
 };
-/** The same as the database's functions tell it: times as text, and its events beside it. */
-export type ToldJob = Omit<JobRow, Times> & Record<"createdAt" | "runAt", string> & Record<"startedAt" | "completedAt", string | null> & { events: Omit<HistoryEvent, "chatId">[] | null };
+/** The same as the database's functions tell it: times as text, and the events of its attempts beside it; null when it had none. */
+export type ToldJob = Omit<JobRow, Times> & Record<"createdAt" | "runAt", string> & Record<"startedAt" | "completedAt", string | null> & { attempts: AttemptEvent[] | null };
 type Times = "createdAt" | "startedAt" | "completedAt" | "runAt";
 
 export const toldJobs = (rows: ToldJob[], nowMs: number): StoredJob[] =>
-  rows.map(({ events, createdAt, startedAt, completedAt, runAt, ...row }) =>
+  rows.map(({ attempts, createdAt, startedAt, completedAt, runAt, ...row }) =>
     toJob(
       { ...row, createdAt: new Date(createdAt), startedAt: startedAt === null ? null : new Date(startedAt), completedAt: completedAt === null ? null : new Date(completedAt), runAt: new Date(runAt) },
-      (events ?? []).map((event) => ({ ...event, chatId: row.chatId, at: new Date(event.at).toISOString() })),
+      (attempts ?? []).map((event) => ({ ...event, at: new Date(event.at).toISOString() })),
       nowMs,
     ),
   );
 
 /** What every read of jobs asks for; `code`, `files` and `result` are null in summaries. */
-export function toJob(row: JobRow, events: HistoryEvent[], nowMs: number): StoredJob {
+export function toJob(row: JobRow, events: AttemptEvent[], nowMs: number): StoredJob {
   const base = {
     id: row.id,
     ...shownLane(row.chatId),
