@@ -1,7 +1,7 @@
 /** What is answered: jobs, lists and figures as components of the API's document. Serializing by these drops whatever they do not declare. */
 import { z } from "zod";
 import { eventTypes, failureCodes, jobStatuses, loaders, passingTypes } from "../job.js";
-import { laneFinishedMax, lanePendingMax } from "../store/store.js";
+import { laneFinishedMax, lanePendingMax, sampledMax } from "../store/store.js";
 import { whyReasons } from "../why.js";
 import { milliseconds, named, says, time, timeOrNull } from "./components.js";
 
@@ -135,7 +135,7 @@ export const stats = named(
     successRate: says(z.number().nullable(), "completed / (completed + failed) over the latest finished jobs, 0 … 1."),
     processing: z.object({ ...spread, p90: milliseconds("90th percentile.") }),
     waiting: z.object(spread),
-    finishedLastMinute: says(count, "Runs that ended in the last minute; where the latest 500 all did, as many as at their pace."),
+    finishedLastMinute: says(count, `Runs that ended in the last minute; where the latest ${sampledMax} all did, as many as at their pace.`),
     oldestWaitMs: milliseconds("Since the acceptance of the job that has waited longest."),
     activeChats: says(count, "Chats with unfinished jobs. Of each kind (ready, delayed, paused) and of dead letters 2,000 are counted, not more."),
     waitingChats: says(count, "Chats whose next job could run now, were there a slot."),
