@@ -76,6 +76,63 @@ create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigi
   where l.chat_id = p_chat
 $$;
 
+-- A lone job that need not wait: its lane is idle, nobody is in line, and its node has a free slot (p_claim_id) that nothing keeps from
+-- being taken. It is written once, as what a turn would have made of it in the same step: half the work of both. Null, with
+-- nothing written: it takes the long way. Called by accept, under its settings.
+create function buildlane_accept_running(
+  p_node text, p_jobs json, p_queue_max bigint, p_claim_id text, p_at timestamptz, p_line_from double precision
+) returns json language plpgsql as $$
+declare
+  v_slots integer;
+  v_answer json;
+begin
+  if json_array_length(p_jobs) <> 1 or p_jobs -> 0 ->> 'priority' is not null or p_jobs -> 0 ->> 'delay_ms' is not null then
+    return null;
+  end if;
+  select n.slots into v_slots from queue_state q cross join build_nodes n
+  where q.paused_at is null and q.cluster_cap is null and n.id = p_node and n.lease_until > p_at
+    and not exists (select 1 from chat_lanes where state = 'ready' and tenant = '' and turn_at >= coalesce(to_timestamp(p_line_from / 1000.0), '-infinity'))
+    and not exists (select 1 from chat_lanes where state = 'ready' and tenant > '')
+    and not exists (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at)
+    and not exists (select 1 from tenant_shares)
+    and not exists (select 1 from code_crashes where quarantined_at is not null)
+    and (select coalesce(sum(pending), 0) < p_queue_max from build_counters);
+  if v_slots is null then
+    return null;
+  end if;
+
+  with asked as (
+    select id, chat_id, buildlane_tenant(chat_id) as tenant, message_id, code, files, entry, coalesce(options, '{}') as options, code_hash, max_attempts, timeout_ms, traceparent
+    from json_to_recordset(p_jobs) as x (
+      id text, chat_id text, message_id text, code text, files jsonb, entry text, options jsonb, code_hash text, max_attempts integer, timeout_ms integer, traceparent text)
+  ), lane as (
+    insert into chat_lanes as l (chat_id, tenant, tail, place_tail, event_tail, accepted_at, state, owner, fence, claim_id)
+    select chat_id, tenant, 1, 1, 2, p_at, 'running', p_node, 1, p_claim_id from asked
+    on conflict (chat_id) do update set
+      tail = l.tail + 1, place_tail = l.place_tail + 1, event_tail = l.event_tail + 2, accepted_at = greatest(l.accepted_at, p_at),
+      state = 'running', owner = excluded.owner, fence = l.fence + 1, claim_id = excluded.claim_id
+    where l.state = 'idle' and l.paused_at is null
+    returning l.tail, l.place_tail, l.event_tail, l.accepted_at, greatest(l.accepted_at, l.settled_at) as started_at, l.fence
+  ), jobs as (
+    insert into build_jobs (id, chat_id, tenant, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, traceparent, run_at, created_at,
+      status, attempt, started_at, owner, fence, claim_id)
+    select id, chat_id, tenant, tail, place_tail, accepted_at, message_id, code, files, entry, options, code_hash, 0, max_attempts, timeout_ms, traceparent, accepted_at, accepted_at,
+      'running', 1, started_at, p_node, fence, p_claim_id
+    from asked, lane
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select chat_id, event_tail - 1, 'job.accepted', id, tail, 'pending', 0, accepted_at, jsonb_build_object('messageId', message_id, 'priority', 0) from asked, lane
+    union all
+    select chat_id, event_tail, 'job.started', id, tail, 'running', 1, started_at, jsonb_build_object('nodeId', p_node, 'slots', v_slots, 'fence', fence) from asked, lane
+  )
+  select json_build_object('fresh', json_build_array(json_build_array(1, tail, 1, accepted_at)), 'told', '[]'::json, 'claims', json_build_array(
+    json_build_object('id', id, 'chatId', chat_id, 'messageId', message_id, 'chatSeq', tail, 'attempt', 1,
+      'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', 0, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms,
+      'traceparent', traceparent, 'spent', 0, 'strikes', 0, 'fence', fence, 'startedAt', started_at)))
+  into v_answer from asked, lane;
+  return v_answer;
+end $$;
+
 -- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with, and without what has its usual value.
 -- `n` of its chat come together, it is the `nth` of them, and the first says whether any has a priority (`mixed`): the
 -- caller has counted, that is cheaper than here. p_keys: one row for a group with an idempotency key.
@@ -83,14 +140,16 @@ $$;
 -- `told`, where there is more to tell: replays, what stands among priorities, what supersedes.
 -- Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue full; the caller then
 -- offers each group alone. BL005 names the groups that are replays where others are new: both are offered apart.
+-- With p_claim_id, a job that need not wait is written as a running one, and the answer has its `claims`.
 create function buildlane_accept(
   p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
   p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
-  p_now double precision default null
+  p_now double precision default null, p_claim_id text default null, p_line_from double precision default null
 ) returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
   v_now timestamptz := buildlane_now(p_now);
+  v_running json;
   v_fresh_groups integer[];
   v_replays integer[] := '{}';
   v_conflict text;
@@ -140,6 +199,13 @@ begin
       cross join lateral unnest(i.job_ids) with ordinality as u (job_id, ord)
       join build_jobs j on j.id = u.job_id;
       return json_build_object('fresh', '[]'::json, 'told', coalesce(v_told, '[]'));
+    end if;
+  end if;
+
+  if p_claim_id is not null and p_rate_burst is null then
+    v_running := buildlane_accept_running(p_node, p_jobs, p_queue_max, p_claim_id, v_now, p_line_from);
+    if v_running is not null then
+      return v_running;
     end if;
   end if;
 
@@ -583,9 +649,13 @@ create function buildlane_accept_and_start(
   p_lock_ms integer default null, p_now double precision default null, p_line_from double precision default null
 ) returns json language plpgsql as $$
 declare
-  v_accepted json := buildlane_accept(p_node, p_verb, p_jobs, p_keys, p_aging_ms, p_pending_max, p_queue_max, p_rate_burst, p_rate_interval_ms, p_lock_ms, p_now);
+  v_accepted json := buildlane_accept(p_node, p_verb, p_jobs, p_keys, p_aging_ms, p_pending_max, p_queue_max, p_rate_burst, p_rate_interval_ms, p_lock_ms, p_now, p_claim_id, p_line_from);
   v_claims json := '[]';
 begin
+  -- What was written as running has its claim with it.
+  if v_accepted -> 'claims' is not null then
+    return json_build_object('accepted', v_accepted);
+  end if;
   if p_keys is null or (v_accepted -> 'told' -> 0 ->> 'replayed')::boolean is not true then
     v_claims := buildlane_turn(p_node, p_claim_id, null, p_want, 0, p_lock_ms, p_now, p_line_from) -> 'claims';
   end if;

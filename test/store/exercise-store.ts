@@ -14,6 +14,7 @@ import { people } from "./exercise/people.js";
 import { reads } from "./exercise/reads.js";
 import { retention } from "./exercise/retention.js";
 import { shares } from "./exercise/shares.js";
+import { starts } from "./exercise/starts.js";
 import { turns } from "./exercise/turns.js";
 import type { OpenStore } from "./stores.js";
 
@@ -26,7 +27,7 @@ interface Left {
   tests: string[];
 }
 
-const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "shares between tenants": shares, "what people ask for": people, "what is lost": loss, reads, retention, code };
+const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "starts with acceptance": starts, "shares between tenants": shares, "what people ask for": people, "what is lost": loss, reads, retention, code };
 
 export function exerciseStore(open: () => Promise<OpenStore>, { skip = [] }: { skip?: Left[] } = {}): void {
   let opened: OpenStore;

@@ -6,6 +6,7 @@ import { systemClock } from "../../src/clock.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
 import { exerciseStore } from "./exercise-store.js";
 import { wide } from "./exercise/lab.js";
+import type { NewJob } from "../../src/store/store.js";
 import { newJob } from "./programs.js";
 import { createSqlStore } from "../../src/store/sql/index.js";
 import { migrate } from "../../src/store/sql/migrate.js";
@@ -78,6 +79,24 @@ describePostgres("the functions of the schema", () => {
     } finally {
       await database.close();
     }
+  });
+});
+
+describePostgres("a lone job that need not wait, on PostgreSQL", () => {
+  it("is written once, as running; one that takes the long way is written and changed", async () => {
+    await using fresh = await freshDatabase();
+    const database = postgresDatabase(fresh.url, { clock: systemClock });
+    await migrate(database);
+    const store = createSqlStore(database, { nodeId: "n1", clock: systemClock });
+    const start = async (id: string, extra: Partial<NewJob>) => {
+      const { claims } = await store.acceptAndStart([{ jobs: [newJob(id, id, extra)], idempotency: null }], wide, { nodeId: "n1", claimId: `claim ${id}`, want: 1 });
+      expect(claims.map(({ job }) => job.id)).toEqual([id]);
+      return database.transaction((tx) => tx.rows<{ status: string; version: string }>("select status, ctid::text as version from build_jobs where id = $1", [id]));
+    };
+    await store.pulse({ nodeId: "n1", leaseMs: 60_000, slots: 3, draining: false });
+    expect(await start("plain", {})).toEqual([{ status: "running", version: "(0,1)" }]);
+    expect(await start("urgent", { priority: 5 })).toEqual([{ status: "running", version: "(0,3)" }]);
+    await store.close();
   });
 });
 
