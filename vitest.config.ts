@@ -1,4 +1,9 @@
 import { defineConfig } from "vitest/config";
+import { tempRoot } from "./test/support/temp-root.js";
+
+// Before anything asks for it: for this process, its workers, and what these start.
+const root = process.env["TMPDIR"] ? undefined : tempRoot();
+if (root !== undefined) process.env["TMPDIR"] = root;
 
 export default defineConfig({
   test: {

@@ -84,14 +84,19 @@ export async function openPage(browser: Browser, url: string, options: BrowserCo
   return { page, errors, [Symbol.asyncDispose]: () => context.close() };
 }
 
-/** Faults of WCAG 2.2 A and AA, each with the element. */
-export async function faults(page: Page): Promise<string[]> {
-  await page.evaluate(AxeBuilder.source);
-  return page.evaluate(async () => {
+const everyRule = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+/** The rules of these that look at colours. */
+export const colourRules = ["color-contrast", "link-in-text-block"];
+
+/** Faults of WCAG 2.2 A and AA, each with the element; `only`: by these rules alone. */
+export async function faults(page: Page, only = everyRule): Promise<string[]> {
+  // Half a megabyte: once for each document, and the page changes within its own.
+  if (!(await page.evaluate<boolean>('"axe" in globalThis'))) await page.evaluate(AxeBuilder.source);
+  return page.evaluate(async (runOnly) => {
     const axe = (globalThis as unknown as { axe: { run(options: object): Promise<{ violations: { id: string; nodes: { html: string; failureSummary?: string }[] }[] }> } }).axe;
-    const { violations } = await axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], resultTypes: ["violations"], iframes: false });
+    const { violations } = await axe.run({ runOnly, resultTypes: ["violations"], iframes: false });
     return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 160)} ${failureSummary ?? ""}`));
-  });
+  }, only);
 }
 
 /**

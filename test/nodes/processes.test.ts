@@ -1,10 +1,13 @@
-import { afterEach, expect, it } from "vitest";
+import { afterEach, beforeAll, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { openStore } from "../../src/store/open.js";
 import { limits, newJob } from "../store/programs.js";
 import { startNodeProcess } from "../support/node-process.js";
 import type { NodeProcess } from "../support/node-process.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
+import { buildService } from "../support/service.js";
+
+beforeAll(() => buildService(), 120_000);
 
 const ended: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

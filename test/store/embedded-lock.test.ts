@@ -3,17 +3,21 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
-import { expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { SettingsError } from "../../src/errors.js";
 import { lockFolder } from "../../src/store/embedded-lock.js";
+import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
+
+// The other processes run from dist/: they start in a quarter of the time that the sources need through a loader.
+beforeAll(() => buildService(), 120_000);
 
 /** Processes that take the lock of `folder`, say `held` or `refused`, and then stay (`busy`: without an event loop). */
 function contender(folder: string, busy = false): { process: ChildProcess; said: Promise<string> } {
-  const script = `import { lockFolder } from "./src/store/embedded-lock.ts";
+  const script = `import { lockFolder } from "./dist/src/store/embedded-lock.js";
     await lockFolder(${JSON.stringify(folder)}).then(() => console.log("held"), (error) => console.log("refused " + error.message));
     if (${busy}) setTimeout(() => { for (;;); }, 50); else setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
   return { process: child, said: once(child.stdout, "data").then(([data]) => String(data).trim()) };
 }
 

@@ -1,7 +1,8 @@
 /**
  * A node in a process of its own, with a run of its own instead of esbuild, so that a test can kill, freeze and stop it
  * in the middle of a build. The code says what the run does: `hold` ends never, `die` kills the whole process, anything
- * else is built at once. Reports come out one a line.
+ * else is built at once. Reports come out one a line. It runs what is in dist/, so call `buildService` before: sources
+ * through a loader would cost four times the processor time at each start.
  */
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -9,7 +10,20 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Report } from "../../src/index.js";
 
-const self = fileURLToPath(import.meta.url);
+const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+const script = `
+  const { createBuildQueue } = await import("./dist/src/index.js");
+  const queue = await createBuildQueue({
+    ...JSON.parse(process.argv[1]),
+    run: (job, { signal }) =>
+      new Promise((resolve, reject) => {
+        if (job.code === "die") process.kill(process.pid, "SIGKILL");
+        if (job.code !== "hold") return resolve("built");
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      }),
+    onReport: (report) => void process.stdout.write(JSON.stringify(report) + "\\n"),
+  });
+  process.on("SIGTERM", () => void queue.stop().then(() => process.exit(0)));`;
 
 export interface NodeProcess {
   id: string;
@@ -21,7 +35,7 @@ export interface NodeProcess {
 
 /** Resolves when it takes work; `options` are the queue's. */
 export async function startNodeProcess(options: Record<string, unknown>): Promise<NodeProcess> {
-  const child = spawn(process.execPath, ["--import", "tsx", self, JSON.stringify(options)], { cwd: path.resolve(path.dirname(self), "../.."), stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script, JSON.stringify(options)], { cwd: project, stdio: ["ignore", "pipe", "inherit"] });
   const reports: { report: Report; at: number }[] = [];
   let waiting: (() => void)[] = [];
   let rest = "";
@@ -44,19 +58,4 @@ export async function startNodeProcess(options: Record<string, unknown>): Promis
   };
   const { report } = await Promise.race([node.saw("node.started"), exited.then((code) => Promise.reject(new Error(`the node exited with ${code}`)))]);
   return Object.assign(node, { id: report.nodeId });
-}
-
-if (process.argv[1] === self) {
-  const { createBuildQueue } = await import("../../src/index.js");
-  const queue = await createBuildQueue({
-    ...(JSON.parse(process.argv[2] ?? "{}") as object),
-    run: (job, { signal }) =>
-      new Promise((resolve, reject) => {
-        if (job.code === "die") process.kill(process.pid, "SIGKILL");
-        if (job.code !== "hold") return resolve("built");
-        signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
-      }),
-    onReport: (report) => void process.stdout.write(`${JSON.stringify(report)}\n`),
-  });
-  process.on("SIGTERM", () => void queue.stop().then(() => process.exit(0)));
 }
