@@ -11,7 +11,8 @@ export default defineConfig({
     exclude: ["test/fixtures/**"],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    // One more than CI's processors: a good part of a run is spent waiting, for leases to end, silence to be noticed, browsers.
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ["default", "./scripts/closing-reporter.mjs"],

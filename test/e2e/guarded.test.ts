@@ -5,6 +5,7 @@ import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildService, startService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
+import { usedFolder } from "../support/used-folder.js";
 
 const project = path.resolve(import.meta.dirname, "../..");
 const folders: AsyncDisposable[] = [];
@@ -67,7 +68,9 @@ test("keys are made, listed, rotated and revoked on the database and through the
 }, 120_000);
 
 test("over a whole run the log names no code, key, token, password or folder of the host", async () => {
-  const data = await folder();
+  const used = await usedFolder();
+  folders.push(used);
+  const { data } = used;
   const canary = "canary9f3c";
   const key = `${canary}-setting-key-0123456789`;
   const service = await startService({ BUILDLANE_DATA_DIR: data, BUILDLANE_API_KEYS: key, LOG_LEVEL: "trace", BUILDLANE_RETRY_BASE_MS: "1", BUILDLANE_BUILD_TIMEOUT_MS: "3000" });

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { tempFolder } from "../support/temp.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
+import { tempFolder } from "../support/temp.js";
+import { usedFolder } from "../support/used-folder.js";
 
 const open: Service[] = [];
 const folders: AsyncDisposable[] = [];
@@ -10,10 +11,15 @@ const start: typeof startService = async (...args) => {
   open.push(service);
   return service;
 };
-const folder = async (): Promise<string> => {
+const newFolder = async (): Promise<string> => {
   const made = await tempFolder();
   folders.push(made);
   return made.path;
+};
+const folder = async (): Promise<string> => {
+  const made = await usedFolder();
+  folders.push(made);
+  return made.data;
 };
 type Job = Record<string, any>;
 
@@ -40,9 +46,9 @@ const mostAtOnce = (jobs: Job[]): number => {
   return Math.max(...moments.map(([, change]) => (running += change)));
 };
 
-describe("the service on a new embedded database", { timeout: 180_000 }, () => {
-  it("does the seed's three manual tests", async () => {
-    const service = await start({ BUILDLANE_DATA_DIR: await folder() });
+describe("the service on an embedded database", { timeout: 180_000 }, () => {
+  it("does the seed's three manual tests on a new database", async () => {
+    const service = await start({ BUILDLANE_DATA_DIR: await newFolder() });
 
     const one = await service.submit("chat1", "msg1", 'console.log("test")');
     expect(one.status).toBe(202);

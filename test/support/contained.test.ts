@@ -20,6 +20,8 @@ const held = `
     setInterval(() => {}, 1000);
   `)}], { limitMs: Number(process.argv[1]) });
   console.log("ended");
+  // Until it is told to end, or nobody could see what it leaves before it does.
+  setInterval(() => {}, 1000);
 `;
 
 async function start(limitMs: number) {

@@ -8,15 +8,28 @@ import type { TestProject } from "vitest/node";
 import { templateFiles } from "../../src/store/embedded-template.js";
 import { PostgresUnavailable } from "./postgres-binaries.js";
 import { postgresCluster, reapOrphans } from "./postgres-cluster.js";
+import { tempFolder } from "./temp.js";
 
 declare module "vitest" {
   interface ProvidedContext {
     postgres: { url: string; databasePrefix: string } | { reason: string };
+    /** For what test files make once and share; gone at the end. */
+    runFolder: string;
   }
 }
 
 export default async function globalSetup(project: TestProject): Promise<() => Promise<void>> {
   await prepareTemplate();
+  const runFolder = await tempFolder();
+  project.provide("runFolder", runFolder.path);
+  const dropServer = await prepareServer(project);
+  return async () => {
+    await dropServer();
+    await runFolder[Symbol.asyncDispose]();
+  };
+}
+
+async function prepareServer(project: TestProject): Promise<() => Promise<void>> {
   const databasePrefix = `buildlane_test_${randomBytes(4).toString("hex")}_`;
   const given = process.env["TEST_DATABASE_URL"];
   if (given) {

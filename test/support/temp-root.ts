@@ -9,8 +9,8 @@ import { accessSync, chmodSync, constants, mkdirSync, readFileSync, statfsSync }
 import { freemem } from "node:os";
 
 const memory = "/dev/shm";
-/** A run takes a tenth of it at most; containers often have 64 MB. */
-const roomBytesMin = 4e9;
+/** A run takes up to 400 MB; containers often have 64. */
+const roomBytesMin = 2e9;
 
 /** Undefined: let the system say. One folder for all runs, in which each finds what a killed one left. */
 export function tempRoot(): string | undefined {
@@ -18,7 +18,7 @@ export function tempRoot(): string | undefined {
     const [, options] = new RegExp(`^\\S+ ${memory} tmpfs (\\S+)`, "m").exec(readFileSync("/proc/mounts", "utf8")) ?? [];
     const { bavail, bsize } = statfsSync(memory);
     // PostgreSQL's programs may have to run from there.
-    if (options === undefined || options.split(",").includes("noexec") || bavail * bsize < roomBytesMin || freemem() < roomBytesMin) return undefined;
+    if (options === undefined || options.split(",").includes("noexec") || bavail * bsize < roomBytesMin || freemem() < 2 * roomBytesMin) return undefined;
     const made = `${memory}/buildlane-tests`;
     // As /tmp is: a server that runs as somebody else deletes its own folder there.
     if (mkdirSync(made, { recursive: true })) chmodSync(made, 0o1777);
