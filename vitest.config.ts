@@ -5,16 +5,23 @@ import { tempRoot } from "./test/support/temp-root.js";
 const root = process.env["TMPDIR"] ? undefined : tempRoot();
 if (root !== undefined) process.env["TMPDIR"] = root;
 
+const each = { pool: "forks", testTimeout: 30_000, hookTimeout: 60_000 } as const;
+/**
+ * Files whose tests stay within the process, which follow one another in the same ones: loading the service and its packages
+ * takes a second of a processor's time, more than what most of these files do with it. Those that start or kill processes,
+ * fill a folder or change the environment have a process each.
+ */
+const together = ["test/*.test.ts", ...["history", "http", "inspect", "machines", "webhook"].map((room) => `test/${room}/**/*.test.ts`)];
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    exclude: ["test/fixtures/**"],
     globalSetup: ["test/support/global-setup.ts"],
-    pool: "forks",
     // One more than CI's processors: a good part of a run is spent waiting, for leases to end, silence to be noticed, browsers.
     maxWorkers: 3,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
     reporters: ["default", "./scripts/closing-reporter.mjs"],
+    projects: [
+      { test: { ...each, name: "alone", include: ["test/**/*.test.ts"], exclude: ["test/fixtures/**", ...together] } },
+      { test: { ...each, name: "together", include: together, isolate: false } },
+    ],
   },
 });
