@@ -7,11 +7,14 @@ if (root !== undefined) process.env["TMPDIR"] = root;
 
 const each = { pool: "forks", testTimeout: 30_000, hookTimeout: 60_000 } as const;
 /**
- * Files whose tests stay within the process, which follow one another in the same ones: loading the service and its packages
- * takes a second of a processor's time, more than what most of these files do with it. Those that start or kill processes,
- * fill a folder or change the environment have a process each.
+ * Files whose tests stay within their process follow one another in the same few: loading the service and its packages takes
+ * a second of a processor's time, more than most of these files do with it. Those that start or kill processes, work in a
+ * folder or change the environment have a process each, and so has every file that is in no room of this list.
  */
-const together = ["test/*.test.ts", ...["history", "http", "inspect", "machines", "webhook"].map((room) => `test/${room}/**/*.test.ts`)];
+const together = [
+  "test/*.test.ts", ...["explore", "history", "http", "inspect", "machines", "sim", "webhook"].map((room) => `test/${room}/**/*.test.ts`),
+  "test/nodes/!(processes).test.ts", "test/store/!(embedded*).test.ts",
+];
 
 export default defineConfig({
   test: {
