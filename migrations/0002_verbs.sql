@@ -76,9 +76,9 @@ create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigi
   where l.chat_id = p_chat
 $$;
 
--- A lone job that need not wait: its lane is idle, nobody is in line, and its node has a free slot (p_claim_id) that nothing keeps from
--- being taken. It is written once, as what a turn would have made of it in the same step: half the work of both. Null, with
--- nothing written: it takes the long way. Called by accept, under its settings.
+-- A lone job, without priority or delay, that need not wait: its lane is idle, nobody is in line, and its node has a free slot
+-- (p_claim_id) that nothing keeps from being taken. It is written once, as what a turn would have made of it in the same step:
+-- half the work of both. Null, with nothing written: it takes the long way. Called by accept, under its settings.
 create function buildlane_accept_running(
   p_node text, p_jobs json, p_queue_max bigint, p_claim_id text, p_at timestamptz, p_line_from double precision
 ) returns json language plpgsql as $$
@@ -86,9 +86,6 @@ declare
   v_slots integer;
   v_answer json;
 begin
-  if json_array_length(p_jobs) <> 1 or p_jobs -> 0 ->> 'priority' is not null or p_jobs -> 0 ->> 'delay_ms' is not null then
-    return null;
-  end if;
   select n.slots into v_slots from queue_state q cross join build_nodes n
   where q.paused_at is null and q.cluster_cap is null and n.id = p_node and n.lease_until > p_at
     and not exists (select 1 from chat_lanes where state = 'ready' and tenant = '' and turn_at >= coalesce(to_timestamp(p_line_from / 1000.0), '-infinity'))
@@ -140,7 +137,8 @@ end $$;
 -- `told`, where there is more to tell: replays, what stands among priorities, what supersedes.
 -- Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue full; the caller then
 -- offers each group alone. BL005 names the groups that are replays where others are new: both are offered apart.
--- With p_claim_id, a job that need not wait is written as a running one, and the answer has its `claims`.
+-- With p_claim_id there is one job, without priority or delay; where it need not wait it is written as a running one, and the
+-- answer has its `claims`.
 create function buildlane_accept(
   p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
   p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_lock_ms integer default null,
@@ -642,18 +640,19 @@ begin
 end $$;
 
 -- accept, and what a turn would start then for free slots, in one step: a job that need not wait starts with its acceptance.
--- Starts nothing beside replays.
+-- Starts nothing beside replays. p_is_plain: it is one job, without priority or delay; the caller knows, and to look costs a parse.
 create function buildlane_accept_and_start(
   p_node text, p_verb text, p_jobs json, p_keys json, p_aging_ms double precision,
-  p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_claim_id text, p_want integer,
+  p_pending_max integer, p_queue_max bigint, p_rate_burst integer, p_rate_interval_ms double precision, p_claim_id text, p_want integer, p_is_plain boolean,
   p_lock_ms integer default null, p_now double precision default null, p_line_from double precision default null
 ) returns json language plpgsql as $$
 declare
-  v_accepted json := buildlane_accept(p_node, p_verb, p_jobs, p_keys, p_aging_ms, p_pending_max, p_queue_max, p_rate_burst, p_rate_interval_ms, p_lock_ms, p_now, p_claim_id, p_line_from);
+  v_accepted json := buildlane_accept(p_node, p_verb, p_jobs, p_keys, p_aging_ms, p_pending_max, p_queue_max, p_rate_burst, p_rate_interval_ms, p_lock_ms, p_now,
+    case when p_is_plain then p_claim_id end, p_line_from);
   v_claims json := '[]';
 begin
   -- What was written as running has its claim with it.
-  if v_accepted -> 'claims' is not null then
+  if p_is_plain and v_accepted -> 'claims' is not null then
     return json_build_object('accepted', v_accepted);
   end if;
   if p_keys is null or (v_accepted -> 'told' -> 0 ->> 'replayed')::boolean is not true then

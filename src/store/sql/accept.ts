@@ -20,7 +20,7 @@ const hintedMax = 20;
 const undefinedFunction = "42883";
 
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
-const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as answer";
+const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as answer";
 const recordedSql =
   "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
 
@@ -69,7 +69,7 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
     const line = limits.patient ? "lone" : "together";
     try {
       const { accepted, claims } = await uncut(clock, () =>
-        database.call<{ accepted: AcceptedRows; claims?: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, lockWaitMs[line], now ?? null, lineFrom ?? null], line));
+        database.call<{ accepted: AcceptedRows; claims?: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, isPlain(groups), lockWaitMs[line], now ?? null, lineFrom ?? null], line));
       return { answers: acceptAnswers(groups, accepted), claims: (accepted.claims ?? claims ?? []).map((row) => claimOf(row, claimId)) };
     } catch (error) {
       return { answers: await acceptAfter(error, groups, limits, now), claims: [] };
@@ -144,6 +144,12 @@ function countPerChat(rows: Record<string, unknown>[]): void {
   }
   if (chats.size === rows.length) return;
   for (const chat of chats.values()) if (chat.length > 1) chat.forEach((row, index) => Object.assign(row, { n: chat.length, nth: index + 1 }));
+}
+
+/** One job that comes alone and asks for nothing else than to run. */
+function isPlain(groups: AcceptGroup[]): boolean {
+  const [job] = groups[0]?.jobs ?? [];
+  return groups.length === 1 && groups[0]?.jobs.length === 1 && job?.priority === 0 && job.delayMs === 0;
 }
 
 /** All that both ways of accepting are told first. */
