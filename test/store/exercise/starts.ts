@@ -9,15 +9,16 @@ import type { Lab } from "./lab.js";
 const crash = ends.crashed;
 let claimIds = 0;
 
-/** Accepts one group on a node that lives and has one free slot; what was said of it, and the chats whose jobs started. */
-async function offer(lab: Lab, ms: number, group: AcceptGroup, { limits = wide, nodeId = "n1", lives = true }: { limits?: AcceptLimits; nodeId?: string; lives?: boolean } = {}) {
+/** Accepts a group, and others with it, on a node that lives and has one free slot; what was said of it, and the chats whose jobs started. */
+async function offer(lab: Lab, ms: number, group: AcceptGroup, { limits = wide, lives = true, others = [] }: { limits?: AcceptLimits; lives?: boolean; others?: AcceptGroup[] } = {}) {
+  const nodeId = "n1";
   if (lives) await lab.store.pulse({ nodeId, leaseMs: 4000, slots: 3, draining: false }, T0 + ms);
-  const { answers, claims } = await lab.store.acceptAndStart([group], limits, { nodeId, claimId: `start${++claimIds}`, want: 1 }, T0 + ms);
+  const { answers, claims } = await lab.store.acceptAndStart([group, ...others], limits, { nodeId, claimId: `start${++claimIds}`, want: 1 }, T0 + ms);
   return { answer: answers[0] as AcceptAnswer, claims, chats: claims.map(({ job }) => job.chatId) };
 }
 
 /** A situation, and the chats whose jobs start when chat `a` gets its job in it. */
-const situations: [name: string, starts: string[], arrange: (lab: Lab) => Promise<{ group?: AcceptGroup; limits?: AcceptLimits; lives?: boolean; answer?: AcceptAnswer["kind"] } | void>][] = [
+const situations: [name: string, starts: string[], arrange: (lab: Lab) => Promise<{ group?: AcceptGroup; others?: AcceptGroup[]; limits?: AcceptLimits; lives?: boolean; answer?: AcceptAnswer["kind"] } | void>][] = [
   ["nothing else is there", ["a"], async () => {}],
   ["others run, and nobody waits", ["a"], async (lab) => void (await lab.accept(0, "x", "y"), await lab.take(0))],
   ["its chat has a running job", [], async (lab) => void (await lab.accept(0, "a"), await lab.takeOne(0, "n2"))],
@@ -39,6 +40,7 @@ const situations: [name: string, starts: string[], arrange: (lab: Lab) => Promis
   }],
   ["it supersedes what is not there", ["a"], async (lab) => ({ group: lab.group(["a", { supersede: "running" }]) })],
   ["it is one of two of its chat", ["a"], async (lab) => ({ group: lab.group("a", "a") })],
+  ["another chat's job comes with it", ["a"], async (lab) => ({ others: [lab.group("b")] })],
   ["it has a key that is new", ["a"], async (lab) => ({ group: { ...lab.group("a"), idempotency: { scope: "", key: "k", requestHash: "one" } } })],
   ["its key was used for it before", [], async (lab) => {
     const group = () => ({ ...lab.group("a"), idempotency: { scope: "", key: "k", requestHash: "one" } });
@@ -117,8 +119,8 @@ export const starts: Exercise = (check) => {
 
   for (const [situation, chats, arrange] of situations)
     check(`where ${situation}, acceptance starts what a turn would: ${chats.length === 0 ? "nothing" : chats.includes("a") ? "the new job" : "that one"}`, async (lab) => {
-      const { group = lab.group("a"), limits = wide, lives = true, answer = "accepted" } = (await arrange(lab)) ?? {};
-      const offered = await offer(lab, 100, group, { limits, lives });
+      const { group = lab.group("a"), others = [], limits = wide, lives = true, answer = "accepted" } = (await arrange(lab)) ?? {};
+      const offered = await offer(lab, 100, group, { limits, lives, others });
       expect([offered.answer.kind, offered.chats]).toEqual([answer, chats]);
       if (chats.includes("a")) expect(await lab.job(group.jobs[0]?.id as string)).toMatchObject({ status: "running", priority: group.jobs[0]?.priority });
       const { running } = await lab.store.chat(scope, "a", 5, { code: false, result: false });
