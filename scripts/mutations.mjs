@@ -9,7 +9,7 @@ const turn = "src/store/memory/turn.ts";
 const vitest = (...args) => ["node", "node_modules/vitest/vitest.mjs", "run", "--no-color", ...args];
 /** What may catch a breakage; a simulation stops at the first seed that shows it. */
 export const runs = {
-  simulation: ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "1", "--seeds", "60", "--chats", "40", "--jobs", "600", "--clients", "6"],
+  simulation: ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "1", "--seeds", "150", "--chats", "40", "--jobs", "600", "--clients", "6"],
   "long simulation": ["node", "scripts/run-bundled.mjs", "test/sim/cli.ts", "--seed", "5001", "--seeds", "20", "--chats", "150", "--jobs", "2000", "--clients", "20"],
   "random programs, memory": vitest("test/store/model.test.ts", "-t", "on the memory store"),
   "random programs, PostgreSQL": vitest("test/store/model.test.ts", "-t", "on PostgreSQL"),
@@ -56,7 +56,7 @@ export const mutations = [
   { name: "A lane in line moves forward when its head is cancelled (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "wasInLine ? Math.min(lane.turnAt, at) : at);", replace: "wasInLine ? Number.NEGATIVE_INFINITY : at);", run: "long simulation" },
   { name: "Rescue a living node's lanes (memory)", promise: "P2", file: turn, find: "owner !== nodeId && (tables.nodes.get(owner)?.leaseUntil ?? Number.NEGATIVE_INFINITY) <= at", replace: "owner !== nodeId", run: "simulation" },
   { name: "A retry goes to the tail (memory)", promise: "P1", file: turn, find: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n", replace: "    job.runAt = at + (end.kind === \"retrying\" ? end.delayMs : 0);\n    job.rank = at;\n    job.place = ++lane.placeTail;\n", run: "exploration" },
-  { name: "A served lane keeps its turn (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine", replace: "Math.max(head.rank, head.runAt, wasInLine", run: "simulation" },
+  { name: "A served lane keeps its turn (memory)", promise: "P8", file: "src/store/memory/tables.ts", find: "Math.max(head.rank, head.runAt, lane.settledAt ?? Number.NEGATIVE_INFINITY, wasInLine ? Math.min(lane.turnAt, at) : at)", replace: "Math.max(head.rank, head.runAt)", run: "simulation" },
   { name: "Let a tenant that was idle catch up (memory)", promise: "P8", file: "src/store/memory/next-lanes.ts", find: "Math.max(shares.next.get(tenant)?.tag ?? 0, shares.at)", replace: "(shares.next.get(tenant)?.tag ?? 0)", run: "shares" },
   { name: "Lose a submission that is asked again: accept it twice (memory)", promise: "P3", file: "src/store/memory/accept.ts", find: "  if (kept) return", replace: "  if (kept && jobs.length > 1000) return", run: "simulation" },
   { name: "Give an event no number of its own (memory)", promise: "P5", file: "src/store/memory/tables.ts", find: "number: ++lane.eventTail", replace: "number: type === \"job.released\" ? lane.eventTail : ++lane.eventTail", run: "exploration" },
