@@ -653,12 +653,12 @@ declare
 begin
   -- What was written as running has its claim with it.
   if p_is_plain and v_accepted -> 'claims' is not null then
-    return json_build_object('accepted', v_accepted);
+    return v_accepted;
   end if;
   if p_keys is null or (v_accepted -> 'told' -> 0 ->> 'replayed')::boolean is not true then
     v_claims := buildlane_turn(p_node, p_claim_id, null, p_want, 0, p_lock_ms, p_now, p_line_from) -> 'claims';
   end if;
-  return json_build_object('accepted', v_accepted, 'claims', v_claims);
+  return json_build_object('fresh', v_accepted -> 'fresh', 'told', v_accepted -> 'told', 'claims', v_claims);
 end $$;
 
 -- rescue: the lanes of nodes whose lease is over go back in line. One that had left, or had said that it drains, is not lost:

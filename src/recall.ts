@@ -11,6 +11,7 @@ import type { Reporter } from "./report.js";
 import { hashOf } from "./request.js";
 import { ownFailures } from "./store/code.js";
 import type { CodeStore } from "./store/code.js";
+import { unlessAborted } from "./unless-aborted.js";
 
 export interface RecallNeeds {
   code: CodeStore;
@@ -101,14 +102,4 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
       building.delete(key);
     }
   }
-}
-
-/** Rejects with the signal's reason when it aborts first. */
-function unlessAborted<T>(waited: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    if (signal.aborted) return stop();
-    signal.addEventListener("abort", stop, { once: true });
-    void waited.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
-  });
 }

@@ -2,6 +2,7 @@
 import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
 import type { Store } from "../store/store.js";
+import { unlessAborted } from "../unless-aborted.js";
 
 /** The longest that news may take when every hint is lost, and the pause before a read that was refused is asked again, milliseconds. */
 const pollMs = 1000;
@@ -68,7 +69,8 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
     async reading(read, signal) {
       for (;;) {
         try {
-          return await unlessAborted(read(), signal);
+          // One may meet a connection that fell silent, and then takes its ten seconds.
+          return await (signal && !signal.aborted ? unlessAborted(read(), signal) : read());
         } catch (error) {
           if (closed || signal?.aborted || !(error instanceof BuildlaneError && error.retryable)) throw error;
         }
@@ -81,14 +83,4 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
       unsubscribe();
     },
   };
-}
-
-/** Rejects when the signal aborts, for a read may meet a connection that fell silent and then takes its ten seconds. */
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal || signal.aborted) return work;
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", leave, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
-  });
 }

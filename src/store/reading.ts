@@ -65,7 +65,6 @@ export interface StoreStats {
   successRate: number | null;
   processing: Spread & { p90: number | null };
   waiting: Spread;
-  /** Jobs finished in the last 60 s, at most the sample's size. */
   /** Runs that ended in the last minute; where all that are sampled did, as many as at their pace. */
   finishedLastMinute: number;
   /** Milliseconds since the acceptance of the job that has waited longest; null when nothing waits. */

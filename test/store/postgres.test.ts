@@ -6,11 +6,11 @@ import { systemClock } from "../../src/clock.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
 import { exerciseStore } from "./exercise-store.js";
 import { wide } from "./exercise/lab.js";
-import type { NewJob } from "../../src/store/store.js";
 import { newJob } from "./programs.js";
 import { createSqlStore } from "../../src/store/sql/index.js";
 import { migrate } from "../../src/store/sql/migrate.js";
 import { postgresDatabase } from "../../src/store/sql/postgres.js";
+import type { NewJob } from "../../src/store/store.js";
 import { openPostgres } from "./stores.js";
 
 describePostgres("the PostgreSQL store", () => {
@@ -82,12 +82,25 @@ describePostgres("the functions of the schema", () => {
   });
 });
 
+/** A store on a database of its own. */
+async function freshStore() {
+  const fresh = await freshDatabase();
+  const database = postgresDatabase(fresh.url, { clock: systemClock });
+  await migrate(database);
+  const store = createSqlStore(database, { nodeId: "n1", clock: systemClock });
+  return {
+    url: fresh.url, database, store,
+    async [Symbol.asyncDispose]() {
+      await store.close();
+      await fresh.drop();
+    },
+  };
+}
+
 describePostgres("a lone job that need not wait, on PostgreSQL", () => {
   it("is written once, as running; one that takes the long way is written and changed", async () => {
-    await using fresh = await freshDatabase();
-    const database = postgresDatabase(fresh.url, { clock: systemClock });
-    await migrate(database);
-    const store = createSqlStore(database, { nodeId: "n1", clock: systemClock });
+    await using fresh = await freshStore();
+    const { database, store } = fresh;
     const start = async (id: string, extra: Partial<NewJob>) => {
       const { claims } = await store.acceptAndStart([{ jobs: [newJob(id, id, extra)], idempotency: null }], wide, { nodeId: "n1", claimId: `claim ${id}`, want: 1 });
       expect(claims.map(({ job }) => job.id)).toEqual([id]);
@@ -96,16 +109,13 @@ describePostgres("a lone job that need not wait, on PostgreSQL", () => {
     await store.pulse({ nodeId: "n1", leaseMs: 60_000, slots: 3, draining: false });
     expect(await start("plain", {})).toEqual([{ status: "running", version: "(0,1)" }]);
     expect(await start("urgent", { priority: 5 })).toEqual([{ status: "running", version: "(0,3)" }]);
-    await store.close();
   });
 });
 
 describePostgres("transactions beside one another on PostgreSQL", () => {
   it("number a chat's jobs in the order of their commits, and one that is rolled back leaves no gap", async () => {
-    await using fresh = await freshDatabase();
-    const database = postgresDatabase(fresh.url, { clock: systemClock });
-    await migrate(database);
-    const store = createSqlStore(database, { nodeId: "n1", clock: systemClock });
+    await using fresh = await freshStore();
+    const { database, store } = fresh;
     const group = (id: string) => ({ jobs: [newJob(id, "a")], idempotency: null });
     const numbers: Record<string, number> = {};
     const inside = (id: string, until: () => Promise<void>) =>
@@ -125,7 +135,6 @@ describePostgres("transactions beside one another on PostgreSQL", () => {
     expect(await two).toBe("rolled back");
     await inside("three", async () => {});
     expect(numbers).toEqual({ one: 1, two: 2, three: 2 });
-    await store.close();
   });
 
   it("cannot stall the queue: while one holds a chat, all others are accepted, built and recorded, and then that chat goes on", async () => {

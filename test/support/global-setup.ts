@@ -2,15 +2,13 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { promisify } from "node:util";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
+import { contain } from "../../scripts/contained.mjs";
 import { templateFiles } from "../../src/store/embedded-template.js";
 import { PostgresUnavailable } from "./postgres-binaries.js";
-import { isAlive, postgresCluster, reapOrphans } from "./postgres-cluster.js";
+import { postgresCluster, reapOrphans } from "./postgres-cluster.js";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -22,12 +20,12 @@ declare module "vitest" {
 
 export default async function globalSetup(project: TestProject): Promise<() => Promise<void>> {
   await prepareTemplate();
-  const runFolder = await makeRunFolder();
-  project.provide("runFolder", runFolder);
+  const run = contain("buildlane-run-");
+  project.provide("runFolder", run.folder);
   const dropServer = await prepareServer(project);
   return async () => {
     await dropServer();
-    await rm(runFolder, { recursive: true, force: true });
+    run.dispose();
   };
 }
 
@@ -53,17 +51,6 @@ async function prepareServer(project: TestProject): Promise<() => Promise<void>>
     project.provide("postgres", { reason });
     return async () => {};
   }
-}
-
-/** Named after this process, so that it is known whose it is: what a killed run left is deleted here. */
-async function makeRunFolder(): Promise<string> {
-  const prefix = "buildlane-run-";
-  for (const name of (await readdir(tmpdir())).filter((one) => one.startsWith(prefix))) {
-    if (!isAlive(Number(name.slice(prefix.length)))) await rm(path.join(tmpdir(), name), { recursive: true, force: true });
-  }
-  const made = path.join(tmpdir(), `${prefix}${process.pid}`);
-  await mkdir(made, { recursive: true });
-  return made;
 }
 
 /** Here, so that no test has to wait for it (5 to 20 s), and in a process of its own, as it takes 800 MB. */

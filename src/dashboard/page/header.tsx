@@ -1,4 +1,5 @@
 /** The figures at a glance, the way around, and how the connection stands. */
+import { sampledMax } from "../../store/reading.js";
 import { call } from "./api.js";
 import { clockTime, duration, Act, Badge } from "./parts.js";
 import { connection, link, place, readStats, samples, stats } from "./state.js";
@@ -60,7 +61,7 @@ function Figures() {
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />
       <Spread name="Build" of={found?.processing} p50="build50" p95="build95" />
-      <Figure name="Failure rate" value={rate} note="of the latest 500" />
+      <Figure name="Failure rate" value={rate} note={`of the latest ${sampledMax}`} />
     </dl>
   );
 }

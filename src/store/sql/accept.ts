@@ -30,8 +30,6 @@ type ToldRow = Accepted & { g: number; replayed: boolean; stops?: Stopping | nul
 interface AcceptedRows {
   fresh: FreshRow[];
   told: ToldRow[];
-  /** Of the one job that was written as running. */
-  claims?: ClaimRow[];
 }
 const refusals = /^BL00[1234]$/;
 const someReplayed = "BL005";
@@ -68,9 +66,9 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
   async function acceptAndStart(groups: AcceptGroup[], limits: AcceptLimits, { nodeId: node, claimId, want, lineFrom }: StartRequest, now?: number): Promise<{ answers: AcceptAnswer[]; claims: Claim[] }> {
     const line = limits.patient ? "lone" : "together";
     try {
-      const { accepted, claims } = await uncut(clock, () =>
-        database.call<{ accepted: AcceptedRows; claims?: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, isPlain(groups), lockWaitMs[line], now ?? null, lineFrom ?? null], line));
-      return { answers: acceptAnswers(groups, accepted), claims: (accepted.claims ?? claims ?? []).map((row) => claimOf(row, claimId)) };
+      const { claims, ...accepted } = await uncut(clock, () =>
+        database.call<AcceptedRows & { claims: ClaimRow[] }>(acceptAndStartSql, [...acceptArgs(node, "accept", groups, limits), claimId, want, isPlain(groups), lockWaitMs[line], now ?? null, lineFrom ?? null], line));
+      return { answers: acceptAnswers(groups, accepted), claims: claims.map((row) => claimOf(row, claimId)) };
     } catch (error) {
       return { answers: await acceptAfter(error, groups, limits, now), claims: [] };
     }
