@@ -64,6 +64,14 @@ export const systemClock: Clock = {
   },
 };
 
-/** Resolves after `delayMs` by the given clock. */
-export const sleep = (clock: Clock, delayMs: number): Promise<void> =>
-  new Promise((resolve) => void clock.after(delayMs, resolve));
+/** Resolves after `delayMs` by the given clock, or when the signal aborts. */
+export const sleep = (clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const done = () => {
+      timer.cancel();
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = clock.after(signal?.aborted ? 0 : delayMs, done);
+    signal?.addEventListener("abort", done, { once: true });
+  });

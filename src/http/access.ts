@@ -6,6 +6,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { looksLikeChatToken } from "../chat-tokens.js";
 import { BuildlaneError, forbidden, unauthorized } from "../errors.js";
 import type { Failures } from "./failures.js";
+import { isAway } from "./late.js";
+import { eventStream } from "./sse.js";
 import { everyTenant } from "../keys.js";
 import type { AccessScope } from "../keys.js";
 import type { BuildQueue, QueueView } from "../queue-api.js";
@@ -32,7 +34,11 @@ export const operator: Principal = { tenant: everyTenant, scopes: ["admin"], nam
 
 export interface Access {
   principal(request: FastifyRequest): Principal;
-  /** Whom limits count for; undefined where no key is asked for. */
+  /** False for a request for a stream that came in although nobody could say who asks (late.ts). */
+  isIdentified(request: FastifyRequest): boolean;
+  /** Asks again, unless it is known. Rejects as the request would have been refused. */
+  identify(request: FastifyRequest): Promise<void>;
+  /** Whom limits count for; undefined where no key is asked for, and while it is not known. */
   caller(request: FastifyRequest): string | undefined;
   /** The caller's jobs. */
   jobs(request: FastifyRequest): QueueView;
@@ -48,7 +54,10 @@ interface Known extends Principal {
   /** Only this chat. */
   chatId?: string;
 }
+/** In the place of who asks, while the database is away. */
+const unidentified = "unidentified";
 interface RouteFacts {
+  produces?: readonly string[];
   "x-needs"?: Needs;
   "x-chat-token"?: boolean;
 }
@@ -65,7 +74,8 @@ export function credential({ headers, query }: FastifyRequest, inQuery = false):
 export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: Authorize | undefined, failures?: Failures): Access {
   const known = Symbol("principal");
   app.decorateRequest(known, null);
-  type Asking = FastifyRequest & { [known]: Known | null };
+  type Asking = FastifyRequest & { [known]: Known | typeof unidentified | null };
+  const factsOf = (request: FastifyRequest): RouteFacts => (request.routeOptions.schema ?? {}) as RouteFacts;
 
   function admit(request: FastifyRequest, principal: Known | null | undefined, needs: AccessScope): void {
     if (!principal) throw unauthorized();
@@ -106,7 +116,7 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
   }
 
   app.addHook("onRequest", (request: FastifyRequest, reply: FastifyReply, done) => {
-    const { "x-needs": needs = "nothing", "x-chat-token": opensByToken = false } = (request.routeOptions.schema ?? {}) as RouteFacts;
+    const { "x-needs": needs = "nothing", "x-chat-token": opensByToken = false, produces } = factsOf(request);
     if (needs === "nothing") return done();
     // The common case of a service without keys, without a promise.
     if (!authorize && request.headers.authorization === undefined && !opensByToken) {
@@ -117,15 +127,21 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
       () => done(),
       (error: unknown) => {
         const refusal = asRefusal(error);
+        // Only who sends no key may wait: whoever sends one can come back by itself, and unknown keys shall not hold streams.
+        if (isAway(refusal) && produces?.includes(eventStream) && credential(request, opensByToken) === undefined) {
+          (request as Asking)[known] = unidentified;
+          return done();
+        }
         if (refusal instanceof BuildlaneError && refusal.code === "unauthorized") reply.header("www-authenticate", "Bearer");
         done(refusal);
       },
     );
   });
 
+  const isIdentified = (request: FastifyRequest): boolean => (request as Asking)[known] !== unidentified;
   const principal = (request: FastifyRequest): Known => {
     const found = (request as Asking)[known];
-    if (!found) throw new Error(`route ${request.routeOptions.url} needs nothing, and so may see no jobs`);
+    if (!found || found === unidentified) throw new Error(`route ${request.routeOptions.url} needs nothing, or does not yet know who asks, and so may see no jobs`);
     return found;
   };
   const jobs = (request: FastifyRequest): QueueView => {
@@ -136,7 +152,14 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
   const ofOneTenant = ({ tenant = defaultTenant }: Principal): boolean => tenant !== defaultTenant && tenant !== everyTenant;
   return {
     principal,
+    isIdentified,
+    async identify(request) {
+      const { "x-needs": needs = "nothing", "x-chat-token": opensByToken = false } = factsOf(request);
+      if (isIdentified(request) || needs === "nothing") return;
+      await authenticate(request, needs, opensByToken).catch((error: unknown) => Promise.reject(asRefusal(error)));
+    },
     caller(request) {
+      if (!isIdentified(request)) return undefined;
       const { name, tenant = "", chatId } = principal(request);
       return chatId !== undefined ? `token:${tenant}/${chatId}` : name === operator.name ? undefined : name;
     },

@@ -20,4 +20,6 @@ export interface RouteContext extends Access {
   clock: Clock;
   stays: Stays;
   streamsMax: number;
+  /** The node is going away: nothing that lasts begins any more. */
+  isDraining(): boolean;
 }

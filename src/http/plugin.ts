@@ -81,7 +81,7 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   const refuseOthers = refuseOtherMethods(host);
   const access = checkAccess(host, queue, authorize, failureRate && countFailures(failureRate, clock));
   writeAudit(host, queue.audit, access);
-  const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax };
+  const context: RouteContext = { ...access, keys: queue.keys, chatTokens: queue.chatTokens, audit: queue.audit, settings: queue.settings, rates: createRates({ perChat: queue.settings.rateLimit, perKey: keyRate, clock }), clock, stays, streamsMax, isDraining: () => queue.draining };
   for (const add of [submitRoutes, jobRoutes, chatRoutes, statsRoutes, laneRoutes, nodeRoutes, inspectRoutes, deadLetterRoutes, quarantineRoutes, controlRoutes, eventRoutes, keyRoutes]) add(app, context);
   refuseOthers();
 }

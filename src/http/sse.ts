@@ -19,6 +19,7 @@ const stallMs = 10_000;
 const retryMs = 2000;
 
 export type StreamItem = LiveItem;
+export const eventStream = "text/event-stream";
 
 /** Explicitly refusing `text/event-stream` gets 406; saying nothing, or `*`, does not. */
 export function checkAccept(request: FastifyRequest): void {
@@ -42,7 +43,7 @@ export function sendEvents(request: FastifyRequest, reply: FastifyReply, items: 
   const body = Readable.from(frames(items, clock, drop, (error) => request.log.debug({ event: "stream.failed", requestId: request.id, error: messageOf(error) }, "stream failed")), { highWaterMark: 1 });
   // HTTP/2 has no such header; in HTTP/1 a stream's connection serves nothing else, and closing need not wait for it.
   if (request.raw.httpVersionMajor === 1) reply.header("connection", "close");
-  return reply.header("cache-control", "no-cache, no-transform").header("x-accel-buffering", "no").type("text/event-stream; charset=utf-8").send(body);
+  return reply.header("cache-control", "no-cache, no-transform").header("x-accel-buffering", "no").type(`${eventStream}; charset=utf-8`).send(body);
 }
 
 async function* frames(items: AsyncIterable<StreamItem>, clock: Clock, drop: () => void, failed: (error: unknown) => void): AsyncGenerator<string, void, undefined> {

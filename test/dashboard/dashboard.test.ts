@@ -7,6 +7,7 @@ import { buildRoutes } from "../../src/fastify.js";
 import type { AccessScope } from "../../src/keys.js";
 import { dashboard } from "../../src/dashboard.js";
 import { describeBrowser, openBrowser } from "../support/browser.js";
+import { storeWithOutages } from "../http/support.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { usedFolder } from "../support/used-folder.js";
@@ -245,6 +246,38 @@ describeBrowser("the dashboard", () => {
     const last = await second.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
     await second.queue.waitFor(last.id);
     await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed", "3 failed", "4 completed", "5 completed"]);
+  });
+
+  it("says that it is stale while the service's database is away, also when it was opened meanwhile, and goes on when it is back; so does a page's own EventSource", async () => {
+    const { store, isAway } = storeWithOutages();
+    await using service = await serve({ store, concurrency: 1 });
+    await using before = await openPage(browser, service.url);
+    await using meanwhile = await openPage(browser, service.url);
+    const { id } = await service.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await expect.poll(() => chips(before.page, "alpha")).toEqual(["1 completed"]);
+    isAway(true);
+    await meanwhile.page.reload();
+    for (const { page } of [before, meanwhile]) await page.locator('.connection[data-state="stale"]').waitFor();
+    const told = meanwhile.page.evaluate(
+      (path) =>
+        new Promise<string>((resolve) => {
+          const events = new EventSource(path);
+          events.addEventListener("job.completed", () => (events.close(), resolve("told")));
+          events.onerror = () => events.readyState === EventSource.CLOSED && resolve("gave up for good");
+        }),
+      `/api/builds/${id}/events`,
+    );
+    const given = meanwhile.page.evaluate((path) => new Promise<string>((resolve) => (new EventSource(path).onerror = ({ target }) => (target as EventSource).readyState === EventSource.CLOSED && resolve("gave up for good"))), "/api/builds/none/events");
+    // Both are open now.
+    await expect.poll(async () => (await fetch(`${service.url}/metrics`)).text()).toMatch(/^buildlane_streams 4$/m);
+    isAway(false);
+    expect([await told, await given]).toEqual(["told", "gave up for good"]);
+    for (const { page } of [before, meanwhile]) await page.locator('.connection[data-state="live"]').waitFor();
+    await service.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    for (const { page, errors } of [before, meanwhile]) {
+      await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed"]);
+      expect(errors).toEqual([]);
+    }
   });
 
   it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", async () => {

@@ -1,12 +1,15 @@
 /** Server-sent events of a job and of a chat: numbered, live, resumable, and cut off for who does not read. */
 import type { ServerResponse } from "node:http";
 import { connect } from "node:net";
+import Fastify from "fastify";
 import { expect, test } from "vitest";
 import { createClient } from "../../src/client/index.js";
-import { databaseUnavailable } from "../../src/errors.js";
+import { systemClock } from "../../src/clock.js";
+import { createKeys } from "../../src/keys.js";
+import { buildRoutes } from "../../src/fastify.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { createMemoryStore } from "../../src/testing.js";
-import { controlledQueue, listening, openStream, request, server } from "./support.js";
+import { controlledQueue, listening, openStream, request, server, storeWithOutages } from "./support.js";
 
 const base = "/api/builds";
 async function open(options: Parameters<typeof controlledQueue>[0] = {}, serverOptions: Parameters<typeof server>[1] = {}) {
@@ -115,19 +118,119 @@ test("a reader that takes nothing is dropped, and others hear on", async () => {
   expect((await reader.events(1))[0]).toMatchObject({ event: "job.accepted" });
 });
 
-test("a client that waits rides out refusals of the service and of what stands before it, and is told at once that nobody is there", async () => {
-  const store = createMemoryStore();
-  const { get } = store;
-  let away = false;
-  store.get = (...args) => (away ? Promise.reject(databaseUnavailable(new Error("away"))) : get(...args));
+test("a stream opened while the database is away is open and silent, and begins when it is back: a browser gives up for good at any answer but 200", async () => {
+  const { store, isAway } = storeWithOutages();
+  isAway(true);
+  await using api = await open({ store });
+  const [held, built] = [await api.submit({ code: "hold" }), await api.submit({ chatId: "other" })];
+  await using ofHeld = await openStream(`${api.url}/${held}/events`);
+  await using ofBuilt = await openStream(`${api.url}/${built}/events`, { "last-event-id": "1" });
+  await using ofSeen = await openStream(`${api.url}/${built}/events`, { "last-event-id": "3" });
+  await using ofChat = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": "yesterday" });
+  await using ofAll = await openStream(`${api.url}/events`);
+  await using ofNobody = await openStream(`${api.url}/none/events`);
+  for (const stream of [ofHeld, ofBuilt, ofSeen, ofChat, ofAll, ofNobody]) {
+    expect([stream.response.status, stream.response.headers.get("content-type")]).toEqual([200, "text/event-stream; charset=utf-8"]);
+    expect((await stream.next())?.retry).toBe("2000");
+  }
+  const client = createClient({ url: new URL(api.url).origin });
+  const waiting = Promise.all([client.waitFor(built), expect(client.waitFor("none")).rejects.toMatchObject({ code: "job_not_found" })]);
+  isAway(false);
+  expect(types(await ofHeld.events(2))).toEqual(["job.accepted", "job.started"]);
+  expect(numbers(await ofBuilt.events())).toEqual([2, 3]);
+  expect(types(await ofChat.events(2))).toEqual(["reset", "job.accepted"]);
+  expect(types(await ofAll.events(1))).toEqual(["reset"]);
+  api.control.release();
+  expect(types(await ofHeld.events())).toEqual(["job.completed"]);
+  // Nothing is left to tell, or nobody to tell of: the stream ends, and who comes back hears which it was.
+  expect([await ofSeen.events(), await ofNobody.events()]).toEqual([[], []]);
+  expect((await fetch(`${api.url}/${built}/events`, { headers: { "last-event-id": "3" } })).status).toBe(204);
+  expect((await waiting)[0]).toMatchObject({ id: built, status: "completed" });
+  expect(await (await fetch(`${api.url}/none/events`)).json()).toMatchObject({ statusCode: 404, code: "job_not_found" });
+});
+
+test("while the database is away a stream still is refused for what needs no database, and for a key that cannot be looked up", async () => {
+  const { store, isAway } = storeWithOutages();
+  isAway(true);
+  await using api = await open({ store });
+  const status = async (path: string, headers: Record<string, string> = {}) => {
+    await using stream = await openStream(api.url + path, headers);
+    return [stream.response.status, stream.response.headers.get("retry-after")];
+  };
+  expect(await status("/chat/chat1/events?after=-1")).toEqual([400, null]);
+  expect(await status("/chat/chat1/events", { accept: "application/json" })).toEqual([406, null]);
+  const { key } = await createKeys({ store: createMemoryStore().access, clock: systemClock }).create({});
+  expect(await status("/chat/chat1/events", { authorization: `Bearer ${key}` })).toEqual([503, "1"]);
+});
+
+test("a stream that was opened before anybody could say whether it needs a key tells nothing when it does", async () => {
+  const { store, isAway } = storeWithOutages();
+  isAway(true);
   await using api = await open({ store });
   const id = await api.submit();
-  const calls = ["away", "there", "away", "gateway", "there"];
+  await using stream = await openStream(`${api.url}/${id}/events`);
+  expect([stream.response.status, (await stream.next())?.retry]).toEqual([200, "2000"]);
+  await createKeys({ store: store.access, clock: systemClock }).create({});
+  isAway(false);
+  expect(await stream.events()).toEqual([]);
+  expect((await fetch(`${api.url}/${id}/events`)).status).toBe(401);
+});
+
+test("streams that wait for the database count, have their heartbeats, and end with the server at once, or when the queue goes away", async () => {
+  const { store, isAway } = storeWithOutages();
+  isAway(true);
+  const clock = createSimulatedClock();
+  await using control = await controlledQueue({ store });
+  const app = Fastify();
+  await app.register(buildRoutes, { queue: control.queue, prefix: base, streamsMax: 2, clock });
+  const url = `${await listening(app)}${base}/none/events`;
+  const asleep = async (streams: number) => {
+    // Each waits for its heartbeat, and for its next try.
+    while (clock.pendingTimers < 2 * streams) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const opened = async () => {
+    const stream = await openStream(url);
+    expect([stream.response.status, (await stream.next())?.retry]).toEqual([200, "2000"]);
+    return stream;
+  };
+  const [one, two] = [await opened(), await opened()];
+  expect((await fetch(url)).status).toBe(429);
+  const beats = [one.next(), two.next()];
+  for (let second = 0; second < 15; second++) {
+    await asleep(2);
+    await clock.advance(1000);
+  }
+  expect((await Promise.all(beats)).map((beat) => beat?.comment)).toEqual(["heartbeat", "heartbeat"]);
+  const ended = one.events();
+  two.close();
+  await asleep(1);
+  await app.close();
+  expect(await ended).toEqual([]);
+  expect(clock.pendingTimers).toBe(0);
+
+  const again = Fastify();
+  await again.register(buildRoutes, { queue: control.queue, prefix: base, clock });
+  await using stream = await openStream(`${await listening(again)}${base}/none/events`);
+  const end = stream.events();
+  await asleep(1);
+  await control.queue.drain();
+  await clock.advance(1000);
+  expect(await end).toEqual([]);
+  await again.close();
+});
+
+test("a client that waits rides out refusals of the service and of what stands before it, and is told at once that nobody is there", async () => {
+  const { store, isAway } = storeWithOutages();
+  await using api = await open({ store });
+  const id = await api.submit();
+  // Whoever sends a key that cannot be looked up is refused, and may come back.
+  const { key: apiKey } = await createKeys({ store: store.access, clock: systemClock }).create({});
+  const calls = ["away", "there", "gateway", "there", "away", "gateway", "there"];
   const client = createClient({
-    url: new URL(api.url).origin,
+    url: new URL(api.url).origin, apiKey,
     fetch: async (address, init) => {
       const how = calls.shift();
-      away = how === "away";
+      isAway(how === "away");
       return how === "gateway" ? new Response("<h1>Bad gateway</h1>", { status: 502 }) : fetch(address, init);
     },
   });

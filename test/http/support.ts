@@ -4,11 +4,13 @@ import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { systemClock } from "../../src/clock.js";
 import type { Clock } from "../../src/clock.js";
+import { databaseUnavailable } from "../../src/errors.js";
 import { buildServer } from "../../src/http/server.js";
 import type { ServerOptions } from "../../src/http/server.js";
 import { createBuildQueue } from "../../src/queue.js";
 import type { BuildQueueOptions } from "../../src/queue.js";
 import type { BuildQueue } from "../../src/queue-api.js";
+import { createMemoryStore } from "../../src/store/memory.js";
 
 export const request = (fields: Record<string, unknown> = {}) => ({ chatId: "chat1", messageId: "msg1", code: 'console.log("test")', ...fields });
 
@@ -42,6 +44,18 @@ export async function controlledQueue(options: BuildQueueOptions = {}) {
 /** The queue with some of its verbs replaced. */
 export const withFaults = (queue: BuildQueue, faults: Partial<BuildQueue>): BuildQueue =>
   Object.create(queue, Object.fromEntries(Object.entries(Object.getOwnPropertyDescriptors(faults)).map(([name, descriptor]) => [name, { ...descriptor, enumerable: true }]))) as BuildQueue;
+
+/** A memory store whose reads are refused, as by a database that is away, while the test says so. */
+export function storeWithOutages() {
+  const store = createMemoryStore({ clock: systemClock });
+  let away = false;
+  const faulty = <A extends unknown[], T>(verb: (...args: A) => Promise<T>) => (...args: A): Promise<T> => (away ? Promise.reject(databaseUnavailable(new Error("away"))) : verb(...args));
+  const { get, events, eventStart, news, stats, lanes, access } = store;
+  const { hasKeys, findKey } = access;
+  Object.assign(store, { get: faulty(get), events: faulty(events), eventStart: faulty(eventStart), news: faulty(news), stats: faulty(stats), lanes: faulty(lanes) });
+  Object.assign(access, { hasKeys: faulty(hasKeys), findKey: faulty(findKey) });
+  return { store, isAway: (now: boolean) => void (away = now) };
+}
 
 export function memoryLog(level = "info") {
   const lines: string[] = [];

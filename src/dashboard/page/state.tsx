@@ -27,7 +27,10 @@ export function adjust(query: Record<string, string>): void {
 export const now = signal(Date.now());
 setInterval(() => document.visibilityState === "visible" && (now.value = Date.now()), 200);
 
-export const connection = signal<{ state: "connecting" | "live" | "reconnecting" | "stale"; since: number }>({ state: "connecting", since: Date.now() });
+const stream = signal<{ state: "connecting" | "live" | "reconnecting" | "stale"; since: number }>({ state: "connecting", since: Date.now() });
+/** Since when the service has had no database; null: it has one. The stream stays open meanwhile, and tells nothing. */
+const outage = signal<number | null>(null);
+export const connection = computed(() => (stream.value.state === "live" && outage.value !== null ? { state: "stale" as const, since: outage.value } : stream.value));
 const listeners = new Set<(told: Told) => void>();
 export function onEvent(listener: (told: Told) => void): () => void {
   listeners.add(listener);
@@ -46,6 +49,7 @@ export interface Sample {
 export const samples = signal<Sample[]>([]);
 const samplesMax = 90;
 let statsAt = 0;
+let refusedAt: number | null = null;
 let statsTimer = 0;
 const statsGapMs = 1000;
 /** At most once a second, and once more after the last of what happened. */
@@ -55,9 +59,13 @@ export async function readStats(): Promise<void> {
   try {
     const found = await read<QueueStats>("/stats");
     stats.value = found;
+    refusedAt = outage.value = null;
     samples.value = [...samples.value, { at: statsAt, wait50: found.waiting.p50, wait95: found.waiting.p95, build50: found.processing.p50, build95: found.processing.p95, perMinute: found.finishedLastMinute }].slice(-samplesMax);
-  } catch {
+  } catch (error) {
     // The connection's own state says what is wrong; old figures stay.
+    if (!(error instanceof ApiError && error.status === 503)) return;
+    refusedAt ??= statsAt;
+    if (Date.now() - refusedAt >= awayMs) outage.value = refusedAt;
   }
 }
 
@@ -70,6 +78,13 @@ export async function connect(): Promise<void> {
   setInterval(() => document.visibilityState === "visible" && locked.value === null && Date.now() - statsAt > 1900 && void readStats(), 500);
   locked.subscribe((why) => why === null && void readStats());
   let seenAt = Date.now();
+  let turnsStale = 0;
+  // Also while a stream is open: it begins only when the database is there.
+  const staleUnlessLive = () => {
+    clearTimeout(turnsStale);
+    turnsStale = window.setTimeout(() => stream.value.state !== "live" && (stream.value = { state: "stale", since: stream.value.since }), Math.max(0, stream.value.since + awayMs - Date.now()));
+  };
+  staleUnlessLive();
   for (let tries = 0; ; tries++) {
     const controller = new AbortController();
     const watchdog = setInterval(() => Date.now() - seenAt > silentMs && controller.abort(), 2000);
@@ -82,7 +97,8 @@ export async function connect(): Promise<void> {
           void loadLanes(controller.signal).then(
             () => {
               tries = 0;
-              connection.value = { state: "live", since: Date.now() };
+              clearTimeout(turnsStale);
+              stream.value = { state: "live", since: Date.now() };
               void readStats();
             },
             () => controller.abort(),
@@ -95,15 +111,19 @@ export async function connect(): Promise<void> {
         for (const listener of listeners) listener(told);
       }, live);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 401) await unlocked();
+      if (error instanceof ApiError && error.status === 401) {
+        clearTimeout(turnsStale);
+        await unlocked();
+        stream.value = { state: "connecting", since: Date.now() };
+        staleUnlessLive();
+      }
     }
     clearInterval(watchdog);
     controller.abort();
-    const lostAt = connection.value.state === "live" ? seenAt : connection.value.since;
-    connection.value = { state: connection.value.state === "stale" || Date.now() - lostAt > awayMs ? "stale" : "reconnecting", since: lostAt };
-    const turnsStale = setTimeout(() => connection.value.state === "reconnecting" && (connection.value = { state: "stale", since: lostAt }), awayMs);
+    const was = stream.value;
+    stream.value = { state: was.state === "stale" ? "stale" : "reconnecting", since: was.state === "live" ? seenAt : was.since };
+    if (was.state === "live") staleUnlessLive();
     await new Promise((resolve) => setTimeout(resolve, Math.min(2500, 300 * 2 ** Math.min(tries, 4)) * (0.7 + Math.random() * 0.6)));
-    clearTimeout(turnsStale);
   }
 }
 

@@ -7,24 +7,30 @@ import { documented, sent } from "../compilers.js";
 import { says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
 import { chatParams, eventsHeaders, eventsQuery, jobParams } from "../requests.js";
-import { checkAccept, resumeAfter, sendEvents } from "../sse.js";
+import { beginLate, isAway } from "../late.js";
+import { checkAccept, eventStream, resumeAfter, sendEvents } from "../sse.js";
 import type { StreamItem } from "../sse.js";
 import { tooManyStreams } from "../stays.js";
 import type { Stay } from "../stays.js";
 
-const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were left out and the state must be read again; \`job.moved\` (position or estimate changed) has no \`id\` and is not told again.`);
+const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were left out and the state must be read again; \`job.moved\` (position or estimate changed) has no \`id\` and is not told again. Opened while the database is away, it stays silent until that is back; what the database then refuses, such as a job that is unknown, ends the stream, and the next request hears why. Only a key that cannot be looked up is refused at once, with 503.`);
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
-  const { jobs, watched, caller, stays, streamsMax, clock } = context;
+  const { jobs, watched, caller, isIdentified, identify, stays, streamsMax, clock, isDraining } = context;
 
-  /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error. */
+  /** Opens the stream unless there are too many; what goes wrong before the first byte is an ordinary error, but for a database that is away. */
   async function open(request: FastifyRequest, reply: FastifyReply, itemsFor: (stay: Stay) => Promise<AsyncIterable<StreamItem> | null>): Promise<never> {
     checkAccept(request);
     const stay = stays.enter(reply.raw, caller(request));
     if (!stay) throw tooManyStreams(streamsMax);
+    const begin = async () => {
+      await identify(request);
+      return itemsFor(stay);
+    };
+    const late = () => beginLate(begin, { clock, signal: stay.signal, isOver: isDraining });
     try {
-      const items = await itemsFor(stay);
+      const items = isIdentified(request) ? await begin().catch((error: unknown) => (isAway(error) ? late() : Promise.reject(error as Error))) : late();
       if (items) return sent(sendEvents(request, reply, items, clock));
       stay.leave();
       return sent(reply.code(204).send());
@@ -48,7 +54,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       params: jobParams,
       querystring: eventsQuery,
       headers: eventsHeaders,
-      produces: ["text/event-stream"],
+      produces: [eventStream],
       response: { 200: stream("The job's events."), 204: says(z.undefined(), "The job is final, and its last event has been seen.") },
       errors: ["job_not_found", ...errors],
     }),
@@ -82,7 +88,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       params: chatParams,
       querystring: eventsQuery,
       headers: eventsHeaders,
-      produces: ["text/event-stream"],
+      produces: [eventStream],
       response: { 200: stream("The chat's events, without end.") },
       errors,
     }),
@@ -105,7 +111,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       description:
         "Says `reset`, then every chat's events from then on, each chat's in order, and `queue.paused` and `queue.resumed`. Nothing is replayed: read the state after `reset`, and apply events by chat and number. A number counts its chat's events, so a chat's numbers have no gaps. What was accepted in a transaction that stayed open for seconds is told at its commit, or, where hints are off or it was open when the stream began, not before its chat's next event. A reader that lags too far behind gets `reset` and the end.",
       tags: ["events"],
-      produces: ["text/event-stream"],
+      produces: [eventStream],
       response: { 200: stream("The events of all chats, without end.") },
       errors,
     }),

@@ -19,7 +19,7 @@ export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: 
   database.onNotify(tell);
   return {
     kind: database.kind,
-    access: sqlAccess(database),
+    access: sqlAccess(database, clock),
     webhook: sqlWebhook(database),
     code: sqlCode(database),
     ...sqlAccepting(database, nodeId, clock),
