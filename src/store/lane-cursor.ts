@@ -9,7 +9,7 @@ export const encodeLanePlace = (place: LanePlace): string => Buffer.from(JSON.st
 export function decodeLanePlace(cursor: string): LanePlace {
   try {
     const parsed: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
-    if (Array.isArray(parsed) && parsed.length === 2 && Number.isInteger(parsed[0]) && typeof parsed[1] === "string") return parsed as LanePlace;
+    if (Array.isArray(parsed) && parsed.length === 2 && [0, 1, 2, 3].includes(parsed[0] as number) && typeof parsed[1] === "string" && parsed[1].isWellFormed() && !parsed[1].includes("\0")) return parsed as LanePlace;
   } catch {
     // Falls through to the same answer as a well-formed cursor of something else.
   }

@@ -46,3 +46,9 @@ export function tenantArg(scope: Scope): string | null {
   if (scope.chatId !== undefined) throw new Error("a scope of one chat reads that chat and nothing else");
   return scope.tenant;
 }
+
+/** Which of the functions that there are for each form of scope, since each reads indexes of its own. */
+export function formOf(scope: Scope): "all" | "tenant" | "default" {
+  const tenant = tenantArg(scope);
+  return tenant === null ? "all" : tenant === "" ? "default" : "tenant";
+}

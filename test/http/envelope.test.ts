@@ -33,6 +33,8 @@ const rows: Row[] = [
   ["GET", `${url}/chat/${"%20".repeat(34)}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?limit=0`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?cursor=x`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/lanes?cursor=${Buffer.from('[99999999999,"a"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/lanes?cursor=${Buffer.from('[1,"a\\u0000"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?createdAfter=yesterday`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/chat/c/events`, { accept: "application/json" }, undefined, 406, "not_acceptable"],
 ];

@@ -1,46 +1,29 @@
-/** Reads for whoever watches: what is new in all chats, places in a chat, what a job waits for, and the lanes as a picture. One statement each, so what it says was true together. */
+/** Reads for whoever watches: what is new in all chats, places in a chat, what a job waits for, and the lanes as a picture. One call each, so what it says was true together. */
 import { sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
-import type { HistoryEvent } from "../../job.js";
+import type { FailureCode, HistoryEvent, JobStatus } from "../../job.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
-import type { LaneView, Place, Quarantined, Store, WhyFacts } from "../store.js";
-import { shownLane, laneKey, tenantArg } from "../scope.js";
-import type { Scope } from "../scope.js";
+import type { LaneJob, LaneView, Place, Quarantined, Store, WhyFacts } from "../store.js";
+import { formOf, laneKey, shownLane, tenantArg } from "../scope.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
-/**
- * A page of lanes in groups: 0 paused, 1 delayed, 2 at work or in line, 3 idle and used lately. Each arm reads a partial index,
- * or walks the chats in their order where most are in the group, and no further than the page.
- */
-function lanePage(at: SQL, mine: SQL, from: [number, string] | undefined, limit: number): SQL {
-  const latest = sql`(select distinct chat_id from (select chat_id from build_jobs where status in ('completed', 'failed') and ${mine} order by completed_at desc limit ${laneLatestMax}) latest)`;
-  const groups: [number, SQL][] = [
-    [0, sql`state = 'paused' and paused_at is not null`],
-    [1, sql`state = 'delayed' and ready_at > ${at}`],
-    [2, sql`state = 'delayed' and ready_at <= ${at}`],
-    [2, sql`state = 'ready'`],
-    [2, sql`owner is not null`],
-    [3, sql`state = 'idle' and chat_id in ${latest}`],
-  ];
-  const arms = groups
-    .filter(([group]) => from === undefined || group >= from[0])
-    .map(([group, lanes]) => sql`(select ${group}::int as grp, chat_id from chat_lanes where ${lanes} and ${mine} ${from?.[0] === group ? sql`and chat_id > ${from[1]}` : sql``} order by chat_id limit ${limit})`);
-  return sql`select * from (${sql.join(arms, sql` union all `)}) g order by grp, chat_id limit ${limit}`;
-}
+/** A lane as `buildlane_lane_views` tells it: its finished jobs newest first. */
+type ToldLane = [group: number, chatId: string, state: LaneView["state"], paused: boolean, eventNumber: number, pending: number, nodeId: string | null, finished: ToldLaneJob[] | null, running: ToldLaneJob[] | null, waiting: ToldLaneJob[] | null];
+type ToldLaneJob = [id: string, chatSeq: number, messageId: string, status: JobStatus, attempt: number, maxAttempts: number, priority: number, createdAt: string, startedAt: string | null, completedAt: string | null, nextAttemptAt: string | null, failureCode: FailureCode | null];
 
-/** Of one tenant only, in words that fit the tenants' partial indexes. */
-const within = (scope: Scope): SQL => {
-  const tenant = tenantArg(scope);
-  return tenant === null ? sql`true` : tenant === "" ? sql`tenant = ''` : sql`tenant = ${tenant} and tenant <> ''`;
-};
+const iso = (told: string): string => new Date(told).toISOString();
+const laneJob = ([id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt, startedAt, completedAt, nextAttemptAt, failureCode]: ToldLaneJob): LaneJob => ({
+  id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt: iso(createdAt), startedAt: startedAt && iso(startedAt), completedAt: completedAt && iso(completedAt),
+  nextAttemptAt: nextAttemptAt && iso(nextAttemptAt), failureCode,
+});
+const lane = ([, chatId, state, paused, eventNumber, pending, nodeId, finished, running, waiting]: ToldLane): LaneView => ({
+  ...shownLane(chatId), state, paused, eventNumber, pending, nodeId, jobs: [...(finished ?? []).reverse(), ...(running ?? []), ...(waiting ?? [])].map(laneJob),
+});
+
 const shown = <T extends { chatId: string }>(row: T): T => ({ ...row, ...shownLane(row.chatId) });
-
-const laneJob = (at: SQL): SQL => sql`json_build_object('id', j.id, 'chatSeq', j.chat_seq, 'messageId', j.message_id, 'status', j.status, 'attempt', j.attempt, 'maxAttempts', j.max_attempts,
-  'priority', j.priority, 'createdAt', buildlane_iso(j.created_at), 'startedAt', buildlane_iso(j.started_at), 'completedAt', buildlane_iso(j.completed_at),
-  'nextAttemptAt', case when j.status = 'pending' and j.run_at > ${at} then buildlane_iso(j.run_at) end, 'failureCode', j.failure_code)`;
 
 export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | "places" | "quarantined" | "why" | "lanes"> {
   const { orm } = database;
@@ -92,26 +75,15 @@ export function sqlLive(database: Database, clock: Clock): Pick<Store, "news" | 
 
     lanes: (scope, { chatIds, limit, cursor }, now) =>
       reading(async () => {
-        const at = time(now);
-        const from = cursor === undefined ? undefined : decodeLanePlace(cursor);
-        const wanted = chatIds
-          ? sql`select 0 as grp, l.chat_id from chat_lanes l where l.chat_id in (${sql.join(chatIds.map((id) => sql`${laneKey(scope, id)}`), sql`, `)})`
-          : lanePage(at, within(scope), from, limit + 1);
-        const found = await one<(LaneView & { grp: number })[]>(sql`
-          with page as (${wanted})
-          select coalesce(json_agg(json_build_object('grp', p.grp, 'chatId', l.chat_id,
-              'state', case when l.state = 'delayed' and l.ready_at <= ${at} then 'ready' else l.state end, 'paused', l.paused_at is not null, 'eventNumber', l.event_tail, 'pending', l.pending, 'nodeId', l.owner,
-              'jobs', (select coalesce(json_agg(x.job order by x.part, x.nth), '[]'::json) from (
-                select 0 as part, row_number() over (order by j.completed_at, j.chat_seq) as nth, ${laneJob(at)} as job
-                  from (select * from build_jobs where chat_id = l.chat_id and status in ('completed', 'failed') order by completed_at desc, chat_seq desc limit ${laneFinishedMax}) j
-                union all select 1, 1, ${laneJob(at)} from build_jobs j where j.chat_id = l.chat_id and j.status = 'running'
-                union all select 2, row_number() over (order by j.rank, j.place), ${laneJob(at)}
-                  from (select * from build_jobs where chat_id = l.chat_id and status = 'pending' order by rank, place limit ${lanePendingMax}) j) x)
-            ) order by p.grp, p.chat_id), '[]'::json) as answer
-          from page p join chat_lanes l on l.chat_id = p.chat_id`);
-        const page = found.slice(0, chatIds ? found.length : limit);
+        if (chatIds) {
+          const named = await database.call<ToldLane[]>("select buildlane_lanes_named(array(select json_array_elements_text($1::text::json)), $2, $3, $4) as answer", [JSON.stringify(chatIds.map((id) => laneKey(scope, id))), laneFinishedMax, lanePendingMax, now ?? null], "reads");
+          return { lanes: named.map(lane), nextCursor: null };
+        }
+        const [group, chatId] = cursor === undefined ? [0, ""] : decodeLanePlace(cursor);
+        const found = await database.call<ToldLane[]>(`select buildlane_lanes_of_${formOf(scope)}($1, $2, $3, $4, $5, $6, $7, $8) as answer`, [tenantArg(scope), group, chatId, limit + 1, laneLatestMax, laneFinishedMax, lanePendingMax, now ?? null], "reads");
+        const page = found.slice(0, limit);
         const last = page.at(-1);
-        return { lanes: page.map(({ grp: _group, ...lane }) => shown(lane)), nextCursor: found.length > page.length && last ? encodeLanePlace([last.grp, last.chatId]) : null };
+        return { lanes: page.map(lane), nextCursor: found.length > limit && last ? encodeLanePlace([last[0], last[1]]) : null };
       }),
   };
 }

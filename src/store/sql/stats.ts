@@ -2,7 +2,7 @@
 import type { Clock } from "../../clock.js";
 import { countedMax, perMinute, sampledLanesMax, sampledMax } from "../store.js";
 import type { Store, StoreStats } from "../store.js";
-import { tenantArg } from "../scope.js";
+import { formOf, tenantArg } from "../scope.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
@@ -27,8 +27,7 @@ export const sqlStats = (database: Database, clock: Clock): Pick<Store, "stats">
   stats: (scope, now) =>
     reads(database, clock)(async (): Promise<StoreStats> => {
       const tenant = tenantArg(scope);
-      const form = tenant === null ? "all" : tenant === "" ? "default" : "tenant";
-      const answer = await database.call<Row>(`select buildlane_stats_of_${form}($1, $2, $3, $4, $5) as answer`, [tenant, countedMax, sampledMax, sampledLanesMax, now ?? null], "reads");
+      const answer = await database.call<Row>(`select buildlane_stats_of_${formOf(scope)}($1, $2, $3, $4, $5) as answer`, [tenant, countedMax, sampledMax, sampledLanesMax, now ?? null], "reads");
       const { totals, sample, ...row } = answer;
       const [p50, p90, p95, p99] = sample.processing ?? [];
       const [w50, w95, w99] = sample.waiting ?? [];

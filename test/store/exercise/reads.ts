@@ -1,7 +1,7 @@
 /** Reads: what they say was true together, in the promised order, without gaps. */
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
-import { countedMax, sampledMax } from "../../../src/store/store.js";
+import { countedMax, lanePendingMax, sampledMax } from "../../../src/store/store.js";
 import type { Claim, Ending, ListQuery, NewJob, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, everything, guardOf, ids, iso, scope, agingMs, wide } from "./lab.js";
@@ -219,6 +219,34 @@ export const reads: Exercise = (check) => {
     expect(await lastMinute(40_000)).toBe(2 * sampledMax);
     expect(await lastMinute(69_999)).toBe(sampledMax);
     expect(await lastMinute(70_000)).toBe(0);
+  });
+
+  check("lanes come in pages without a gap or a repeat, those that need a person first, however many are of a kind and in whatever pages", async (lab) => {
+    const named = (kind: string, count: number) => Array.from({ length: count }, (_, nth) => `${String((nth * 13) % count).padStart(3, "0")}${kind}`);
+    await lab.accept(0, ...named("idle", 230));
+    for (const claim of await lab.take(1, 230)) await lab.end(2, claim, ends.completed);
+    await lab.accept(3, ...named("held", 3));
+    for (const chatId of named("held", 3)) await lab.store.setChatPaused(scope, chatId, true, T0 + 3);
+    await lab.accept(4, ...named("due", 210).map((chatId): Spec => [chatId, { delayMs: 10 }]), ...named("later", 205).map((chatId): Spec => [chatId, { delayMs: 1e6 }]));
+    await lab.accept(5, ...named("ready", 220), ...Array.from({ length: 20 }, () => "007ready"));
+    await lab.take(6, 4);
+    const at = T0 + 100;
+    const whole = await lab.store.lanes(scope, { limit: 2000 }, at);
+    const groups = [named("held", 3), named("later", 205), [...named("due", 210), ...named("ready", 220)], named("idle", 230)];
+    expect(whole.nextCursor).toBeNull();
+    expect(whole.lanes.map(({ chatId }) => chatId)).toEqual(groups.flatMap((chats) => chats.sort()));
+    expect(whole.lanes.find(({ chatId }) => chatId === "007ready")).toMatchObject({ state: "ready", pending: 21, jobs: { length: lanePendingMax } });
+    for (const limit of [100, 200, 201, 202, 433]) {
+      const walked = [];
+      for (let cursor: string | undefined; ; ) {
+        const page = await lab.store.lanes(scope, { limit, cursor }, at);
+        walked.push(...page.lanes);
+        if (page.nextCursor === null) break;
+        expect(page.lanes).toHaveLength(limit);
+        cursor = page.nextCursor;
+      }
+      expect(walked).toEqual(whole.lanes);
+    }
   });
 
   check("a database that answers says so", async (lab) => {
