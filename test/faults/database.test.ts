@@ -99,6 +99,23 @@ describePostgres("a database in trouble", () => {
     await queue.waitFor((await queue.enqueue(request("crash"))).id);
   });
 
+  it("that is away behind a proxy, which takes connections and closes them, is refused as quickly, and the proxy is not stormed", async () => {
+    await using wire = await wireTo(cluster.url);
+    const { queue } = await startNode(wire.url, { leaseMs: 20_000 });
+    const job = await queue.enqueue(request("proxied"));
+    await queue.waitFor(job.id);
+    await cluster.stop("immediate");
+    const [from, before] = [performance.now(), wire.connections];
+    for (let tries = 0; tries < 5 || performance.now() - from < 1500; tries++) {
+      const refused = await Promise.all([queue.enqueue(request("proxied")), queue.get(job.id), queue.keys.exist(), queue.stats()].map(refusedIn));
+      expect(Math.max(...refused)).toBeLessThan(2000);
+    }
+    // Some twenty connections, each tried again after 50 to 250 ms at the earliest.
+    expect(((wire.connections - before) * 1000) / (performance.now() - from)).toBeLessThan(300);
+    await cluster.start();
+    await queue.waitFor((await queue.enqueue(request("proxied"))).id);
+  });
+
   it("that is away for longer than the lease costs the builds, not the jobs: they are stopped, written nowhere, and run again", async () => {
     const { queue, held, until, saw } = await startNode(cluster.url);
     const job = await queue.enqueue(request("lapse", "hold"));

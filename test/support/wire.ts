@@ -8,6 +8,8 @@ import type { AddressInfo, Socket } from "node:net";
 export interface Wire {
   /** The database's address by way of this wire. */
   readonly url: string;
+  /** How many were made so far. */
+  readonly connections: number;
   /** Silences what is connected now and, until `restore`, what connects later. */
   silence(): void;
   /** Questions arrive, answers do not, and after the next answer every connection is cut. Resolves then. */
@@ -23,7 +25,9 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
   const pairs = new Set<{ near: Socket; far: Socket }>();
   let silent = false;
   let losing: (() => void) | null = null;
+  let connections = 0;
   const server = createServer({ noDelay: true }, (near) => {
+    connections++;
     const far = connect({ port: Number(target.port || 5432), host: target.hostname, noDelay: true });
     const pair = { near, far };
     let dead = silent;
@@ -51,6 +55,9 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
   url.hostname = "127.0.0.1";
   return {
     url: url.href,
+    get connections() {
+      return connections;
+    },
     silence() {
       silent = true;
       for (const pair of pairs) (pair as unknown as { kill(): void }).kill();

@@ -60,7 +60,7 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
       max_pipeline: pipelined,
       max, idle_timeout: 60, connect_timeout: connectMsMax / 1000, onnotice: () => {}, connection: { application_name: "buildlane" },
       backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
-      ...(silentMs > 0 ? { socket: dialer(silentMs) } : {}),
+      socket: dialer(silentMs),
     } as postgres.Options<Record<string, never>>);
     const { unsafe } = opened;
     opened.unsafe = ((...query: Parameters<typeof unsafe>) => withoutHoles(unsafe(...query))) as typeof unsafe;
@@ -212,7 +212,11 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
   };
 }
 
-/** Connects as postgres.js would, hosts in turn, to sockets that end when they have been silent for too long. */
+/**
+ * Connects as postgres.js would, hosts in turn, to sockets that end when they have been silent for too long (0: never), and say so when
+ * they were closed before a word came: that is how a proxy refuses that has nobody behind it. To postgres.js it is no error: it tells
+ * nobody, and tries again at once, thousands of times a second.
+ */
 function dialer(silentMs: number) {
   let turn = 0;
   return ({ host, port, path }: { host: string[]; port: number[]; path: string | false }): Socket => {
@@ -220,6 +224,7 @@ function dialer(silentMs: number) {
     const socket = path ? connect(path) : connect({ host: host[at] as string, port: port[at] as number, noDelay: true });
     // What TLS checks the certificate against.
     Object.assign(socket, { host: host[at], port: port[at] });
+    socket.once("end", () => socket.bytesRead === 0 && socket.destroy(Object.assign(new Error("The database's address took the connection and closed it."), { code: "ECONNREFUSED" })));
     socket.setTimeout(silentMs, () => socket.destroy(Object.assign(new Error("The database was silent for too long."), { code: "ETIMEDOUT" })));
     return socket;
   };
