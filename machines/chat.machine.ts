@@ -25,7 +25,7 @@ export type ChatEvent =
   | { type: "chat.granted"; claim: Claim; jitter: number }
   | { type: "job.backingOff" }
   | { type: "chat.cancelRequested"; jobId: string }
-  | { type: "chat.draining" }
+  | { type: "chat.recalled" }
   | { type: "chat.givenBack" }
   | { type: "chat.leaseLost" };
 
@@ -44,12 +44,15 @@ export const chatMachine = setup({
     takeGrant: assign((_, params: Grant) => ({ ...params })),
     resumeHead: sendTo("head", ({ context }) => ({ type: "job.claimed" as const, claim: context.claim, jitter: context.jitter })),
     cancelHead: sendTo("head", { type: "job.cancelRequested" }),
+    recallHead: sendTo("head", { type: "job.recalled" }),
     giveBackHead: sendTo("head", { type: "job.givenBack" }),
     loseHead: sendTo("head", { type: "job.leaseLost" }),
     // Its claim may be another node's by the time the head's end is known.
     dropNext: assign({ next: () => null }),
     /** Filled in: gives back a claim that was never begun. */
     returnNext: (_, _params: { claim: Claim | undefined }) => {},
+    /** Filled in: a claim that waited is let go. */
+    letGoNext: (_, _params: { claim: Claim | undefined }) => {},
     /** Filled in: ends what a crashed head left running, and gives its job back. */
     abandonHead: (_, _params: { claim: Claim }) => {},
   },
@@ -112,13 +115,16 @@ export const chatMachine = setup({
       },
       on: {
         "chat.cancelRequested": { guard: { type: "isHead", params: ({ event }) => ({ jobId: event.jobId }) }, actions: "cancelHead", description: "A person wants the running job ended." },
-        "chat.draining": {
-          guard: "hasNext",
-          actions: [{ type: "returnNext", params: ({ context }) => ({ claim: context.next?.claim }) }, "dropNext"],
-          description: "The node drains: what waits behind the head may run elsewhere at once.",
-        },
+        "chat.recalled": [
+          {
+            guard: "hasNext",
+            actions: ["recallHead", { type: "returnNext", params: ({ context }) => ({ claim: context.next?.claim }) }, "dropNext"],
+            description: "What has not begun may run elsewhere at once, and what waits behind the head.",
+          },
+          { actions: "recallHead", description: "The node drains or pauses, or no slot came free: a head that has not begun may run elsewhere at once." },
+        ],
         "chat.givenBack": { actions: "giveBackHead", description: "The node stops." },
-        "chat.leaseLost": { actions: ["loseHead", "dropNext"], description: "Another node may have the lane." },
+        "chat.leaseLost": { actions: ["loseHead", { type: "letGoNext", params: ({ context }) => ({ claim: context.next?.claim }) }, "dropNext"], description: "Another node may have the lane." },
       },
     },
     idle: {

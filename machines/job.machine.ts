@@ -36,12 +36,14 @@ type JobContext = JobInput & {
 };
 
 export type JobEvent =
+  | { type: "attempt.began" }
   | { type: "attempt.ended"; outcome: AttemptOutcome }
   | { type: "attempt.outOfTime" }
   | { type: "end.settled"; settled: Settlement }
   | { type: "end.unheard" }
   | { type: "job.cancelRequested" }
   | { type: "job.givenBack" }
+  | { type: "job.recalled" }
   | { type: "job.leaseLost" }
   | { type: "job.claimed"; claim: Claim; jitter: number };
 
@@ -63,7 +65,7 @@ export const jobMachine = setup({
     tags: {} as "queued" | "holdsSlot" | "retrying" | "final",
   },
   actions: {
-    /** Filled in: begins the attempt. It answers `attempt.ended` once, when nothing of it runs any more, and `attempt.outOfTime` at its time limit. */
+    /** Filled in: begins the attempt, as soon as a slot is free. It answers `attempt.began` where it was taken ahead, `attempt.ended` once, when nothing of it runs any more, and `attempt.outOfTime` at its time limit. */
     startAttempt: (_, _params: { claim: Claim }) => {},
     /** Filled in: stops the attempt as fast as can be; its end is still awaited. */
     abortAttempt: (_, _params: { claim: Claim }) => {},
@@ -95,10 +97,13 @@ export const jobMachine = setup({
     keepRunAt: assign((_, params: { runAt: string | null }) => ({ runAt: params.runAt })),
     /** Filled in: this node has the lane no more; what the store still says it has goes back in line. */
     letGo: (_, _params: { claim: Claim }) => {},
+    /** Filled in: gives a lane back that was taken ahead and not begun. */
+    returnClaim: (_, _params: { claim: Claim }) => {},
     sayBackingOff: sendParent({ type: "job.backingOff" }),
     takeClaim: assign((_, params: { claim: Claim; jitter: number }) => ({ ...params, outcome: null, stopping: null, end: null, runAt: null })),
   },
   guards: {
+    isOnRecord: ({ context }) => context.claim.startedAt !== null,
     wasCancelled: ({ context }) => context.stopping === "cancelled",
     wasBuilt: ({ context }) => context.outcome?.kind === "built" && context.stopping !== "timedOut",
     wasGivenBack: ({ context }) => context.stopping === "released" && context.outcome?.kind !== "failed",
@@ -124,14 +129,21 @@ export const jobMachine = setup({
   initial: "pending",
   states: {
     pending: {
-      description: "Accepted and waiting: only a row, until a node claims its lane. This actor starts with the claim, so it leaves at once.",
+      description: "Accepted and waiting: only a row, until a node claims its lane. This actor starts with the claim. One for a free slot runs at once; one that was taken ahead waits here for a slot.",
       tags: ["queued"],
-      always: { target: "running", description: "The claim is in hand." },
+      entry: { type: "startAttempt", params: ({ context }) => ({ claim: context.claim }) },
+      always: { guard: "isOnRecord", target: "running", description: "Claimed for a free slot; the row says running." },
+      on: {
+        "attempt.began": { target: "running", description: "A slot came free; the next turn puts the start on record." },
+        "job.recalled": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "No slot came free in time, or the node pauses or drains: somebody else may have it." },
+        "job.cancelRequested": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "Its row has failed already." },
+        "job.givenBack": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "The node stops." },
+        "job.leaseLost": { target: "lost", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "letGo", params: ({ context }) => ({ claim: context.claim }) }], description: "Another node may have the lane." },
+      },
     },
     running: {
-      description: "The lane is ours and the row says running. One worker runs the attempt.",
+      description: "The lane is ours, and the row says running or will with the next turn. One worker runs the attempt.",
       tags: ["holdsSlot"],
-      entry: { type: "startAttempt", params: ({ context }) => ({ claim: context.claim }) },
       exit: { type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) },
       initial: "building",
       states: {
@@ -196,7 +208,7 @@ export const jobMachine = setup({
       entry: "sayBackingOff",
       after: { watchTime: { target: "released", description: "Somebody else took it, or it was cancelled." } },
       on: {
-        "job.claimed": { target: "running", actions: { type: "takeClaim", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) }, description: "This node got the lane again." },
+        "job.claimed": { target: "pending", actions: { type: "takeClaim", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) }, description: "This node got the lane again." },
         "job.givenBack": { target: "released", description: "The node stops; the row waits by itself." },
         "job.leaseLost": { target: "released", description: "The row waits by itself." },
       },

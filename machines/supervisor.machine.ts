@@ -25,7 +25,7 @@ export interface Ended {
 }
 
 type SupervisorContext = SupervisorInput & {
-  /** Lanes that take a slot, by the latest turn's word: chat to fence. */
+  /** Lanes that take a slot, or were taken ahead of one, by the latest turn's word: chat to fence. */
   held: Record<string, number>;
   /** Idle chat actors that are kept at present: the more, the more grants find one. */
   kept: number;
@@ -35,6 +35,9 @@ export type SupervisorEvent =
   | { type: "lanes.ready" }
   | { type: "turn.taken"; ended: Ended[]; grants: Grant[] }
   | { type: "job.cancelRequested"; chatId: string; jobId: string }
+  | { type: "lane.recalled"; chatId: string }
+  | { type: "lanes.recalled" }
+  | { type: "lane.refused"; chatId: string }
   | { type: "lane.lost"; chatId: string }
   | { type: "queue.paused" }
   | { type: "queue.resumed" }
@@ -58,6 +61,9 @@ const batched = <P = undefined>(run: (batch: Batch, params: P) => void): Batched
 
 /** The chat actors that live, by chat; those of this very step are not yet among them. */
 const chatsOf = (self: Batch["self"]): Record<string, ActorRefFrom<typeof chatMachine>> => (self.getSnapshot() as { children: Record<string, ActorRefFrom<typeof chatMachine>> }).children;
+
+/** Its start is recorded with its claim; what was taken ahead of a slot has not begun. */
+const isOnRecord = ({ claim }: Grant): boolean => claim.startedAt !== null;
 
 /** Idle chats are stopped so many at a time: looking for them costs as much for one. */
 const retiredTogether = 20;
@@ -127,6 +133,9 @@ export const supervisorMachine = setup({
     tellCancel: batched(({ enqueue, self }, params: { chatId: string; jobId: string }) => {
       if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.cancelRequested", jobId: params.jobId });
     }),
+    giveBackLane: batched(({ enqueue, self }, params: { chatId: string }) => {
+      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.givenBack" });
+    }),
     loseLane: batched(({ context, enqueue, self }, params: { chatId: string }) => {
       if (!chatsOf(self)[params.chatId]) return;
       const { [params.chatId]: _lost, ...held } = context.held;
@@ -137,8 +146,11 @@ export const supervisorMachine = setup({
       for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.leaseLost" });
       enqueue.assign({ held: {} });
     }),
-    tellDraining: batched(({ enqueue, self }) => {
-      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.draining" });
+    recallAllLanes: batched(({ enqueue, self }) => {
+      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.recalled" });
+    }),
+    recallLane: batched(({ enqueue, self }, params: { chatId: string }) => {
+      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.recalled" });
     }),
     giveBackAllLanes: batched(({ enqueue, self }) => {
       for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.givenBack" });
@@ -167,6 +179,9 @@ export const supervisorMachine = setup({
       description: "A turn's answer: attempts that ended free their slots, claimed lanes take them. Idle chats are stopped when there are many.",
     },
     "job.cancelRequested": { actions: { type: "tellCancel", params: ({ event }) => ({ chatId: event.chatId, jobId: event.jobId }) }, description: "Reaches the job through its chat." },
+    "lane.recalled": { actions: { type: "recallLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "It was taken ahead, and no slot came free for it in time." },
+    "lane.refused": { actions: { type: "giveBackLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "The start of what was taken ahead may not go on record: it is stopped, and its lane goes back." },
+    "lanes.recalled": { actions: "recallAllLanes", description: "The queue is being paused: what was taken ahead and has not begun goes back." },
     "lane.lost": { actions: { type: "loseLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "The store says that another node has this lane." },
     "xstate.error.actor.*": {
       actions: [
@@ -190,7 +205,17 @@ export const supervisorMachine = setup({
     },
     paused: {
       description: "Running builds go on; nothing new is claimed. The store refuses claims too, on every node.",
+      entry: "recallAllLanes",
       on: {
+        "turn.taken": {
+          actions: [
+            { type: "forgetEnded", params: ({ event }) => ({ ended: event.ended }) },
+            { type: "grantLanes", params: ({ event }) => ({ grants: event.grants.filter(isOnRecord) }) },
+            { type: "returnClaims", params: ({ event }) => ({ grants: event.grants.filter((grant) => !isOnRecord(grant)) }) },
+            "retireIdleChats",
+          ],
+          description: "What was claimed before the pause runs; what was taken ahead of a slot goes back.",
+        },
         "queue.resumed": { target: "claiming" },
         "lease.lost": { target: "leaseless" },
         "node.drained": { target: "draining" },
@@ -211,7 +236,7 @@ export const supervisorMachine = setup({
     draining: {
       description: "The node stops: running builds may finish, what is not begun goes back at once.",
       tags: ["draining"],
-      entry: "tellDraining",
+      entry: "recallAllLanes",
       always: { guard: "holdsNothing", target: "stopped" },
       after: { drainTime: { target: "givingBack" } },
       on: {

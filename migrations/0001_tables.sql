@@ -22,6 +22,10 @@
 -- claim id; if any differs, somebody else has the lane by now and nothing is written. A node renews one lease for all its
 -- lanes (build_nodes); when it is over, any node puts its lanes back in line.
 --
+-- Where runs are shorter than a turn, a node takes lanes ahead of free slots: fence + 1 and taken_until, and nothing else, so
+-- the lane stands in line as before and only is not given to anybody else. What it begins it records with its next turn, a
+-- run that is over by then as started and ended at once; what it does not begin it gives back, or the time does.
+--
 -- Every transition writes one row into job_events, numbered per chat without gaps, in the same transaction. Attempts,
 -- streams and proofs are read from there. build_counters holds running totals, one row for each node and verb so that
 -- no two statements wait for each other's row.
@@ -72,6 +76,9 @@ create table chat_lanes (
   owner       text collate "C",
   fence       bigint not null default 0,
   claim_id    text collate "C",
+  -- Until then nobody else claims it: a node has it in hand, by this claim, ahead of a free slot. It stands in line all the same.
+  taken_until timestamptz,
+  taken_claim text collate "C",
   constraint running_lanes_are_owned check (num_nonnulls(owner, claim_id) = case state when 'running' then 2 else 0 end),
   constraint waiting_lanes_have_a_head check (num_nonnulls(head_id, head_rank, ready_at, turn_at) = case state when 'idle' then 0 when 'running' then 0 else 4 end),
     constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)

@@ -87,7 +87,7 @@ declare
   v_answer json;
 begin
   select n.slots into v_slots from queue_state q cross join build_nodes n
-  where q.paused_at is null and q.cluster_cap is null and n.id = p_node and n.lease_until > p_at
+  where q.paused_at is null and not q.cap_binds and n.id = p_node and n.lease_until > p_at
     and not exists (select 1 from chat_lanes where state = 'ready' and tenant = '' and turn_at >= coalesce(to_timestamp(p_line_from / 1000.0), '-infinity'))
     and not exists (select 1 from chat_lanes where state = 'ready' and tenant > '')
     and not exists (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at)
@@ -107,8 +107,8 @@ begin
     select chat_id, tenant, 1, 1, 2, p_at, 'running', p_node, 1, p_claim_id from asked
     on conflict (chat_id) do update set
       tail = l.tail + 1, place_tail = l.place_tail + 1, event_tail = l.event_tail + 2, accepted_at = greatest(l.accepted_at, p_at),
-      state = 'running', owner = excluded.owner, fence = l.fence + 1, claim_id = excluded.claim_id
-    where l.state = 'idle' and l.paused_at is null
+      state = 'running', owner = excluded.owner, fence = l.fence + 1, claim_id = excluded.claim_id, taken_until = null, taken_claim = null
+    where l.state = 'idle' and l.paused_at is null and (l.taken_until <= p_at) is not false
     returning l.tail, l.place_tail, l.event_tail, l.accepted_at, greatest(l.accepted_at, l.settled_at) as started_at, l.fence
   ), jobs as (
     insert into build_jobs (id, chat_id, tenant, chat_seq, place, rank, message_id, code, files, entry, options, code_hash, priority, max_attempts, timeout_ms, traceparent, run_at, created_at,
@@ -298,8 +298,20 @@ end $$;
 create type buildlane_ending as (
   ord integer, job_id text, chat_id text, attempt integer, owner text, fence bigint, claim_id text,
   kind text, result text, source_map text, warnings jsonb, externals jsonb, failure jsonb, error text, delay_ms double precision, blameless boolean,
-  stamp text, copied_from text, run_ms double precision
+  stamp text, copied_from text, run_ms double precision,
+  -- By the store's clock, milliseconds, as its node reckons it: when the run was over, and when it began where no start is recorded yet.
+  ended_ms double precision, started_ms double precision
 );
+
+-- A time that a node reckoned; never a later one than this.
+create function buildlane_reckoned(p_ms double precision, p_at timestamptz) returns timestamptz language sql immutable as $$
+  select least(p_at, to_timestamp(p_ms / 1000.0))
+$$;
+
+-- When an end was recorded, if that was more than a moment after it: only since then is its lane in line.
+create function buildlane_late(p_ended_at timestamptz, p_at timestamptz) returns text language sql immutable as $$
+  select case when p_at > p_ended_at + interval '25 milliseconds' then buildlane_iso(p_at) end
+$$;
 
 -- Records what was built, unless its cancel was requested meanwhile, and puts the lanes back in line; answers with the `ord`
 -- of what it recorded. Nearly all ends are these, and a statement costs by what it could do: this one does nothing else.
@@ -309,7 +321,7 @@ declare
   v_recorded integer[];
 begin
   with ended as (
-    update build_jobs j set status = 'completed', completed_at = greatest(p_at, j.started_at), spent = j.spent + 1, result = e.result, source_map = e.source_map,
+    update build_jobs j set status = 'completed', completed_at = greatest(buildlane_reckoned(e.ended_ms, p_at), j.started_at), spent = j.spent + 1, result = e.result, source_map = e.source_map,
       warnings = e.warnings, externals = e.externals, stamp = e.stamp, copied_from = e.copied_from, owner = null, fence = null, claim_id = null
     from unnest(p_endings) e
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
@@ -320,7 +332,7 @@ begin
     update chat_lanes l set
       owner = null, claim_id = null, settled_at = e.completed_at, event_tail = l.event_tail + 1, completed = l.completed + 1,
       head_id = n.id, head_rank = n.rank, ready_at = n.run_at, mixed = l.mixed and n.id is not null,
-      turn_at = case when n.id is not null then greatest(n.rank, n.run_at, e.completed_at) end,
+      turn_at = case when n.id is not null then greatest(n.rank, n.run_at, e.completed_at, p_at) end,
       state = case when n.id is null then 'idle' when l.paused_at is not null then 'paused' when n.run_at > p_at then 'delayed' else 'ready' end
     from ended e
     left join lateral (
@@ -331,7 +343,7 @@ begin
   ), events as (
     insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
     select chat_id, event_tail, 'job.completed', id, chat_seq, 'completed', attempt, completed_at,
-      jsonb_strip_nulls(jsonb_build_object('resultBytes', result_bytes, 'processingMs', round(extract(epoch from completed_at - started_at) * 1000), 'runMs', run_ms))
+      jsonb_strip_nulls(jsonb_build_object('resultBytes', result_bytes, 'processingMs', round(extract(epoch from completed_at - started_at) * 1000), 'runMs', run_ms, 'recordedAt', buildlane_late(completed_at, p_at)))
     from lane
   )
   select array_agg(ord) into v_recorded from lane;
@@ -369,7 +381,7 @@ begin
 
   with final as (
     -- What really happens: a requested cancel wins; a quarantined code is not tried again; too many lost nodes are enough.
-    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.delay_ms, e.stamp, e.copied_from, e.run_ms, e.kind as offered,
+    select e.ord, e.job_id, e.chat_id, e.attempt, e.owner, e.fence, e.claim_id, e.delay_ms, case when j.cancel_requested_at is null then e.stamp end as stamp, case when j.cancel_requested_at is null then e.copied_from end as copied_from, e.run_ms, buildlane_reckoned(e.ended_ms, p_at) as at, e.kind as offered,
       case when j.cancel_requested_at is not null then 'failed'
            when e.kind = 'retrying' and j.code_hash = any (v_quarantined) and e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless then 'failed'
            when e.kind = 'rescued' and j.node_losses + 1 >= p_losses_max then 'failed'
@@ -385,14 +397,14 @@ begin
            when e.kind = 'rescued' then 'The nodes that ran it were lost, ' || (j.node_losses + 1) || ' times.'
            else e.error end as error
     from unnest(p_endings) e join build_jobs j on j.id = e.job_id
-    where e.kind <> 'completed' or j.cancel_requested_at is not null
+    where e.kind <> 'returned' and (e.kind <> 'completed' or j.cancel_requested_at is not null)
   ), ended as (
     update build_jobs j set
       status = case when f.kind = 'failed' then 'failed' else 'pending' end,
       -- Where retrying jobs yield, one stands where one accepted at the end of its backoff would.
       rank = case f.kind when 'retrying' then greatest(j.rank, (select p_at + buildlane_ms(f.delay_ms) from chat_lanes l where l.chat_id = j.chat_id and l.while_retrying = 'yield')) else j.rank end,
       run_at = case f.kind when 'retrying' then p_at + buildlane_ms(f.delay_ms) when 'released' then p_at when 'rescued' then p_at else j.run_at end,
-      completed_at = case when f.kind = 'failed' then greatest(p_at, j.started_at) end,
+      completed_at = case when f.kind = 'failed' then greatest(f.at, j.started_at) end,
       spent = j.spent + case when f.offered in ('released', 'rescued') then 0 else 1 end,
       strikes = j.strikes + case when f.kind = 'retrying' and f.failure ->> 'code' in ('timed_out', 'out_of_memory') then 1 else 0 end,
       node_losses = j.node_losses + case when f.offered = 'rescued' then 1 else 0 end,
@@ -405,7 +417,7 @@ begin
     from final f
     -- The fence (P5): whatever differs, the lane is somebody else's by now.
     where j.id = f.job_id and j.chat_id = f.chat_id and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id
-    returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, f.run_ms, greatest(p_at, j.started_at) as at,
+    returning f.ord, f.kind, f.owner as lost_owner, f.failure as failed_as, f.delay_ms, f.run_ms, greatest(f.at, j.started_at) as at,
       j.id, j.chat_id, j.chat_seq, j.status, j.attempt, j.rank, j.place, j.run_at, j.started_at, j.node_losses, j.superseded_by
   ), next as (
     select e.*, coalesce(h.head_id, n.id) as head_id, coalesce(h.head_rank, n.rank) as head_rank, coalesce(h.head_run_at, n.run_at) as head_run_at
@@ -423,7 +435,7 @@ begin
       pending = l.pending + case when n.status = 'pending' then 1 else 0 end,
       failed = l.failed + case when n.status = 'failed' then 1 else 0 end,
       head_id = n.head_id, head_rank = n.head_rank, ready_at = n.head_run_at, mixed = (l.mixed or (n.kind = 'retrying' and l.while_retrying = 'yield')) and n.head_id is not null,
-      turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at) end,
+      turn_at = case when n.head_id is not null then greatest(n.head_rank, n.head_run_at, n.at, p_at) end,
       state = case when n.head_id is null then 'idle' when l.paused_at is not null then 'paused' when n.head_run_at > p_at then 'delayed' else 'ready' end
     from next n where l.chat_id = n.chat_id
     returning n.*, l.event_tail
@@ -435,7 +447,7 @@ begin
         when 'retrying' then jsonb_build_object('failureCode', e.failed_as -> 'code', 'message', e.failed_as -> 'message', 'runAt', buildlane_iso(e.run_at), 'delayMs', e.delay_ms)
         when 'rescued' then jsonb_build_object('nodeId', e.lost_owner, 'nodeLosses', e.node_losses)
         else '{}'::jsonb end
-        || case when e.run_ms is null then '{}'::jsonb else jsonb_build_object('runMs', e.run_ms) end
+        || jsonb_strip_nulls(jsonb_build_object('runMs', e.run_ms, 'recordedAt', buildlane_late(e.at, p_at)))
     from lane e
   )
   select
@@ -522,9 +534,153 @@ begin
   return coalesce(cardinality(v_ids), 0);
 end $$;
 
--- turn: ends attempts, then claims up to p_want lanes from the head of the line and starts their heads.
+-- What a node took ahead and began goes on record as running: where the lane is in its hand still, and the job its head, and nothing was paused before it began.
+-- One that waited in its hand for longer than a moment says since when (`takenAt`), since others were served meanwhile. Answers with the jobs that started.
+create type buildlane_begun as (job_id text, chat_id text, attempt integer, fence bigint, claim_id text, started_ms double precision);
+
+-- What the event of such a start says.
+create function buildlane_start_data(p_node text, p_slots integer, p_fence bigint, p_started_at timestamptz, p_taken_at timestamptz) returns jsonb language sql immutable as $$
+  select jsonb_build_object('nodeId', p_node, 'slots', p_slots, 'fence', p_fence)
+    || case when p_started_at > p_taken_at + interval '25 milliseconds' then jsonb_build_object('takenAt', buildlane_iso(p_taken_at)) else '{}'::jsonb end
+$$;
+
+create function buildlane_begin(p_node text, p_slots integer, p_begun buildlane_begun[], p_at timestamptz, p_paused_at timestamptz, p_hand interval) returns text[] language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_started text[];
+begin
+  with started as (
+    update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(buildlane_reckoned(b.started_ms, p_at), l.settled_at, j.created_at),
+      owner = p_node, fence = l.fence, claim_id = l.taken_claim
+    from unnest(p_begun) b join chat_lanes l on l.chat_id = b.chat_id
+    where j.id = b.job_id and j.attempt + 1 = b.attempt and (j.status = 'pending') is true and l.head_id = j.id and l.fence = b.fence and l.taken_claim = b.claim_id and l.state in ('ready', 'delayed')
+      and (buildlane_reckoned(b.started_ms, p_at) > p_paused_at) is not true
+    returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.claim_id, j.started_at, l.taken_until - p_hand as taken_at
+  ), lane as (
+    update chat_lanes l set state = 'running', owner = p_node, claim_id = s.claim_id, taken_until = null, taken_claim = null, pending = l.pending - 1,
+      head_id = null, head_rank = null, ready_at = null, turn_at = null, event_tail = l.event_tail + 1
+    from started s where l.chat_id = s.chat_id
+    returning s.*, l.event_tail
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, buildlane_start_data(p_node, p_slots, s.fence, s.started_at, s.taken_at)
+    from lane s
+  )
+  select array_agg(id) into v_started from lane;
+  return v_started;
+end $$;
+
+-- Records runs that were begun ahead of their record and are over, built: started and ended at once, half the work of both.
+create function buildlane_run_through(p_node text, p_slots integer, p_endings buildlane_ending[], p_at timestamptz, p_paused_at timestamptz, p_hand interval) returns integer[] language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_recorded integer[];
+begin
+  with ended as (
+    update build_jobs j set status = 'completed', attempt = j.attempt + 1, spent = j.spent + 1,
+      started_at = greatest(buildlane_reckoned(e.started_ms, p_at), l.settled_at, j.created_at),
+      completed_at = greatest(buildlane_reckoned(e.ended_ms, p_at), l.settled_at, j.created_at),
+      result = e.result, source_map = e.source_map, warnings = e.warnings, externals = e.externals, stamp = e.stamp, copied_from = e.copied_from
+    from unnest(p_endings) e join chat_lanes l on l.chat_id = e.chat_id
+    where e.kind = 'completed' and e.started_ms is not null
+      and j.id = e.job_id and j.attempt + 1 = e.attempt and (j.status = 'pending') is true and l.head_id = j.id and l.fence = e.fence and l.taken_claim = e.claim_id and l.state in ('ready', 'delayed')
+      and (buildlane_reckoned(e.started_ms, p_at) > p_paused_at) is not true
+    returning e.ord, e.fence, e.run_ms, l.taken_until - p_hand as taken_at, j.id, j.chat_id, j.chat_seq, j.attempt, j.started_at, j.completed_at, octet_length(j.result) as result_bytes
+  ), lane as (
+    update chat_lanes l set
+      taken_until = null, taken_claim = null, settled_at = e.completed_at, event_tail = l.event_tail + 2, pending = l.pending - 1, completed = l.completed + 1,
+      head_id = n.id, head_rank = n.rank, ready_at = n.run_at, mixed = l.mixed and n.id is not null,
+      turn_at = case when n.id is not null then greatest(n.rank, n.run_at, e.completed_at, p_at) end,
+      state = case when n.id is null then 'idle' when n.run_at > p_at then 'delayed' else 'ready' end
+    from ended e
+    left join lateral (
+      -- This statement does not see its own update.
+      select j.id, j.rank, j.run_at from build_jobs j where j.chat_id = e.chat_id and j.status = 'pending' and j.id <> e.id order by j.rank, j.place limit 1
+    ) n on true
+    where l.chat_id = e.chat_id
+    returning e.*, l.event_tail
+  ), events as (
+    insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
+    select chat_id, event_tail - 1, 'job.started', id, chat_seq, 'running', attempt, started_at, buildlane_start_data(p_node, p_slots, fence, started_at, taken_at) from lane
+    union all
+    select chat_id, event_tail, 'job.completed', id, chat_seq, 'completed', attempt, completed_at,
+      jsonb_strip_nulls(jsonb_build_object('resultBytes', result_bytes, 'processingMs', round(extract(epoch from completed_at - started_at) * 1000), 'runMs', run_ms, 'recordedAt', buildlane_late(completed_at, p_at)))
+    from lane
+  )
+  select array_agg(ord) into v_recorded from lane;
+  return v_recorded;
+end $$;
+
+-- Takes lanes ahead: the next in line, up to one that must wait for a slot of its own. That is one whose job was tried before, or that some
+-- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with quarantined code, which does not start.
+create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_nodes bigint := (select count(*) from build_nodes where lease_until > p_at);
+  v_ahead bigint := p_ahead;
+  v_chats text[];
+  v_claims json;
+begin
+  -- Where others claim too, all hands together take a quarter of the line at most: so whoever is in a hand has its turn before those are through with the rest,
+  -- and nobody has two turns meanwhile (P8).
+  if v_nodes > 1 then
+    v_ahead := least(p_ahead, (select count(*) / (4 * v_nodes) from (
+      (select 1 from chat_lanes where state = 'ready' limit p_ahead * 4 * v_nodes) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_ahead * 4 * v_nodes)
+      limit p_ahead * 4 * v_nodes) waiting));
+  end if;
+  if v_ahead > 0 then
+    v_chats := buildlane_next_lanes(v_ahead::integer, p_at, p_line_from);
+  end if;
+  if v_chats is null then
+    return null;
+  end if;
+  with next as (
+    select c.chat_id, c.ord, min(c.ord) filter (where l.taken_until is not null or j.attempt > 0 or p_is_quarantining and exists (select 1 from code_crashes q where q.code_hash = j.code_hash and q.quarantined_at is not null)) over () as first_apart
+    from unnest(v_chats) with ordinality as c (chat_id, ord) join chat_lanes l using (chat_id) join build_jobs j on j.id = l.head_id
+  ), taken as (
+    update chat_lanes l set fence = l.fence + 1, taken_until = p_until, taken_claim = p_claim_id
+    from next n where l.chat_id = n.chat_id and (n.ord < n.first_apart) is not false
+    returning l.head_id, l.fence, n.ord
+  )
+  select json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'attempt', j.attempt + 1,
+      'code', j.code, 'files', j.files, 'entry', j.entry, 'options', j.options, 'priority', j.priority, 'maxAttempts', j.max_attempts, 'timeoutMs', j.timeout_ms,
+      'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', t.fence, 'startedAt', null) order by t.ord)
+  into v_claims from taken t join build_jobs j on j.id = t.head_id;
+  return v_claims;
+end $$;
+
+-- What a node says of lanes that it took ahead: runs that began (p_begun, whose lanes it has locked), runs that are over and whose start is not on
+-- record, and lanes that it gives back. `left_line`: so many jobs are pending no more.
+create function buildlane_record_ahead(p_node text, p_begun buildlane_begun[], p_endings buildlane_ending[], p_at timestamptz, p_hand interval,
+  out through integer[], out on_record text[], out refused text[], out left_line bigint) language plpgsql as $$
+declare
+  v_slots integer;
+  v_paused_at timestamptz;
+  -- What is over and was not built starts on record here, and ends like any other.
+  v_begun buildlane_begun[] := p_begun || array(select row (e.job_id, e.chat_id, e.attempt, e.fence, e.claim_id, e.started_ms)::buildlane_begun from unnest(p_endings) e where e.started_ms is not null and e.kind not in ('completed', 'returned'));
+  v_started text[];
+begin
+  select n.slots, q.paused_at into v_slots, v_paused_at from build_nodes n cross join queue_state q where n.id = p_node and n.lease_until > p_at and not q.cap_binds;
+  if v_slots is not null then
+    through := buildlane_run_through(p_node, v_slots, p_endings, p_at, v_paused_at, p_hand);
+    v_started := case when cardinality(v_begun) > 0 then buildlane_begin(p_node, v_slots, v_begun, p_at, v_paused_at, p_hand) end;
+  end if;
+  left_line := coalesce(cardinality(through), 0) + coalesce(cardinality(v_started), 0);
+  on_record := (select array_agg(b.job_id) from unnest(p_begun) b where b.job_id = any (v_started));
+  if left_line < cardinality(v_begun) + (select count(*) from unnest(p_endings) e where e.kind = 'returned' or (e.kind = 'completed' and e.started_ms is not null)) then
+    -- What is over is anybody's at once; that it was in hand until now is told with its start. A run that is refused goes on for a moment: its lane stays in hand.
+    update chat_lanes l set taken_until = p_at, taken_claim = null from unnest(p_endings) e
+    where (e.started_ms is not null or e.kind = 'returned') and l.chat_id = e.chat_id and l.fence = e.fence and l.taken_claim = e.claim_id;
+    -- One whose start went on record with an answer that was lost is not refused.
+    select array_agg(b.job_id) filter (where j.id is not null), array_agg(b.job_id) filter (where j.id is null) into on_record, refused
+    from unnest(p_begun) b left join build_jobs j on j.id = b.job_id and j.chat_id = b.chat_id and (j.status = 'running') is true and j.fence = b.fence and j.claim_id = b.claim_id;
+  end if;
+end $$;
+
+-- turn: ends attempts, then claims up to p_want lanes from the head of the line and starts their heads, and takes up to p_ahead
+-- more of them ahead of free slots, for p_hand_ms. p_begun: runs of such lanes that began since.
 create function buildlane_turn(p_node text, p_claim_id text, p_endings json, p_want integer, p_losses_max integer, p_lock_ms integer default null,
-  p_now double precision default null, p_line_from double precision default null)
+  p_now double precision default null, p_line_from double precision default null, p_begun json default null, p_ahead integer default 0, p_hand_ms double precision default 0)
 returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
@@ -536,6 +692,7 @@ declare
   v_failed bigint := 0;
   v_claims json := '[]';
   v_more json;
+  v_taken json;
   v_at timestamptz;
   v_allowed integer := p_want;
   v_left integer;
@@ -543,13 +700,18 @@ declare
   v_bad_ids text[];
   v_bad_failures jsonb[];
   v_started integer;
-  -- Two turns of a node may be under way, each on a connection of its own: they must not wait for one row.
+  -- Turns of a node may be under way beside one another, each on a connection of its own: they must not wait for one row.
   v_counter text := 'turn' || pg_backend_pid() % 4;
   v_slots integer;
   v_is_paused boolean;
   v_is_capped boolean;
   v_is_quarantining boolean;
   v_setting text;
+  v_begun buildlane_begun[];
+  v_ahead record;
+  v_on_record text[];
+  v_refused text[];
+  v_left_line bigint := 0;
 begin
   if p_lock_ms is not null then
     v_setting := set_config('lock_timeout', p_lock_ms::text, true);
@@ -557,17 +719,32 @@ begin
   if p_endings is not null then
     select array_agg(e) into v_endings from json_populate_recordset(null::buildlane_ending, p_endings) e;
     perform 1 from chat_lanes l where l.chat_id in (select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;
-    v_at := buildlane_now(p_now);
-    v_built := buildlane_complete(v_endings, v_at);
-    v_completed := coalesce(cardinality(v_built), 0);
-    if v_completed < cardinality(v_endings) then
+  end if;
+  if p_begun is not null then
+    -- Not worth a wait: who holds a lane here holds up the record of its start, and nothing else.
+    select array_agg(b) into v_begun from json_populate_recordset(null::buildlane_begun, p_begun) b
+    where exists (select 1 from chat_lanes l where l.chat_id = b.chat_id for update skip locked);
+  end if;
+  v_at := buildlane_now(p_now);
+  if v_begun is not null or exists (select 1 from unnest(v_endings) e where e.started_ms is not null or e.kind = 'returned') then
+    select * into v_ahead from buildlane_record_ahead(p_node, v_begun, v_endings, v_at, buildlane_ms(p_hand_ms));
+    v_built := v_ahead.through;
+    v_on_record := v_ahead.on_record;
+    v_refused := v_ahead.refused;
+    v_left_line := v_ahead.left_line;
+  end if;
+  if cardinality(v_endings) > coalesce(cardinality(v_built), 0) then
+    v_built := v_built || buildlane_complete(v_endings, v_at);
+    if coalesce(cardinality(v_built), 0) < cardinality(v_endings) then
       select e.answer, e.pending, e.failed into v_settled, v_pending, v_failed from buildlane_end(p_node, v_endings, p_losses_max, v_at) e;
     end if;
   end if;
+  v_completed := coalesce(cardinality(v_built), 0);
+  v_pending := v_pending - v_left_line;
   -- After the settling took its time, so that a slot's attempts never overlap (P6).
   v_at := buildlane_now(p_now);
   -- In one statement: each costs as much as a row.
-  select (select slots from build_nodes where id = p_node and lease_until > v_at), paused_at is not null, cluster_cap is not null,
+  select (select slots from build_nodes where id = p_node and lease_until > v_at), paused_at is not null, cap_binds,
     exists (select 1 from code_crashes where quarantined_at is not null)
   into v_slots, v_is_paused, v_is_capped, v_is_quarantining from queue_state;
   if v_is_paused or v_slots is null then
@@ -576,15 +753,7 @@ begin
     v_allowed := buildlane_allow(p_node, v_allowed, v_at);
   end if;
   v_left := v_allowed;
-  if v_left <= 0 then
-    if p_endings is not null and v_is_capped then
-      perform buildlane_yield_permits(p_node);
-    end if;
-    perform buildlane_count(p_node, v_counter, v_pending, v_completed, v_failed);
-    return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims);
-  end if;
-
-  loop
+  while v_left > 0 loop
     v_chats := buildlane_next_lanes(v_left, v_at, p_line_from);
     exit when v_chats is null;
 
@@ -606,18 +775,19 @@ begin
       update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at),
         owner = p_node, fence = l.fence + 1, claim_id = p_claim_id
       from l where j.id = l.head_id and (j.status = 'pending') is true
-      returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.started_at, l.turn_at as waited_since,
+      returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.started_at, l.turn_at as waited_since, l.taken_until,
         json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'attempt', j.attempt,
           'code', j.code, 'files', j.files, 'entry', j.entry, 'options', j.options, 'priority', j.priority, 'maxAttempts', j.max_attempts, 'timeoutMs', j.timeout_ms,
           'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', j.fence, 'startedAt', j.started_at) as claim
     ), lane as (
-      update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, pending = l.pending - 1,
+      update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, taken_until = null, taken_claim = null, pending = l.pending - 1,
         head_id = null, head_rank = null, ready_at = null, turn_at = null, event_tail = l.event_tail + 1
       from started s where l.chat_id = s.chat_id
       returning s.*, l.event_tail
     ), events as (
       insert into job_events (chat_id, number, type, job_id, chat_seq, status, attempt, at, data)
-      select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at, jsonb_build_object('nodeId', p_node, 'slots', v_slots, 'fence', s.fence)
+      select s.chat_id, s.event_tail, 'job.started', s.id, s.chat_seq, 'running', s.attempt, s.started_at,
+        jsonb_build_object('nodeId', p_node, 'slots', v_slots, 'fence', s.fence) || case when s.taken_until is null then '{}'::jsonb else jsonb_build_object('inHandUntil', buildlane_iso(s.taken_until)) end
       from lane s
     )
     select json_agg(claim order by waited_since, chat_id), count(*)
@@ -628,15 +798,19 @@ begin
       v_left := v_left - v_started;
     end if;
     -- Another round only when quarantined heads took places that the next in line may have.
-    exit when v_left <= 0 or v_bad_ids is null;
+    exit when v_bad_ids is null;
     v_bad_ids := null;
   end loop;
 
-  if v_is_capped then
+  -- Where a start needs more than its turn in line, a permit of the cluster's or a tenant's share, nothing is taken ahead of it.
+  if p_ahead > 0 and v_left <= 0 and v_slots is not null and not (v_is_paused or v_is_capped) and not exists (select 1 from tenant_shares) then
+    v_taken := buildlane_take_ahead(p_claim_id, p_ahead, v_at, v_at + buildlane_ms(p_hand_ms), p_line_from, v_is_quarantining);
+  end if;
+  if v_is_capped and (p_endings is not null or v_allowed > 0) then
     perform buildlane_yield_permits(p_node);
   end if;
   perform buildlane_count(p_node, v_counter, v_pending + v_left - v_allowed, v_completed, v_failed);
-  return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims);
+  return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims, 'taken', v_taken, 'onRecord', v_on_record, 'refused', v_refused, 'atMs', extract(epoch from v_at) * 1000);
 end $$;
 
 -- accept, and what a turn would start then for free slots, in one step: a job that need not wait starts with its acceptance.
@@ -678,7 +852,7 @@ begin
   if v_chats is null then
     return '[]'::json;
   end if;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, case when n.left_at is not null or n.draining then 'released' else 'rescued' end, null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, case when n.left_at is not null or n.draining then 'released' else 'rescued' end, null, null, null, null, null, null, 0, false, null, null, null, null, null)::buildlane_ending)
   into v_endings from build_jobs j left join build_nodes n on n.id = j.owner where j.chat_id = any (v_chats) and j.status = 'running';
   select * into v_end from buildlane_end(p_node, v_endings, p_losses_max, buildlane_now(p_now));
   perform buildlane_yield_permits(e.owner) from (select distinct owner from unnest(v_endings)) e;
@@ -696,7 +870,7 @@ declare
 begin
   update build_nodes set lease_until = least(lease_until, buildlane_now(p_now)), left_at = buildlane_now(p_now) where id = p_node;
   select array_agg(chat_id) into v_chats from (select chat_id from chat_lanes where owner = p_node order by chat_id for update skip locked) own;
-  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'released', null, null, null, null, null, null, 0, false, null, null, null)::buildlane_ending)
+  select array_agg(row (0, j.id, j.chat_id, j.attempt, j.owner, j.fence, j.claim_id, 'released', null, null, null, null, null, null, 0, false, null, null, null, null, null)::buildlane_ending)
   into v_endings from build_jobs j where j.chat_id = any (v_chats) and j.status = 'running';
   if v_endings is null then
     return 0;

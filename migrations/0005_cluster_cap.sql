@@ -6,7 +6,8 @@
 --
 -- The cap in force is the lowest that a living node was given, so that nodes may be restarted one after another with
 -- another one; it stands in queue_state, and the next pulse that finds another one changes it. Permits beyond a lower
--- cap stay for as long as something runs on them, and nothing starts meanwhile.
+-- cap stay for as long as something runs on them, and nothing starts meanwhile. Where the cap cannot bind, since living nodes have no more slots
+-- and what dead ones still hold is within it too, there are no permits; a node that joins says so before it claims.
 
 create table cluster_slots (
   permit integer primary key check (permit > 0),
@@ -15,7 +16,9 @@ create table cluster_slots (
 create index cluster_slots_owner on cluster_slots (owner, permit);
 
 alter table build_nodes add column cluster_cap integer check (cluster_cap > 0);
-alter table queue_state add column cluster_cap integer check (cluster_cap > 0);
+alter table queue_state
+  add column cluster_cap integer check (cluster_cap > 0),
+  add column cap_binds boolean not null default false;
 
 create function buildlane_running(p_owner text) returns bigint language sql stable as $$
   select count(*) from chat_lanes where owner = p_owner and state = 'running'
@@ -24,7 +27,7 @@ $$;
 -- How many of p_want lanes a node may start now; called in its turn, after the endings.
 create function buildlane_allow(p_node text, p_want integer, p_at timestamptz) returns integer language plpgsql as $$
 declare
-  v_cap integer := (select cluster_cap from queue_state);
+  v_cap integer := (select cluster_cap from queue_state where cap_binds);
   v_want integer;
   v_spare integer;
   v_got integer;
@@ -58,7 +61,7 @@ end $$;
 -- Gives back what a node owns beyond its running lanes; last in every step that ended attempts.
 create function buildlane_yield_permits(p_owner text) returns void language plpgsql as $$
 declare
-  v_cap integer := (select cluster_cap from queue_state);
+  v_cap integer := (select cluster_cap from queue_state where cap_binds);
   v_left bigint;
 begin
   if v_cap is null then
@@ -75,23 +78,33 @@ begin
   end if;
 end $$;
 
--- Makes the lowest cap of living nodes the one in force; what runs already keeps or gets its permit.
+-- The lowest cap of living nodes, and whether more than that could run.
+create function buildlane_cap(p_at timestamptz, out cap integer, out binds boolean) language plpgsql stable as $$
+begin
+  cap := (select min(cluster_cap) from build_nodes where lease_until > p_at);
+  binds := cap is not null and cap < (select sum(slots) from build_nodes where lease_until > p_at)
+    + (select count(*) from chat_lanes l where l.owner is not null and not exists (select 1 from build_nodes n where n.id = l.owner and n.lease_until > p_at));
+end $$;
+
+-- Puts it in force; what runs already keeps or gets its permit.
 create function buildlane_set_cap(p_at timestamptz) returns void language plpgsql as $$
 declare
-  v_cap integer := (select min(cluster_cap) from build_nodes where lease_until > p_at);
+  v_cap integer;
+  v_binds boolean;
 begin
-  if v_cap is not distinct from (select cluster_cap from queue_state) then
+  select cap, binds into v_cap, v_binds from buildlane_cap(p_at);
+  if exists (select 1 from queue_state where cluster_cap is not distinct from v_cap and cap_binds = v_binds) then
     return;
   end if;
   -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.
   perform 1 from queue_state for update;
-  v_cap := (select min(cluster_cap) from build_nodes where lease_until > p_at);
-  update queue_state set cluster_cap = v_cap where cluster_cap is distinct from v_cap;
+  select cap, binds into v_cap, v_binds from buildlane_cap(p_at);
+  update queue_state set cluster_cap = v_cap, cap_binds = v_binds where cluster_cap is distinct from v_cap or cap_binds <> v_binds;
   if not found then
     return;
   end if;
-  delete from cluster_slots where v_cap is null or permit > v_cap and owner is null;
-  if v_cap is not null then
+  delete from cluster_slots where not v_binds or permit > v_cap and owner is null;
+  if v_binds then
     with running as (
       select owner, row_number() over (partition by owner) as mine from chat_lanes where owner is not null and state = 'running'
     ), bare as (

@@ -56,12 +56,12 @@ begin
       select * from (
         select * from (
           select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-          where l.state = 'ready' and l.tenant = '' and l.turn_at >= v_from order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
+          where l.state = 'ready' and l.tenant = '' and l.turn_at >= v_from and (l.taken_until <= p_at) is not false order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
         ) ready
         union all
         select * from (
           select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-          where l.state = 'delayed' and l.ready_at <= p_at order by l.ready_at limit p_limit for update of l, j skip locked
+          where l.state = 'delayed' and l.ready_at <= p_at and (l.taken_until <= p_at) is not false order by l.ready_at limit p_limit for update of l, j skip locked
         ) due
       ) line order by turn_at, chat_id limit p_limit
     ) w);
@@ -78,7 +78,7 @@ begin
   if cardinality(v_waiting) = 1 and not exists (select 1 from tenant_shares where tenant <> v_waiting[1]) then
     return (select array_agg(w.chat_id order by w.turn_at, w.chat_id) from (
       select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-      where l.state = 'ready' and l.tenant = v_waiting[1] and l.turn_at >= v_from order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
+      where l.state = 'ready' and l.tenant = v_waiting[1] and l.turn_at >= v_from and (l.taken_until <= p_at) is not false order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
     ) w);
   end if;
   return buildlane_share(v_waiting, p_limit, p_at, v_from);
@@ -106,7 +106,7 @@ begin
       select l.chat_id, s.tenant, s.tag as base, s.tag + (l.nth - 1) * s.stride as tag, s.stride, l.turn_at
       from share s cross join lateral (
         select chat_id, turn_at, row_number() over (order by turn_at, chat_id) as nth from (
-          select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = s.tenant and turn_at >= p_from and chat_id <> all (v_tried)
+          select chat_id, turn_at from chat_lanes where state = 'ready' and tenant = s.tenant and turn_at >= p_from and chat_id <> all (v_tried) and (taken_until <= p_at) is not false
           order by turn_at, chat_id limit p_limit - cardinality(v_got)
         ) first
       ) l

@@ -70,7 +70,7 @@ begin
       'nextAttemptAt', case when j.status = 'pending' and j.run_at > v_at then buildlane_iso(j.run_at) end,
       'chatPaused', l.paused_at is not null, 'heldBy', l.held_by,
       'queuePaused', (select paused_at is not null from queue_state),
-      'lanesAhead', case when l.turn_at is null then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
+      'lanesAhead', case when l.state not in ('ready', 'delayed') then 0 else (select count(*) from chat_lanes o where o.state = 'ready' and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id))
           + (select count(*) from chat_lanes o where o.state = 'delayed' and o.ready_at <= v_at and o.tenant = l.tenant and (o.turn_at, o.chat_id) < (l.turn_at, l.chat_id)) end,
       'nodes', (select json_build_object('alive', count(*), 'claiming', count(*) filter (where not n.draining), 'slots', least(coalesce(sum(n.slots) filter (where not n.draining), 0), (select cluster_cap from queue_state)),
           'running', (select count(*) from chat_lanes where owner is not null)) from build_nodes n where n.lease_until > v_at))

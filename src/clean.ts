@@ -30,6 +30,7 @@ export function cleanEnd(end: Ending["end"]): Ending["end"] {
     case "retrying":
       return { ...end, failure: cleanFailure(end.failure), error: cut(end.error, limits.errorCharsMax) };
     case "released":
+    case "returned":
       return end;
     default:
       return end satisfies never;

@@ -8,8 +8,9 @@ import { jobMachine } from "../machines/job.machine.js";
 import type { AttemptOutcome, JobEvent } from "../machines/job.machine.js";
 import { supervisorMachine } from "../machines/supervisor.machine.js";
 import { cleanEnd } from "./clean.js";
-import type { Clock } from "./clock.js";
+import type { Clock, Timer } from "./clock.js";
 import type { Origin } from "./job.js";
+import type { Hand } from "./hand.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import type { SlottedRunner } from "./slots.js";
@@ -29,6 +30,10 @@ export interface MachineEffects {
   /** Offers an attempt's end to the store; `tell` hears `end.settled`, or `end.unheard` when the database is away. */
   offerEnd(claim: Claim, end: Ending["end"], tell: (event: JobEvent) => void): void;
   letGo(claim: Claim): void;
+  /** Gives a lane back that no slot came free for. */
+  returnClaim(claim: Claim): void;
+  /** A claim that waited for its lane's actor is another node's by now. */
+  letGoNext(claim: Claim): void;
   /** Gives back a claim that was never begun. */
   returnNext(claim: Claim): void;
   takeTurn(): void;
@@ -52,6 +57,7 @@ export function fillMachines(effects: MachineEffects) {
       leaveAttempt: (_, { claim }) => effects.leaveAttempt(claim),
       offerEnd: ({ self }, { claim, end }) => effects.offerEnd(claim, end, teller(self)),
       letGo: (_, { claim }) => effects.letGo(claim),
+      returnClaim: (_, { claim }) => effects.returnClaim(claim),
     },
   });
   const chat = chatMachine.provide({
@@ -59,6 +65,7 @@ export function fillMachines(effects: MachineEffects) {
     actions: {
       abandonHead: (_, { claim }) => effects.abandonHead(claim),
       returnNext: (_, { claim }) => claim && effects.returnNext(claim),
+      letGoNext: (_, { claim }) => claim && effects.letGoNext(claim),
     },
   });
   return supervisorMachine.provide({
@@ -74,12 +81,14 @@ export function fillMachines(effects: MachineEffects) {
 /** One attempt that this node has in hand, from its start to its recorded end. */
 export interface AtWork {
   claim: Claim;
-  /** Its end is being offered: its absence from the store's list means nothing. */
-  settling: boolean;
+  /** The store's list must have it: its start is on record, and its end not on its way there. */
+  isListed: boolean;
+  /** ISO; null while it waits for a slot. */
+  startedAt: string | null;
   /** Of the outcome that its run had; the machines know nothing of it. */
   origin?: Origin | undefined;
-  /** How long its run took, once that is over. */
-  runMs?: number | undefined;
+  /** How long its run took, and when it was over by the store's clock. */
+  run?: { runMs: number; endedMs: number } | undefined;
   abort(): void;
   /** Aborts it, and nobody hears of it any more. */
   leave(): void;
@@ -88,6 +97,7 @@ export interface AtWork {
 interface Needs {
   runner: SlottedRunner;
   turns: Turns;
+  hand: Hand;
   clock: Clock;
   report: Reporter;
   /** Tells that a chat has news. */
@@ -97,19 +107,24 @@ interface Needs {
 }
 
 /** What the machines do, and what this node has at work, by chat. */
-export function createEffects({ runner, turns, clock, report, changed, mayWatch }: Needs): MachineEffects & { atWork: ReadonlyMap<string, AtWork> } {
+export function createEffects({ runner, turns, hand, clock, report, changed, mayWatch }: Needs): MachineEffects & { atWork: ReadonlyMap<string, AtWork> } {
   const atWork = new Map<string, AtWork>();
   const mine = (claim: Claim): AtWork | undefined => {
     const entry = atWork.get(claim.job.chatId);
     return entry?.claim.claimId === claim.claimId ? entry : undefined;
   };
-  const forget = (claim: Claim) => void (mine(claim) && atWork.delete(claim.job.chatId));
+  function forget(claim: Claim): void {
+    hand.drop(claim);
+    if (mine(claim)) atWork.delete(claim.job.chatId);
+  }
 
   /** Gives a claim back; when the database is away, the lease's end does the same. */
-  function giveBack(claim: Claim, reason: "draining" | "crashed"): void {
-    report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason });
+  function giveBack(claim: Claim, reason: "draining" | "crashed" | "noSlot"): void {
+    runner.expectNoMore(claim.job.chatId);
+    const isBegun = claim.startedAt !== null || mine(claim)?.startedAt != null;
+    if (isBegun) report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason });
     turns
-      .settle(guardOf(claim), { kind: "released" })
+      .settle(guardOf(claim), { kind: isBegun ? "released" : "returned" })
       .then((settled) => settled.kind === "settled" && changed(settled))
       .catch((error: unknown) => report({ type: "outcome.waiting", jobId: claim.job.id, chatId: claim.job.chatId, error: messageOf(error) }))
       .finally(() => forget(claim));
@@ -121,30 +136,42 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
     startAttempt(claim, tell) {
       const { job } = claim;
       const stop = stopSignal();
-      const from = clock.monotonic();
+      let from = 0;
+      let outOfTime: Timer | null = null;
       let over = false;
       let left = false;
-      const outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
-      atWork.set(job.chatId, {
+      const entry: AtWork = {
         claim,
-        settling: false,
+        isListed: claim.startedAt !== null,
+        startedAt: claim.startedAt,
         // Aborting costs an exception with a stack, so not for each attempt that has ended by itself.
         abort: () => void (over || stop.abort()),
         leave() {
           left = true;
-          outOfTime.cancel();
+          outOfTime?.cancel();
           if (!over) stop.abort();
         },
-      });
-      report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
+      };
+      atWork.set(job.chatId, entry);
+      function begin(): void {
+        from = clock.monotonic();
+        outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
+        report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: claim.startedAt === null ? 0 : Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
+      }
+      function began(): void {
+        if (claim.startedAt !== null) return;
+        if (!hand.begin(claim)) return tell({ type: "job.recalled" });
+        entry.startedAt = new Date(hand.now()).toISOString();
+        begin();
+        tell({ type: "attempt.began" });
+      }
+      if (claim.startedAt !== null) begin();
       const ended = (outcome: AttemptOutcome): void => {
         over = true;
-        const entry = atWork.get(job.chatId);
-        if (entry?.claim === claim) {
-          entry.settling = true;
-          entry.runMs = Math.round(clock.monotonic() - from);
-          entry.origin = "origin" in outcome ? outcome.origin : undefined;
-        }
+        hand.end(claim);
+        entry.isListed = false;
+        entry.run = { runMs: clock.monotonic() - from, endedMs: hand.now() };
+        entry.origin = "origin" in outcome ? outcome.origin : undefined;
         if (!left) tell({ type: "attempt.ended", outcome });
       };
       const broken = (error: unknown): void => {
@@ -152,10 +179,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         ended({ kind: "broken", message: "The worker could not be reached." });
       };
-      // Not before the machines are at rest; and a runner that throws at once is treated like one that rejects.
-      void Promise.resolve()
-        .then(() => runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt }))
-        .then(ended, broken);
+      runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began }).then(ended, broken);
     },
     abortAttempt: (claim) => mine(claim)?.abort(),
     leaveAttempt: (claim) => mine(claim)?.leave(),
@@ -163,7 +187,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
     offerEnd(claim, end, tell) {
       const { job, fence } = claim;
       const entry = mine(claim);
-      if (entry) entry.settling = true;
+      if (entry) entry.isListed = false;
       const heard = (settled: Settled): void => {
         forget(claim);
         if (settled.kind === "notMine") {
@@ -173,21 +197,23 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
         const outcome = settled.status === "pending" ? (end.kind === "released" ? "released" : "retrying") : (settled.status as "completed" | "failed");
         report({
           type: "attempt.ended", jobId: job.id, chatId: job.chatId, attempt: job.attempt, outcome, quarantined: settled.quarantined,
-          failureCode: settled.failureCode, runMs: Math.max(0, clock.now() - Date.parse(claim.startedAt)),
+          failureCode: settled.failureCode, runMs: Math.round(entry?.run?.runMs ?? 0),
         });
         changed(settled);
         tell({ type: "end.settled", settled: { ...settled, watched: outcome === "retrying" && mayWatch() } });
       };
       const whole = entry?.origin && (end.kind === "completed" || end.kind === "failed") ? { ...end, origin: entry.origin } : end;
-      turns.settle(guardOf(claim), cleanEnd(whole), entry?.runMs).then(heard, (error: unknown) => {
+      turns.settle(guardOf(claim), cleanEnd(whole), entry?.run).then(heard, (error: unknown) => {
         report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         tell({ type: "end.unheard" });
       });
     },
 
     letGo: forget,
+    letGoNext: (claim) => runner.expectNoMore(claim.job.chatId),
     takeTurn: () => turns.take(),
     returnNext: (claim) => giveBack(claim, "draining"),
+    returnClaim: (claim) => giveBack(claim, "noSlot"),
     returnClaims: (grants) => grants.forEach(({ claim }) => giveBack(claim, "draining")),
 
     abandonHead(claim) {
@@ -197,6 +223,7 @@ export function createEffects({ runner, turns, clock, report, changed, mayWatch 
 
     abandonChat(actorId, error) {
       report({ type: "actor.crashed", actorId, error: messageOf(error) });
+      runner.expectNoMore(actorId);
       const entry = atWork.get(actorId);
       if (!entry) return;
       entry.leave();

@@ -104,7 +104,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
   function compare({ held }: PulseAnswer, building: Map<string, AtWork>): void {
     const known = new Map(held.map((one) => [one.chatId, one]));
     for (const [chatId, entry] of building) {
-      const still = atWork.get(chatId) === entry && !entry.settling;
+      const still = atWork.get(chatId) === entry && entry.isListed;
       if (still && known.get(chatId)?.claimId !== entry.claim.claimId) {
         report({ type: "lane.lost", chatId, jobId: entry.claim.job.id, fence: entry.claim.fence });
         tell({ type: "lane.lost", chatId });
@@ -162,7 +162,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
 
   async function beat(): Promise<void> {
     const sentAt = clock.monotonic();
-    const building = new Map([...atWork].filter(([, entry]) => !entry.settling));
+    const building = new Map([...atWork].filter(([, entry]) => entry.isListed));
     try {
       const answer = await store.pulse({ nodeId, leaseMs, slots, draining, clusterCap });
       if (!stopped) hear(answer, sentAt, building);

@@ -5,6 +5,7 @@ import { sleep } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { createEffects, fillMachines } from "./effects.js";
 import type { AtWork } from "./effects.js";
+import { createHand } from "./hand.js";
 import { createHeartbeat } from "./heartbeat.js";
 import { viewActors } from "./inspect/actors.js";
 import type { ActorsView } from "./inspect/actors.js";
@@ -16,7 +17,7 @@ import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
 import { withinSlots } from "./slots.js";
-import type { Store } from "./store/store.js";
+import type { Claim, Store } from "./store/store.js";
 import { createTurns } from "./turns.js";
 import type { Turns } from "./turns.js";
 
@@ -56,12 +57,44 @@ const settleRetryMs = 250;
 const watchMs = 2000;
 const watchedMax = 500;
 
+/** Lanes taken ahead of free slots, at most. */
+const aheadMax = 100;
+
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
-  const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, clock });
+  const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, promised: () => turns.promised(), clock });
   const tell = (event: SupervisorEvent) => supervisor.send(event);
+  /** What is at work by this claim. */
+  const working = ({ claimId, job }: Claim): AtWork | undefined => {
+    const entry = effects.atWork.get(job.chatId);
+    return entry?.claim.claimId === claimId ? entry : undefined;
+  };
+  const hand = createHand({
+    clock, handMs: settings.leaseMs,
+    // The embedded database works in this very process: nothing can be done while it takes a turn.
+    max: settings.takeAhead && store.kind !== "pglite" ? aheadMax : 0,
+    tellStarts: () => turns.take(),
+    recorded(claim) {
+      const entry = working(claim);
+      if (entry && !entry.run) entry.isListed = true;
+    },
+    recall(claim) {
+      if (working(claim)) tell({ type: "lane.recalled", chatId: claim.job.chatId });
+      else hand.drop(claim);
+    },
+    refused(claim) {
+      if (!working(claim)) return;
+      report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason: "refused" });
+      tell({ type: "lane.refused", chatId: claim.job.chatId });
+    },
+    lost(claim) {
+      if (!working(claim)) return;
+      report({ type: "lane.lost", chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
+      tell({ type: "lane.lost", chatId: claim.job.chatId });
+    },
+  });
   const turns = createTurns({
-    store, nodeId, clock, nodeLossesMax: settings.maxNodeLosses, slots: settings.concurrency,
+    store, hand, handMs: settings.leaseMs, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
     free() {
       const snapshot = supervisor.getSnapshot();
       return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length : null;
@@ -78,10 +111,12 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       // What this node gave back of the cluster's cap, another one may be waiting for.
       if (settings.clusterConcurrency !== undefined && event.ended.length > event.grants.length) store.hint({ kind: "ready" });
     },
+    claimed: (claims) => claims.forEach(({ job, startedAt }) => startedAt !== null && runner.expect(job.chatId)),
+    landed: () => runner.admit(),
     failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
   });
   const effects = createEffects({
-    runner, turns, clock, report,
+    runner, turns, hand, clock, report,
     changed({ chatId, status, runAt }) {
       store.hint({ kind: "chat", chatId });
       if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
@@ -155,6 +190,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       await stopped;
       await bounded(turns.idle(), giveBackMs);
       deaf();
+      hand.close();
       await Promise.all([heartbeat.stop(), retention.stop()]);
       // What is still this node's by the store's word, a claim whose answer was lost too, is anybody's at once; when the
       // database is away for longer than this, when the lease ends.

@@ -104,6 +104,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
 
   async function pauseQueue(paused: boolean): Promise<void> {
     await store.setQueuePaused(paused);
+    if (paused) node.tell({ type: "lanes.recalled" });
     store.hint({ kind: "paused" });
   }
   async function drain(): Promise<void> {

@@ -1,22 +1,25 @@
 /**
- * The one way to the slots: endings of attempts and the wish for new lanes go to the store together, as turns. Two turns
- * may be in flight, so that the store works on one while this process works on the other's lanes; each may claim only
- * what no other has been allowed to, so that the recorded running jobs never exceed the slots, whichever commits first.
+ * The one way to the slots: endings of attempts and the wish for new lanes go to the store together, as turns, one at a time;
+ * acceptances that start what they accept fly beside them. Each may claim only what no other has been allowed to, so that the
+ * recorded running jobs never exceed the slots, whichever commits first. hand.ts says what a turn takes ahead of free slots.
  */
 import type { Ended, SupervisorEvent } from "../machines/supervisor.machine.js";
 import type { Clock } from "./clock.js";
+import type { Hand } from "./hand.js";
 import { coalesce } from "./store/coalesce.js";
 import type { AcceptAnswer, AcceptGroup, AcceptLimits, Claim, Ending, Settled, Store } from "./store/store.js";
 
 export interface Turns {
   /** Offers the end of an attempt; rejects when the database is away. */
-  settle(claim: Guard, end: Ending["end"], runMs?: number): Promise<Settled>;
+  settle(claim: Guard, end: Ending["end"], run?: Pick<Ending, "runMs" | "endedMs">): Promise<Settled>;
   /** Asks for as many lanes as there are free slots. */
   take(): void;
   /** Accepts jobs, and starts in the same step what there are free slots for. `isStarted`: all lanes that it came to are in hand here now. */
   accept(groups: AcceptGroup[], limits: AcceptLimits): Promise<{ answer: AcceptAnswer; isStarted: boolean }[]>;
   /** Gives back a claim that nobody here works on: it never took a slot, so nothing is claimed in its stead. */
   giveBack(claim: Guard): Promise<Settled>;
+  /** Slots for which lanes are being claimed. */
+  promised(): number;
   /** Names the latest turn sent; `isOver` tells whether it and all before it have been answered or have failed. */
   latest(): number;
   isOver(turn: number): boolean;
@@ -36,11 +39,12 @@ export const guardOf = ({ job, fence, claimId }: Claim): Guard => ({ jobId: job.
 
 interface Needs {
   store: Store;
+  hand: Hand;
+  handMs: number;
   nodeId: string;
   clock: Clock;
   nodeLossesMax: number;
-  slots: number;
-  /** Slots that no lane takes, by the answered turns' word; none while nothing may be claimed. */
+  /** Slots that no lane takes, by the answered turns' word, less than none when lanes are in hand ahead; null while nothing may be claimed. */
   free(): number | null;
   /** Whether the answered turns say that this lane takes a slot. */
   takesSlot(ended: Ended): boolean;
@@ -49,21 +53,23 @@ interface Needs {
   /** Where the lines begin, as the latest pulse told. */
   lineFrom(): number | undefined;
   tell(event: Extract<SupervisorEvent, { type: "turn.taken" }>): void;
+  /** Before anybody else hears of them. */
+  claimed(claims: Claim[]): void;
+  /** What it was promised is claimed, or free again. */
+  landed(): void;
   /** A turn that failed for another reason than its own endings. */
   failed(error: unknown): void;
 }
 
 /** Bytes of results that one statement carries, roughly. */
 const batchBytesMax = 4 * 1024 * 1024;
-/** Two small turns cost more than one of both: most of a small turn's cost is there without any lane. */
-const togetherMin = 16;
+/** Lanes that one turn claims, and ends that it tells, at most. */
+const togetherMax = 200;
 
-export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, takesSlot, leaseLosses, lineFrom, tell, failed }: Needs): Turns {
-  const flightsMax = slots >= 2 * togetherMin ? 2 : 1;
-  const togetherMax = Math.max(togetherMin, Math.ceil(slots / flightsMax));
+export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax, free, takesSlot, leaseLosses, lineFrom, tell, claimed, landed, failed }: Needs): Turns {
   let sent = 0;
   /** What is under way: the attempts that end with it, and the lanes that it may claim. */
-  const flights = new Map<number, { ended: Ended[]; want: number }>();
+  const flights = new Map<number, { ended: Ended[]; want: number; ahead: number }>();
 
   /**
    * Lanes that a call may claim: those that end with it, and a share of the slots that are free. Each flight counts by
@@ -73,26 +79,29 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
     const unclaimed = free();
     if (unclaimed === null) return 0;
     let spare = unclaimed;
-    for (const { ended, want } of flights.values()) spare += ended.filter(takesSlot).length - want;
-    return Math.min(ending + Math.max(0, spare), Math.max(togetherMax, ending));
+    for (const { ended, want, ahead } of flights.values()) spare += ended.filter(takesSlot).length - want - ahead;
+    return Math.max(0, Math.min(ending + spare, Math.max(togetherMax, ending)));
   }
 
   /** One call that may claim `want` lanes; the supervisor hears what it claimed. */
-  async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, call: (claimId: string) => Promise<T>): Promise<T> {
+  async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, ahead: number, call: (claimId: string) => Promise<T>): Promise<T> {
     const turn = ++sent;
     const losses = leaseLosses();
-    flights.set(turn, { ended, want });
+    flights.set(turn, { ended, want, ahead });
     try {
       const answer = await call(clock.id());
+      for (const { startedAt } of answer.claims) if (startedAt !== null) hand.sync(Date.parse(startedAt) + 1);
       // In one step with the ledger: whoever asked in between would take the same slots.
       flights.delete(turn);
       // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
       const ours = losses === leaseLosses() ? answer.claims : [];
+      claimed(ours);
       // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
       tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
       return answer;
     } finally {
       flights.delete(turn);
+      landed();
     }
   }
 
@@ -102,14 +111,23 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       // An outcome that is offered again after the lease was lost takes no slot any more, and frees none.
       const freed = ended.filter(takesSlot).length;
       const want = alone ? 0 : wantOf(freed);
-      if (endings.length === 0 && want === 0) return [];
+      const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
+      if (endings.length === 0 && want === 0 && begun.length === 0) {
+        land(null);
+        return [];
+      }
+      const told = endings.map(({ endedMs, ...one }) => (tellsTimes ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
       try {
-        const { settled, claims } = await fly(ended, want, (claimId) => store.turn({ nodeId, claimId, endings, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone }));
-        // It got all it wanted: there may be more, for slots that this turn left alone.
-        // One that went alone asked for none, and its slot is free now.
-        if (alone || (want > 0 && claims.length === want && wantOf(0) > 0)) turns.nudge();
+        const { settled, claims } = await fly(ended, want, ahead, async (claimId) => {
+          const answer = await store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs });
+          land(answer);
+          return answer;
+        });
+        // It got all it wanted: there may be more. One that went alone asked for none, and its slot is free now.
+        if (alone || (want > 0 && claims.length >= want && wantOf(0) > 0)) turns.nudge();
         return settled;
       } catch (error) {
+        land(null);
         if (endings.length === 0) failed(error);
         throw error;
       }
@@ -117,17 +135,16 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
     lanesOf: ({ chatId }) => [chatId],
     weightOf: ({ end }) => 1000 + (end.kind === "completed" ? end.result.length + (end.sourceMap?.length ?? 0) : 0),
     weightMax: batchBytesMax,
-    flightsMax,
-    togetherMax: () => togetherMax,
+    countMax: togetherMax,
   });
   return {
-    settle: (guard, end, runMs) => turns.add({ ...guard, runMs, end }),
+    settle: (guard, end, run) => turns.add({ ...guard, ...run, end }),
     take: () => turns.nudge(),
     async accept(groups, limits) {
       const chats = new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)));
       const want = limits.patient ? 0 : Math.min(chats.size, wantOf(0));
       if (want === 0) return (await store.accept(groups, limits)).map((answer) => ({ answer, isStarted: false }));
-      const { answers, claims } = await fly([], want, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want, lineFrom: lineFrom() }));
+      const { answers, claims } = await fly([], want, 0, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want, lineFrom: lineFrom() }));
       const started = new Set(claims.map(({ job }) => job.chatId));
       return answers.map((answer) => ({ answer, isStarted: answer.kind === "accepted" && answer.jobs.every((job) => started.has(job.chatId)) }));
     },
@@ -135,6 +152,7 @@ export function createTurns({ store, nodeId, clock, nodeLossesMax, slots, free, 
       const { settled } = await store.turn({ nodeId, claimId: clock.id(), endings: [{ jobId, chatId, attempt, fence, claimId, end: { kind: "released" } }], want: 0, nodeLossesMax });
       return settled[0] as Settled;
     },
+    promised: () => [...flights.values()].reduce((sum, { want }) => sum + want, 0),
     latest: () => sent,
     isOver: (turn) => [...flights.keys()].every((one) => one > turn),
     idle: () => turns.idle(),

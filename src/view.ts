@@ -166,6 +166,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
           announceStop({ chatId: answer.chatId, jobId: id, nodeId: answer.nodeId });
           return "requested";
         case "cancelled":
+          node.tell({ type: "lane.recalled", chatId: answer.chatId });
           store.hint({ kind: "chat", chatId: answer.chatId });
           store.hint({ kind: "ready" });
           return "cancelled";
@@ -196,6 +197,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     async cancelChat(chatId) {
       const answer = await store.cancelChat(scope, chatId);
       if (answer.kind === "unknown") return null;
+      node.tell({ type: "lane.recalled", chatId: laneKey(scope, chatId) });
       if (answer.stopping) announceStop(answer.stopping);
       else store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
       return { cancelled: answer.cancelled, stopping: answer.stopping?.jobId ?? null };

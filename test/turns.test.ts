@@ -1,24 +1,32 @@
 /** The turns alone, with a store whose answers the test gives. */
 import { expect, it } from "vitest";
 import type { SupervisorEvent } from "../machines/supervisor.machine.js";
+import type { Clock } from "../src/clock.js";
 import { createSimulatedClock } from "../src/simulated-clock.js";
 import type { TurnAnswer } from "../src/store/store.js";
+import { createHand } from "../src/hand.js";
 import { createTurns } from "../src/turns.js";
+
+const handOf = (clock: Clock) => createHand({ clock, handMs: 4000, max: 0, tellStarts() {}, recorded() {}, recall() {}, refused() {}, lost() {} });
+const rest = { handMs: 4000, nodeId: "n1", nodeLossesMax: 5, lineFrom: () => undefined, claimed() {}, landed() {}, failed() {} };
+/** What no turn of these tests says anything about. */
+const unsaid = { settled: [], onRecord: [], refused: [], atMs: 0 };
 
 it("an answer from before the loss of the lease brings no claims, though the lease was renewed meanwhile: they may be another node's by now", async () => {
   const answers: ((answer: TurnAnswer) => void)[] = [];
   const taken: Extract<SupervisorEvent, { type: "turn.taken" }>[] = [];
   let leaseLosses = 0;
+  const clock = createSimulatedClock();
   const turns = createTurns({
     store: { turn: () => new Promise<TurnAnswer>((resolve) => answers.push(resolve)) } as never,
-    nodeId: "n1", clock: createSimulatedClock(), nodeLossesMax: 5, slots: 1, free: () => (answers.length === 0 || taken.length > 0 ? 1 : 0), takesSlot: () => false,
-    leaseLosses: () => leaseLosses, lineFrom: () => undefined, tell: (event) => void taken.push(event), failed: () => {},
+    ...rest, clock, hand: handOf(clock), free: () => (answers.length === 0 || taken.length > 0 ? 1 : 0), takesSlot: () => false,
+    leaseLosses: () => leaseLosses, tell: (event) => void taken.push(event),
   });
   const claim = (id: string) => ({ job: { id, chatId: id }, fence: 1, claimId: "c" }) as never;
   const turnOf = async (index: number, id: string) => {
     turns.take();
     while (answers.length <= index) await new Promise((resolve) => setImmediate(resolve));
-    return (): void => answers[index]?.({ settled: [], claims: [claim(id)] });
+    return (): void => answers[index]?.({ ...unsaid, claims: [claim(id)] });
   };
   const slow = await turnOf(0, "old");
   // Lost and renewed while the answer is on its way.
@@ -34,7 +42,8 @@ it("an answer from before the loss of the lease brings no claims, though the lea
 it("a lane that ends with one turn and is claimed by another, heard first, leaves no slot free twice (P6)", async () => {
   // The ledger as the supervisor keeps it: chat to fence.
   const held: Record<string, number> = { x: 1, y: 1 };
-  const asked: { endings: number; want: number; answer(answer: { settled: never[]; claims: never[] }): void }[] = [];
+  const asked: { endings: number; want: number; answer(answer: object): void }[] = [];
+  const clock = createSimulatedClock();
   const ask = (endings: number, want: number) => new Promise<never>((resolve) => asked.push({ endings, want, answer: resolve as never }));
   const turns = createTurns({
     store: {
@@ -42,31 +51,31 @@ it("a lane that ends with one turn and is claimed by another, heard first, leave
       acceptAndStart: async (_groups: unknown, _limits: unknown, { want }: { want: number }) => ({ ...(await ask(0, want) as object), answers: [] }),
       accept: async () => [],
     } as never,
-    nodeId: "n1", clock: createSimulatedClock(), nodeLossesMax: 5, slots: 3, free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence,
-    leaseLosses: () => 0, lineFrom: () => undefined, failed: () => {},
+    ...rest, clock, hand: handOf(clock), free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence,
+    leaseLosses: () => 0,
     tell(event) {
       if (event.type !== "turn.taken") return;
       for (const { chatId, fence } of event.ended) if (held[chatId] === fence) delete held[chatId];
       for (const { claim } of event.grants) held[claim.job.chatId] = claim.fence;
     },
   });
-  const rest = () => new Promise((resolve) => setImmediate(resolve));
+  const idle = () => new Promise((resolve) => setImmediate(resolve));
   const group = (chatId: string) => [{ jobs: [{ chatId }], idempotency: null }] as never;
   const claim = (chatId: string, fence: number) => ({ job: { id: chatId, chatId }, fence, claimId: "c" }) as never;
 
   // One slot is free: the acceptance may fill it.
   const accepted = turns.accept(group("z"), {} as never);
   // x ends: its turn may fill that slot, and no other.
-  const settled = turns.settle({ jobId: "x", chatId: "x", attempt: 1, fence: 1, claimId: "c" }, { kind: "released" }, undefined as never);
-  await rest();
+  const settled = turns.settle({ jobId: "x", chatId: "x", attempt: 1, fence: 1, claimId: "c" }, { kind: "released" });
+  await idle();
   expect(asked.map(({ endings, want }) => [endings, want])).toEqual([[0, 1], [1, 1]]);
   // The store took the turn first, and gave the acceptance the lane x anew; its answer is heard first.
-  asked[0]?.answer({ settled: [], claims: [claim("x", 2)] });
+  asked[0]?.answer({ ...unsaid, claims: [claim("x", 2)] });
   await accepted;
   // x and y run, and the turn's claim is on its way: nothing is free.
   await turns.accept(group("v"), {} as never);
   expect(asked).toHaveLength(2);
-  asked[1]?.answer({ settled: [], claims: [claim("w", 1)] });
+  asked[1]?.answer({ ...unsaid, claims: [claim("w", 1)] });
   await settled;
   expect(held).toEqual({ x: 2, y: 1, w: 1 });
 });

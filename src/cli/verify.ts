@@ -28,6 +28,8 @@ const violationsShown = 50;
  */
 const startsMaxDefault = 3;
 const slackMsDefault = 500;
+/** A lane is in a node's hand for a moment before it starts, and only a longer one is told. */
+const inHandMs = 50;
 
 const count = (min: number) => (text: string): number => {
   const value = Number(text);
@@ -59,7 +61,7 @@ export function verifyCommand(): Command {
     const ids = promised === undefined ? [] : (await readFile(promised, "utf8")).split(/\s+/).filter(Boolean);
     const store = await openForReading({ databaseUrl, dataDir, clock: systemClock });
     try {
-      const verdict = await store.readHistory((history) => verify(history, { agingMs, clusterMax, startsMax, slackMs, sureMsMax: leaseMs / 2, atRest, promised: ids }));
+      const verdict = await store.readHistory((history) => verify(history, { agingMs, clusterMax, startsMax, slackMs, inHandMs, sureMsMax: leaseMs / 2, atRest, promised: ids }));
       process.stdout.write(json ? `${JSON.stringify(verdict)}\n` : `${describe(verdict).join("\n")}\n`);
       if (!verdict.ok) process.exitCode = 1;
     } finally {

@@ -5,7 +5,9 @@
  * Waits: a head may run from the time at which its lane stood in line with it, and its turn counts from `turnAt`, the
  * latest of its rank, its `runAt` and the lane's latest change. Whoever starts after that goes behind it with the next
  * head. So between the two and the head's start, no other chat of its tenant starts more often than `startsMax` (once).
- * Between tenants starts are shared by weights, which no event tells.
+ * Between tenants starts are shared by weights, which no event tells. What a node has in hand ahead of a free slot others
+ * pass: that is a moment, or the start says so. `takenAt`: it waited in the hand of the node that began it, and is not judged;
+ * `inHandUntil`: it came back from a hand, or a lost node's, and its wait counts from then.
  */
 import type { EventType } from "../job.js";
 import { ofLane } from "../store/scope.js";
@@ -25,6 +27,8 @@ export interface SweepOptions {
   startsMax?: number | undefined;
   /** A wait counts from so long after its begin: an acceptance is seen by others only when it has been committed. */
   slackMs?: number | undefined;
+  /** Starts of other chats so shortly before a head's own are not counted: for so long a lane may be in a node's hand without a word about it. */
+  inHandMs?: number | undefined;
   found(violation: Violation): void;
 }
 
@@ -68,18 +72,20 @@ const ends: { [type in EventType]?: "sure" | "unsure" } = { "job.completed": "su
 const byOthers: unknown[] = ["cancelled", "superseded", "node_lost"];
 const endOf = ({ type, data }: CheckedEvent): "sure" | "unsure" | undefined => (type === "job.failed" && byOthers.includes(data["failureCode"]) ? "unsure" : ends[type]);
 
+const timeIn = ({ data }: CheckedEvent, name: string): number => (typeof data[name] === "string" ? Date.parse(data[name]) : Number.NEGATIVE_INFINITY);
 /** Events tell it in milliseconds; the store may mean up to one more. */
 const runAtOf = (event: CheckedEvent): number => (typeof event.data["runAt"] === "string" ? Date.parse(event.data["runAt"]) + 1 : timeOf(event));
 
-export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax = 1, slackMs = 0, found }: SweepOptions): Sweep {
+export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax = 1, slackMs = 0, inHandMs = 0, found }: SweepOptions): Sweep {
   const lines = new Map<string, Line>();
   const figures: SweepFigures = { attempts: 0, attemptsWithSlots: 0, waits: 0, runningMost: 0 };
   let places = 0;
   /** Events of one moment: which came first is not known across chats. */
   let moment: CheckedEvent[] = [];
   let momentMs = Number.NEGATIVE_INFINITY;
-  /** By tenant the latest first start of any chat's `startsMax` + 1 starts in a row, and whose. */
+  /** By tenant the latest first start of any chat's `startsMax` + 1 starts in a row, and whose; those whose last start was a moment ago are still to come. */
   const repeated = new Map<string, { from: number; chatId: string }>();
+  const repeating: { at: number; from: number; chatId: string }[] = [];
   const budget = createBudget(sureMsMax, found, (running) => (figures.runningMost = Math.max(figures.runningMost, running)));
 
   function lineOf(chatId: string): Line {
@@ -103,6 +109,11 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
   function judge(chatId: string, from: number, jobId: string, event: CheckedEvent | null): void {
     if (!Number.isFinite(from)) return;
     figures.waits++;
+    while (repeating[0] && repeating[0].at <= momentMs - inHandMs) {
+      const { chatId: theirs, from: first } = repeating.shift() as (typeof repeating)[number];
+      const { tenant } = ofLane(theirs);
+      if (first > (repeated.get(tenant)?.from ?? Number.NEGATIVE_INFINITY)) repeated.set(tenant, { from: first, chatId: theirs });
+    }
     const other = repeated.get(ofLane(chatId).tenant);
     if (other && other.from > from + slackMs && other.chatId !== chatId)
       found({
@@ -115,7 +126,7 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
     figures.attempts++;
     const jobId = event.jobId ?? "";
     const job = line.pending.get(jobId);
-    if (job) judge(event.chatId, Math.max(job.from, line.changedAt), jobId, event);
+    if (job && event.data["takenAt"] === undefined) judge(event.chatId, Math.max(job.from, line.changedAt, timeIn(event, "inHandUntil")), jobId, event);
     line.pending.delete(jobId);
     line.current = job ?? null;
     line.running = true;
@@ -161,7 +172,8 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
         }
       }
     }
-    line.changedAt = Math.max(line.changedAt, timeOf(event));
+    // An end that came on record late: its lane is in line since then.
+    line.changedAt = Math.max(line.changedAt, timeOf(event), timeIn(event, "recordedAt"));
   }
 
   function closeMoment(): void {
@@ -170,9 +182,7 @@ export function createSweep({ agingMs, slots, sureMsMax, clusterMax, startsMax =
       const { starts } = lineOf(event.chatId);
       starts.push(momentMs);
       if (starts.length <= startsMax) continue;
-      const from = starts.shift() as number;
-      const { tenant } = ofLane(event.chatId);
-      if (from > (repeated.get(tenant)?.from ?? Number.NEGATIVE_INFINITY)) repeated.set(tenant, { from, chatId: event.chatId });
+      repeating.push({ at: momentMs, from: starts.shift() as number, chatId: event.chatId });
     }
     budget.check(slots, clusterMax);
     moment = [];

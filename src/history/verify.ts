@@ -23,7 +23,7 @@ export interface History {
   agingMs: number | null;
 }
 
-export interface VerifyOptions extends CheckOptions, Pick<SweepOptions, "clusterMax" | "startsMax" | "slackMs" | "sureMsMax"> {
+export interface VerifyOptions extends CheckOptions, Pick<SweepOptions, "clusterMax" | "startsMax" | "slackMs" | "inHandMs" | "sureMsMax"> {
   /** Ids of jobs that were answered with success and that no retention may have removed. */
   promised?: Iterable<string> | undefined;
   /** Violations that are kept in full; the others are only counted. */

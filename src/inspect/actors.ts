@@ -48,6 +48,6 @@ export function viewActors(supervisor: { getSnapshot(): unknown }, atWork: Reado
     const job = (head?.context as { claim?: { job: { id: string; chatSeq: number; attempt: number } } } | undefined)?.claim?.job;
     return [{ ...shownLane(key), states: statesOf(chat.value as StateValue), job: head && job ? { id: job.id, chatSeq: job.chatSeq, attempt: job.attempt, states: statesOf(head.value as StateValue) } : null }];
   });
-  const held = [...atWork].map(([key, { claim }]): SlotView => ({ ...shownLane(key), jobId: claim.job.id, chatSeq: claim.job.chatSeq, attempt: claim.job.attempt, startedAt: claim.startedAt }));
+  const held = [...atWork].flatMap(([key, { claim, startedAt }]): SlotView[] => (startedAt === null ? [] : [{ ...shownLane(key), jobId: claim.job.id, chatSeq: claim.job.chatSeq, attempt: claim.job.attempt, startedAt }]));
   return { state: statesOf(snapshot.value as StateValue).at(-1) ?? "", slots: { total: slots, held }, actors: children.length, chats };
 }

@@ -1,5 +1,5 @@
 /**
- * Gathers what arrives together into one statement: one call in flight (or a few), the next batch gathers meanwhile. No
+ * Gathers what arrives together into one statement: one call in flight, the next batch gathers meanwhile. No
  * sleep and no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
  * their lane's order and few at a time, and further items of stuck lanes follow them; all other lanes go on.
  */
@@ -23,10 +23,8 @@ interface Shape<T, R> {
   /** What an item counts against `weightMax` of a batch. */
   weightOf(item: T): number;
   weightMax: number;
-  /** Batches in flight at once, 1 unless given; with more, items of one lane must not depend on each other. */
-  flightsMax?: number;
-  /** Items of one batch at most, when another batch may fly beside it. */
-  togetherMax?(): number;
+  /** Items of one batch at most. */
+  countMax?: number;
   /** Items with the same key never share a batch. */
   keyOf?(item: T): string | null;
   /** The item shares its lanes with no other of its batch. */
@@ -42,10 +40,10 @@ interface Waiting<T, R> {
 /** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
 const aloneMax = 3;
 
-export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, flightsMax = 1, togetherMax }: Shape<T, R>): Coalescer<T, R> {
+export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, countMax = Number.POSITIVE_INFINITY }: Shape<T, R>): Coalescer<T, R> {
   let waiting: Waiting<T, R>[] = [];
   let nudged = false;
-  let flights = 0;
+  let flying = false;
   /** Per stuck lane, the last of its lone items. */
   const stuck = new Map<string, Promise<void>>();
   let aloneRunning = 0;
@@ -57,7 +55,6 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
     const keys = new Set<string>();
     let weight = 0;
     const apart = isSolo && waiting.some(({ item }) => isSolo(item)) ? separate(isSolo) : null;
-    const countMax = togetherMax?.() ?? Number.POSITIVE_INFINITY;
     const rest: Waiting<T, R>[] = [];
     let closed = false;
     for (const one of waiting) {
@@ -93,8 +90,6 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
     while (waiting.length > 0 || nudged) {
       nudged = false;
       const batch = takeBatch();
-      // What is left over may go beside it.
-      if (waiting.length > 0) start();
       try {
         const results = await send(batch.map((one) => one.item), false);
         batch.forEach((one, index) => one.resolve(results[index] as R));
@@ -107,7 +102,7 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
         }
       }
     }
-    flights--;
+    flying = false;
     settleQuiet();
   }
 
@@ -135,13 +130,13 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
   }
 
   function start(): void {
-    if (flights >= flightsMax) return;
-    flights++;
+    if (flying) return;
+    flying = true;
     void fly();
   }
 
   function settleQuiet(): void {
-    if (flights > 0 || waiting.length > 0 || stuck.size > 0) return;
+    if (flying || waiting.length > 0 || stuck.size > 0) return;
     const told = quiet;
     quiet = [];
     told.forEach((tell) => tell());

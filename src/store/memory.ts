@@ -44,7 +44,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     countDeadLetters: (scope, filter) => step(() => deadLetterIds(tables, scope, filter).length),
     discard: (scope, jobIds, now) => step(() => discard(tables, scope, jobIds, now ?? clock.now())),
     weighTenants: (weights) => step(() => void (tables.shares.weights = new Map(Object.entries(weights)))),
-    setQueuePaused: (paused) => step(() => void (tables.queuePaused = paused)),
+    setQueuePaused: (paused, now) => step(() => void (tables.queuePausedAt = paused ? (tables.queuePausedAt ?? now ?? clock.now()) : null)),
     setChatPaused: (scope, chatId, paused, now) => step(() => setChatPaused(tables, laneKey(scope, chatId), paused, now ?? clock.now())),
     setPolicy: (scope, chatId, policy, now) => step(() => setPolicy(tables, laneKey(scope, chatId), policy, now ?? clock.now())),
     chatState: (scope, chatId) => step(() => chatState(tables, laneKey(scope, chatId))),

@@ -41,6 +41,8 @@ export const chatLanes = pgTable("chat_lanes", {
   owner: text("owner"),
   fence: number("fence").notNull().default(0),
   claimId: text("claim_id"),
+  takenUntil: time("taken_until"),
+  takenClaim: text("taken_claim"),
 });
 
 export const buildJobs = pgTable("build_jobs", {
@@ -137,6 +139,7 @@ export const queueState = pgTable("queue_state", {
   id: boolean("id").primaryKey().default(true),
   pausedAt: time("paused_at"),
   clusterCap: integer("cluster_cap"),
+  capBinds: boolean("cap_binds").notNull().default(false),
 });
 
 export const clusterSlots = pgTable("cluster_slots", { permit: integer("permit").primaryKey(), owner: text("owner") });

@@ -12,7 +12,18 @@ export interface Claim {
   strikes: number;
   fence: number;
   claimId: string;
-  startedAt: string;
+  /** ISO. Null: its lane was taken ahead of a free slot, and the record says pending still; who begins it says so with the next turn. */
+  startedAt: string | null;
+}
+
+/** A run of a lane that was taken ahead, and when it began by the store's clock as its node reckons it, milliseconds since 1970. */
+export interface Begun {
+  jobId: string;
+  chatId: string;
+  attempt: number;
+  fence: number;
+  claimId: string;
+  startedMs: number;
 }
 
 /** How an attempt ends, with everything that proves it is still ours. */
@@ -24,13 +35,19 @@ export interface Ending {
   claimId: string;
   /** How long the run itself took, by the node's clock; the rest of the attempt is settling. Absent: it never ran to an end. */
   runMs?: number | undefined;
+  /** When the run was over, as its node reckons it; absent: now, by the store's clock. */
+  endedMs?: number | undefined;
+  /** When it began, where that is on no record yet. */
+  startedMs?: number | undefined;
   end:
     | { kind: "completed"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[]; origin?: Origin | undefined }
     | { kind: "failed"; failure: Failure; error: string; blameless?: boolean; origin?: Origin | undefined }
     /** `blameless`: the machinery failed, not the code, so it counts for no quarantine. */
     | { kind: "retrying"; failure: Failure; error: string; delayMs: number; blameless?: boolean }
     /** Given back by a clean stop; costs no attempt. */
-    | { kind: "released" };
+    | { kind: "released" }
+    /** Taken ahead and not begun: back in line where it stands, and nothing to record. Settles as `notMine`. */
+    | { kind: "returned" };
 }
 
 export type Settled =
@@ -62,11 +79,22 @@ export interface TurnRequest {
   nodeLossesMax?: number;
   /** Waits for a lane that somebody holds, rather than rejecting with ContendedError. */
   patient?: boolean;
+  /** Runs of lanes taken ahead that began and are not over. */
+  begun?: Begun[];
+  /** Lanes to take ahead of free slots, at most, beyond those wanted; nobody else claims them for `handMs`. */
+  ahead?: number;
+  handMs?: number;
 }
 export interface TurnAnswer {
   /** In the order of the endings. */
   settled: Settled[];
+  /** Those taken ahead last, with no `startedAt`. */
   claims: Claim[];
+  /** Of those begun, by job: whose start is on record now, and whose may not be, so that its run counts for nothing. Others: not yet. */
+  onRecord: string[];
+  refused: string[];
+  /** Milliseconds since 1970, by the store's clock, when the claims were made. */
+  atMs: number;
 }
 
 export interface PulseRequest {
@@ -105,6 +133,8 @@ export interface Working {
    * One turn of the slots. Records endings whose guard holds (job, attempt, node, fence, claim id, status `running`),
    * puts their lanes back in line, then claims up to `want` lanes from the head of the line and starts their heads.
    * Claims nothing while the queue is paused or when the node's lease is over, and no more than the cluster's cap allows.
+   * When it got all it wanted it takes lanes ahead: up to one whose job was tried before or that a lost node had in hand, and
+   * none while there is a cap, a share between tenants or quarantined code.
    */
   turn(request: TurnRequest, now?: number): Promise<TurnAnswer>;
   /** Renews the node's lease (registering it at the first time) and tells what a node must know. */

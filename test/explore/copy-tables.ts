@@ -2,7 +2,7 @@
 import { createLane, createTables } from "../../src/store/memory/tables.js";
 import type { JobRow, Lane, Tables } from "../../src/store/memory/tables.js";
 
-const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePaused", "clusterCap", "known", "shares"];
+const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePausedAt", "clusterCap", "capBinds", "known", "shares"];
 
 export function copyTables(from: Tables): Tables {
   const unknown = Object.keys(from).filter((name) => !known.includes(name));
@@ -38,8 +38,9 @@ export function copyTables(from: Tables): Tables {
   for (const [key, kept] of from.keys) to.keys.set(key, kept);
   for (const [hash, crashes] of from.crashes) to.crashes.set(hash, { ...crashes });
   Object.assign(to.totals, from.totals);
-  to.queuePaused = from.queuePaused;
+  to.queuePausedAt = from.queuePausedAt;
   to.clusterCap = from.clusterCap;
+  to.capBinds = from.capBinds;
   for (const [tenant, tag] of from.shares.next) to.shares.next.set(tenant, tag);
   for (const [tenant, weight] of from.shares.weights) to.shares.weights.set(tenant, weight);
   to.shares.at = from.shares.at;

@@ -25,9 +25,9 @@ it("a claim that waits behind the head is dropped when the lease is lost, for an
 it("a claim that waits behind the head goes back at once when the node drains, and the head goes on", () => {
   const [begun] = initialTransition(chat, { chatId: "a", claim: claimOf("j1", 1), jitter: 0, policy });
   const [granted] = transition(chat, begun, { type: "chat.granted", claim: claimOf("j2", 2), jitter: 0 });
-  const [drained, actions] = transition(chat, granted, { type: "chat.draining" });
-  expect(actions).toMatchObject([{ type: "returnNext", params: { claim: { job: { id: "j2" } } } }]);
+  const [drained, actions] = transition(chat, granted, { type: "chat.recalled" });
+  expect(actions).toMatchObject([{ type: "xstate.sendTo", params: { event: { type: "job.recalled" } } }, { type: "returnNext", params: { claim: { job: { id: "j2" } } } }]);
   expect(drained.context.next).toBeNull();
   expect(drained.value).toEqual({ serving: "working" });
-  expect(transition(chat, begun, { type: "chat.draining" })[1]).toEqual([]);
+  expect(transition(chat, begun, { type: "chat.recalled" })[1]).toMatchObject([{ type: "xstate.sendTo", params: { event: { type: "job.recalled" } } }]);
 });

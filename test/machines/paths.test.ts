@@ -13,10 +13,10 @@ import type { Explored } from "./explore.js";
 const policy: RetryPolicy = { retryBaseMs: 500, retryMaxMs: 30_000, killGraceMs: 2000, settleRetryMs: 250, watchMs: 2000 };
 const nothing = () => {};
 
-function claimOf(jobId: string, fence: number, { spent = 0, strikes = 0, maxAttempts = 3, chatId = "c" } = {}): Claim {
+function claimOf(jobId: string, fence: number, { spent = 0, strikes = 0, maxAttempts = 3, chatId = "c", isAhead = false } = {}): Claim {
   return {
     job: { id: jobId, chatId, messageId: "m", chatSeq: 1, code: "1", attempt: fence, options: {}, priority: 0, maxAttempts, timeoutMs: 1000 },
-    spent, strikes, fence, claimId: `claim${fence}`, startedAt: new Date(0).toISOString(),
+    spent, strikes, fence, claimId: `claim${fence}`, startedAt: isAhead ? null : new Date(0).toISOString(),
   };
 }
 const leaves = (node: AnyStateNode): AnyStateNode[] => (Object.keys(node.states).length > 0 ? Object.values(node.states).flatMap(leaves) : [node]);
@@ -30,24 +30,24 @@ const jobInput = (claim: Claim): JobInput => ({ claim, jitter: 0.5, policy });
 
 const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject[]; key(snapshot: AnyMachineSnapshot): unknown }[] = [
   {
-    machine: jobMachine.provide({ actions: { startAttempt: nothing, abortAttempt: nothing, leaveAttempt: nothing, offerEnd: nothing, letGo: nothing, sayBackingOff: nothing } }),
-    inputs: [jobInput(claimOf("j", 1)), jobInput(claimOf("j", 1, { strikes: 1 })), jobInput(claimOf("j", 1, { spent: 2 }))],
+    machine: jobMachine.provide({ actions: { startAttempt: nothing, abortAttempt: nothing, leaveAttempt: nothing, offerEnd: nothing, letGo: nothing, returnClaim: nothing, sayBackingOff: nothing } }),
+    inputs: [jobInput(claimOf("j", 1)), jobInput(claimOf("j", 1, { isAhead: true })), jobInput(claimOf("j", 1, { strikes: 1 })), jobInput(claimOf("j", 1, { spent: 2 }))],
     events: [
       ...[failure("build_failed", false), failure("worker_crashed", true), failure("out_of_memory", true), { kind: "built", result: "", sourceMap: null, warnings: [], externals: [] }, { kind: "aborted" }, { kind: "broken", message: "b" }].map((outcome) => ({ type: "attempt.ended", outcome })),
-      ...["attempt.outOfTime", "job.cancelRequested", "job.givenBack", "job.leaseLost", "end.unheard"].map((type) => ({ type })),
+      ...["attempt.began", "attempt.outOfTime", "job.cancelRequested", "job.recalled", "job.givenBack", "job.leaseLost", "end.unheard"].map((type) => ({ type })),
       ...[{ kind: "notMine", jobId: "j", watched: false }, settled("completed"), settled("failed"), settled("pending"), settled("pending", true)].map((one) => ({ type: "end.settled", settled: one })),
       { type: "job.claimed", claim: claimOf("j", 2), jitter: 0.1 } as EventObject,
       ...["xstate.after.killGrace.job.running.stopping", "xstate.after.settleRetry.job.awaitingDatabase", "xstate.after.watchTime.job.backingOff"].map((type) => ({ type })),
     ],
-    key: ({ value, context }) => [value, context.stopping, context.outcome?.kind, context.outcome?.failure?.code, context.end?.kind, context.end?.failure?.code, context.claim.fence],
+    key: ({ value, context }) => [value, context.stopping, context.outcome?.kind, context.outcome?.failure?.code, context.end?.kind, context.end?.failure?.code, context.claim.fence, context.claim.startedAt],
   },
   {
-    machine: chatMachine.provide({ actors: { job: fromCallback(nothing) as never }, actions: { abandonHead: nothing, returnNext: nothing } }),
+    machine: chatMachine.provide({ actors: { job: fromCallback(nothing) as never }, actions: { abandonHead: nothing, returnNext: nothing, letGoNext: nothing } }),
     inputs: [{ chatId: "c", ...grantOf("j1", 1), policy }],
     events: [
       { type: "chat.granted", ...grantOf("j1", 2) } as EventObject,
       { type: "chat.granted", ...grantOf("j2", 3) } as EventObject,
-      ...["job.backingOff", "chat.draining", "chat.givenBack", "chat.leaseLost"].map((type) => ({ type })),
+      ...["job.backingOff", "chat.recalled", "chat.givenBack", "chat.leaseLost"].map((type) => ({ type })),
       { type: "chat.cancelRequested", jobId: "j1" } as EventObject,
       { type: "chat.cancelRequested", jobId: "somebody else's" } as EventObject,
       { type: "xstate.done.actor.head", output: undefined, actorId: "head" } as EventObject,
@@ -59,7 +59,7 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
     // The ledger's own arithmetic without actors: those are in supervisor.test.ts.
     machine: supervisorMachine.provide({
       actions: {
-        takeTurn: nothing, returnClaims: nothing, abandonChat: nothing, retireIdleChats: nothing as never, dropCrashedChat: nothing as never, tellCancel: nothing as never, tellDraining: nothing as never, giveBackAllLanes: nothing as never,
+        takeTurn: nothing, returnClaims: nothing, abandonChat: nothing, retireIdleChats: nothing as never, dropCrashedChat: nothing as never, tellCancel: nothing as never, recallAllLanes: nothing as never, recallLane: nothing as never, giveBackLane: nothing as never, giveBackAllLanes: nothing as never,
         grantLanes: assign(({ context }, { grants }: { grants: Grant[] }) => ({ held: { ...context.held, ...Object.fromEntries(grants.map(({ claim }) => [claim.job.chatId, claim.fence])) } })) as never,
         loseLane: assign(({ context }, { chatId }: { chatId: string }) => ({ held: Object.fromEntries(Object.entries(context.held).filter(([held]) => held !== chatId)) })) as never,
         loseAllLanes: assign({ held: {} }) as never,
@@ -67,11 +67,13 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
     }) as AnyStateMachine,
     inputs: [{ slots: 2, policy, drainMs: 1000, giveBackMs: 1000, keptMin: 1, keptMax: 5 }],
     events: [
-      ...["lanes.ready", "queue.paused", "queue.resumed", "lease.lost", "lease.renewed", "node.drained", "xstate.after.drainTime.supervisor.draining", "xstate.after.giveBackTime.supervisor.givingBack"].map((type) => ({ type })),
+      ...["lanes.ready", "lanes.recalled", "queue.paused", "queue.resumed", "lease.lost", "lease.renewed", "node.drained", "xstate.after.drainTime.supervisor.draining", "xstate.after.giveBackTime.supervisor.givingBack"].map((type) => ({ type })),
       { type: "turn.taken", ended: [], grants: [grantOf("j1", 1, "a"), grantOf("j2", 1, "b")] } as EventObject,
       { type: "turn.taken", ended: [{ chatId: "a", fence: 1 }, { chatId: "b", fence: 1 }], grants: [] } as EventObject,
       { type: "turn.taken", ended: [{ chatId: "a", fence: 1 }], grants: [grantOf("j1", 2, "a")] } as EventObject,
       { type: "job.cancelRequested", chatId: "a", jobId: "j1" } as EventObject,
+      { type: "lane.recalled", chatId: "a" } as EventObject,
+      { type: "lane.refused", chatId: "a" } as EventObject,
       { type: "lane.lost", chatId: "a" } as EventObject,
       { type: "xstate.error.actor.a", actorId: "a", error: new Error("crash") } as EventObject,
     ],
@@ -134,7 +136,7 @@ describe("what P4 says of a job", () => {
     snapshot.value === "completed" || snapshot.value === "failed" || snapshot.value === "lost" ? (snapshot.value as string) : snapshot.hasTag("holdsSlot") ? "running" : "pending";
 
   it("holds on every path: only legal changes of status, and an end that the store confirmed", () => {
-    const legal = ["pending pending", "pending running", "running running", "running pending", "running completed", "running failed", "running lost"];
+    const legal = ["pending pending", "pending lost", "pending running", "running running", "running pending", "running completed", "running failed", "running lost"];
     const { edges } = exploredOnce(chart);
     const seen = new Set(edges.map(({ from, to }) => `${statusOf(from)} ${statusOf(to)}`));
     expect([...seen].sort()).toEqual([...legal].sort());

@@ -23,8 +23,10 @@ interface Job {
 }
 interface Plan {
   slots: number;
+  /** Lanes that a turn brings beyond free slots. */
+  ahead: number;
   jobs: { chat: number; runMs: number; trouble: Job["trouble"] }[];
-  signals: { atMs: number; what: "pause" | "resume" | "cancel" | "loseLease" | "loseLane" }[];
+  signals: { atMs: number; what: "pause" | "resume" | "cancel" | "loseLease" | "loseLane" | "recall" }[];
   drainAtMs: number | null;
   kept?: { keptMin: number; keptMax: number };
 }
@@ -64,6 +66,7 @@ function play(plan: Plan) {
   let offers: { claim: Claim; end: Ending["end"]; tell: ((event: JobEvent) => void) | null }[] = [];
   let asked = false;
   let flying = false;
+  let promised = 0;
   function turn(): void {
     if (flying || (!asked && offers.length === 0)) return;
     flying = true;
@@ -71,15 +74,21 @@ function play(plan: Plan) {
     const batch = offers;
     offers = [];
     const snapshot = supervisor.getSnapshot();
-    const want = snapshot.status === "active" && snapshot.hasTag("claiming") ? plan.slots - Object.keys(snapshot.context.held).length + batch.length : 0;
+    const mayClaim = snapshot.status === "active" && snapshot.hasTag("claiming");
+    const left = Object.keys(snapshot.context.held).length - batch.length;
+    const want = mayClaim ? Math.max(0, plan.slots - left) : 0;
+    const ahead = mayClaim ? Math.max(0, plan.slots + plan.ahead - left - want) : 0;
+    promised = want;
     clock.after(1, () => {
       const answers = batch.map(({ claim, end }) => settle(claim, end));
-      const grants = paused || leaseless ? [] : claimUpTo(want);
+      const grants = paused || leaseless ? [] : claimUpTo(want, ahead);
       const ended: Ended[] = batch.map(({ claim }) => ({ chatId: claim.job.chatId, fence: claim.fence }));
       if (supervisor.getSnapshot().status === "active") tell({ type: "turn.taken", ended, grants });
       else giveBack(grants);
       batch.forEach(({ tell: hear }, index) => hear?.({ type: "end.settled", settled: answers[index] as Settlement }));
       flying = false;
+      promised = 0;
+      admit();
       if ([...lanes.values()].some(({ held, waiting }) => !held && waiting[0] && waiting[0].notBefore <= clock.now())) tell({ type: "lanes.ready" });
       turn();
     });
@@ -89,22 +98,27 @@ function play(plan: Plan) {
     if (lane.held?.claim.fence !== fence) return { kind: "notMine", jobId: job.id, watched: false };
     const { job: held, claim, cancelled } = lane.held;
     lane.held = null;
+    if (end.kind === "returned") {
+      if (begun.has(claim.claimId)) problems.push(`${claim.claimId} was returned as if it had not begun`);
+      lane.waiting.unshift({ job: held, attempt: job.attempt - 1, notBefore: 0, spent: claim.spent });
+      return { kind: "notMine", jobId: held.id, watched: false };
+    }
     const status = cancelled || end.kind === "failed" ? "failed" : end.kind === "completed" ? "completed" : "pending";
     const delayMs = end.kind === "retrying" ? end.delayMs : 0;
     if (status === "pending") lane.waiting.unshift({ job: held, attempt: job.attempt, notBefore: clock.now() + delayMs, spent: claim.spent + (end.kind === "retrying" ? 1 : 0) });
     else (ends[held.id] ??= []).push(status);
     return { kind: "settled", jobId: job.id, chatId: job.chatId, status, runAt: null, quarantined: false, failureCode: null, watched: end.kind === "retrying" };
   }
-  function claimUpTo(want: number): Grant[] {
+  function claimUpTo(want: number, ahead: number): Grant[] {
     const grants: Grant[] = [];
     for (const lane of lanes.values()) {
       const head = lane.waiting[0];
-      if (grants.length >= want || lane.held || !head || head.notBefore > clock.now()) continue;
+      if (grants.length >= want + ahead || lane.held || !head || head.notBefore > clock.now()) continue;
       lane.waiting.shift();
       const attempt = head.attempt + 1;
       const claim: Claim = {
         job: { id: head.job.id, chatId: lane.chatId, messageId: "m", chatSeq: 1, code: "1", attempt, options: {}, priority: 0, maxAttempts: 4, timeoutMs: 1000 },
-        spent: head.spent, strikes: 0, fence: ++lane.fence, claimId: `${lane.chatId}/${lane.fence}`, startedAt: new Date(0).toISOString(),
+        spent: head.spent, strikes: 0, fence: ++lane.fence, claimId: `${lane.chatId}/${lane.fence}`, startedAt: grants.length < want ? new Date(0).toISOString() : null,
       };
       lane.held = { job: head.job, claim, cancelled: false };
       grants.push({ claim, jitter: clock.random() });
@@ -113,53 +127,88 @@ function play(plan: Plan) {
   }
   const giveBack = (grants: Grant[]) => {
     returned += grants.length;
-    for (const { claim } of grants) settle(claim, { kind: "released" });
+    for (const { claim } of grants) settle(claim, unbegun(claim));
   };
+  const unbegun = (claim: Claim): Ending["end"] => ({ kind: claim.startedAt === null && !begun.has(claim.claimId) ? "returned" : "released" });
   const offerRelease = (claim: Claim) => {
-    offers.push({ claim, end: { kind: "released" }, tell: null });
+    offers.push({ claim, end: unbegun(claim), tell: null });
     turn();
   };
+  /** Those taken ahead, until a slot is theirs. */
+  const begun = new Set<string>();
+  let inHand: { claim: Claim; begin(): void }[] = [];
+  function admit(): void {
+    clock.after(0, () => {
+      // What was claimed for a slot, and waits for its actor, has that slot.
+      const owed = [...lanes.values()].filter(({ held }) => held && held.claim.startedAt !== null && !startedFences.has(held.claim.claimId)).length;
+      if (running.size + owed + promised >= plan.slots || inHand.length === 0) return;
+      inHand.shift()?.begin();
+      admit();
+    });
+  }
+
+  function begin(claim: Claim, trouble: Job["trouble"] | undefined, hear: (event: JobEvent) => void): void {
+    const { chatId } = claim.job;
+    if (startedFences.has(claim.claimId)) problems.push(`${claim.claimId} was started twice`);
+    startedFences.add(claim.claimId);
+    if (running.has(chatId)) problems.push(`${claim.job.id} starts while ${running.get(chatId)?.job.id} runs`);
+    starts.push({ chatId, jobId: claim.job.id, fence: claim.fence });
+    running.set(chatId, claim);
+    most = Math.max(most, running.size);
+    let heard = true;
+    const end = (kind: "built" | "failed" | "broken" | "aborted") => {
+      if (running.get(chatId) !== claim) return;
+      running.delete(chatId);
+      admit();
+      if (!heard) return;
+      const outcome =
+        kind === "built" ? { kind, result: "", sourceMap: null, warnings: [], externals: [] }
+        : kind === "failed" ? { kind, failure: { code: "build_failed" as const, message: "no", retryable: false, diagnostics: [] }, error: "no" }
+        : kind === "broken" ? { kind, message: "broken" } : { kind };
+      hear({ type: "attempt.ended", outcome });
+    };
+    attempts.set(claim.claimId, {
+      end,
+      leave() {
+        heard = false;
+        end("aborted");
+      },
+    });
+    clock.after(lanes.get(chatId)?.held?.job.runMs ?? 1, () => end(trouble === "fails" ? "failed" : trouble === "runCrashes" ? "broken" : "built"));
+  }
 
   const supervisor = createActor(
     fillMachines({
       startAttempt(claim, hear) {
-        const { chatId } = claim.job;
-        const held = lanes.get(chatId)?.held;
-        if (startedFences.has(claim.claimId)) problems.push(`${claim.claimId} was started twice`);
-        startedFences.add(claim.claimId);
-        if (running.has(chatId)) problems.push(`${claim.job.id} starts while ${running.get(chatId)?.job.id} runs`);
-        starts.push({ chatId, jobId: claim.job.id, fence: claim.fence });
-        const trouble = claim.job.attempt === 1 ? held?.job.trouble : "none";
-        if (trouble === "headCrashes" || trouble === "chatCrashes") throw new Error(trouble);
-        running.set(chatId, claim);
-        most = Math.max(most, running.size);
-        let heard = true;
-        const end = (kind: "built" | "failed" | "broken" | "aborted") => {
-          if (running.get(chatId) !== claim) return;
-          running.delete(chatId);
-          if (!heard) return;
-          const outcome =
-            kind === "built" ? { kind, result: "", sourceMap: null, warnings: [], externals: [] }
-            : kind === "failed" ? { kind, failure: { code: "build_failed" as const, message: "no", retryable: false, diagnostics: [] }, error: "no" }
-            : kind === "broken" ? { kind, message: "broken" } : { kind };
-          hear({ type: "attempt.ended", outcome });
-        };
-        attempts.set(claim.claimId, {
-          end,
-          leave() {
-            heard = false;
-            end("aborted");
+        const trouble = claim.job.attempt === 1 ? lanes.get(claim.job.chatId)?.held?.job.trouble : "none";
+        if (trouble === "headCrashes" || trouble === "chatCrashes") {
+          startedFences.add(claim.claimId);
+          starts.push({ chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
+          throw new Error(trouble);
+        }
+        if (claim.startedAt !== null) return begin(claim, trouble, hear);
+        inHand.push({
+          claim,
+          begin() {
+            begun.add(claim.claimId);
+            begin(claim, trouble, hear);
+            hear({ type: "attempt.began" });
           },
         });
-        clock.after(held?.job.runMs ?? 1, () => end(trouble === "fails" ? "failed" : trouble === "runCrashes" ? "broken" : "built"));
+        admit();
       },
       abortAttempt: (claim) => void clock.after(1, () => attempts.get(claim.claimId)?.end("aborted")),
-      leaveAttempt: (claim) => attempts.get(claim.claimId)?.leave(),
+      leaveAttempt(claim) {
+        inHand = inHand.filter((one) => one.claim !== claim);
+        attempts.get(claim.claimId)?.leave();
+      },
       offerEnd(claim, end, hear) {
         offers.push({ claim, end, tell: hear });
         turn();
       },
       letGo: nothing,
+      letGoNext: nothing,
+      returnClaim: offerRelease,
       takeTurn() {
         asked = true;
         turn();
@@ -186,7 +235,7 @@ function play(plan: Plan) {
     next: (snapshot) => {
       const taken = Object.keys(snapshot.context.held).length;
       mostChats = Math.max(mostChats, Object.keys(snapshot.children).length);
-      if (taken > plan.slots) problems.push(`the ledger has ${taken} of ${plan.slots} slots`);
+      if (taken > plan.slots + plan.ahead) problems.push(`the ledger has ${taken} of ${plan.slots} slots`);
     },
     error: (error) => void (crashed = error),
   });
@@ -204,7 +253,8 @@ function play(plan: Plan) {
       } else if (what === "resume") {
         paused = false;
         tell({ type: "queue.resumed" });
-      } else if (what === "cancel" && held) {
+      } else if (what === "recall") tell({ type: "lanes.recalled" });
+      else if (what === "cancel" && held) {
         held.cancelled = true;
         tell({ type: "job.cancelRequested", chatId: held.job.chatId, jobId: held.job.id });
       } else if (what === "loseLane" && held) {
@@ -246,8 +296,9 @@ const troubles = fc.constantFrom<Job["trouble"]>("none", "none", "none", "none",
 const plans = (more: Partial<Record<keyof Plan, fc.Arbitrary<unknown>>> = {}): fc.Arbitrary<Plan> =>
   fc.record({
     slots: fc.integer({ min: 1, max: 4 }),
+    ahead: fc.constantFrom(0, 0, 1, 5),
     jobs: fc.array(fc.record({ chat: fc.nat(9), runMs: fc.constantFrom(0, 1, 1, 7, 40), trouble: troubles }), { minLength: 1, maxLength: 40 }),
-    signals: fc.array(fc.record({ atMs: fc.integer({ min: 0, max: 150 }), what: fc.constantFrom("pause", "resume", "cancel", "loseLease", "loseLane") }), { maxLength: 6 }),
+    signals: fc.array(fc.record({ atMs: fc.integer({ min: 0, max: 150 }), what: fc.constantFrom("pause", "resume", "cancel", "loseLease", "loseLane", "recall") }), { maxLength: 6 }),
     drainAtMs: fc.constant(null),
     ...more,
   }) as fc.Arbitrary<Plan>;
@@ -283,7 +334,7 @@ describe("supervisor, chats and jobs together", () => {
   });
 
   it("lose no grant to the retirement of idle chats, and keep few of them", () => {
-    const many: Plan = { slots: 3, jobs: Array.from({ length: 600 }, (_, index) => ({ chat: (index * 7) % 120, runMs: index % 3, trouble: "none" as const })), signals: [], drainAtMs: null };
+    const many: Plan = { slots: 3, ahead: 0, jobs: Array.from({ length: 600 }, (_, index) => ({ chat: (index * 7) % 120, runMs: index % 3, trouble: "none" as const })), signals: [], drainAtMs: null };
     const run = play(many);
     expect([run.crashed, run.problems, run.isDone]).toEqual([null, [], true]);
     // keptMax, the slots' own, those just granted and the twenty that are looked for together.
@@ -293,7 +344,7 @@ describe("supervisor, chats and jobs together", () => {
 
   it("keep many idle chats while they come back, and few while all are new", () => {
     const kept = { keptMin: 2, keptMax: 60 };
-    const day = (chatOf: (index: number) => number): Plan => ({ slots: 3, kept, jobs: Array.from({ length: 1500 }, (_, index) => ({ chat: chatOf(index), runMs: 1, trouble: "none" as const })), signals: [], drainAtMs: null });
+    const day = (chatOf: (index: number) => number): Plan => ({ slots: 3, ahead: 0, kept, jobs: Array.from({ length: 1500 }, (_, index) => ({ chat: chatOf(index), runMs: 1, trouble: "none" as const })), signals: [], drainAtMs: null });
     expect(play(day((index) => index % 50)).atEnd.chats).toBe(50);
     expect(play(day((index) => index)).atEnd.chats).toBeLessThanOrEqual(2 + 3 + 20);
   });

@@ -5,6 +5,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { acceptance } from "./exercise/acceptance.js";
+import { ahead } from "./exercise/ahead.js";
 import { code } from "./exercise/code.js";
 import { createLab } from "./exercise/lab.js";
 import type { Lab } from "./exercise/lab.js";
@@ -27,7 +28,7 @@ interface Left {
   tests: string[];
 }
 
-const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "starts with acceptance": starts, "shares between tenants": shares, "what people ask for": people, "what is lost": loss, reads, retention, code };
+const areas: Record<string, Exercise> = { acceptance, limits: limitsAndKeys, turns, "lanes taken ahead": ahead, "starts with acceptance": starts, "shares between tenants": shares, "what people ask for": people, "what is lost": loss, reads, retention, code };
 
 export function exerciseStore(open: () => Promise<OpenStore>, { skip = [] }: { skip?: Left[] } = {}): void {
   let opened: OpenStore;

@@ -8,17 +8,20 @@ import { verify } from "../../src/history/verify.js";
 import type { HistoryEvent } from "../../src/job.js";
 import { isWithin, laneKey, laneOfShown, ofLane } from "../../src/store/scope.js";
 import type { Scope } from "../../src/store/scope.js";
-import type { AcceptLimits, ChatPolicy, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
+import type { AcceptLimits, Begun, ChatPolicy, Claim, Ending, NewJob, Store } from "../../src/store/store.js";
 
 export const T0 = 1_800_000_000_000;
 /** Lanes; those of tenants have the names of others. */
-export const chats = ["a", "b", laneKey({ tenant: "t" }, "a"), laneKey({ tenant: "t" }, "c"), laneKey({ tenant: "v" }, "b")];
+export const chats = ["a", "b", "d", laneKey({ tenant: "t" }, "a"), laneKey({ tenant: "t" }, "c"), laneKey({ tenant: "v" }, "b")];
+/** So many of them are of no tenant. */
+const ownChats = 3;
 const scopes: Scope[] = ["everyone", { tenant: "" }, { tenant: "t" }, { tenant: "u" }];
 const nodes = ["n1", "n2"];
 export const agingMs = 30_000;
 export const limits: AcceptLimits = { agingMs, pendingPerChatMax: 6, pendingMax: 14, rate: null };
 const leaseMs = 4000;
 const firstLeaseMs = 15_000;
+const handMs = 2000;
 
 export function newJob(id: string, chatId: string, extra: Partial<NewJob> = {}): NewJob {
   return { id, chatId, messageId: `m-${id}`, code: "1", files: null, entry: null, options: {}, codeHash: `hash-${id}`, priority: 0, maxAttempts: 3, timeoutMs: 1000, delayMs: 0, supersede: null, ...extra };
@@ -33,12 +36,13 @@ export const ends = {
   crashed: { kind: "retrying", ...failed("worker_crashed", true), delayMs: 700 },
   timedOut: { kind: "retrying", ...failed("timed_out", true), delayMs: 300 },
   released: { kind: "released" },
+  returned: { kind: "returned" },
 } satisfies Record<string, Ending["end"]>;
 type EndName = keyof typeof ends;
 
 type Step = { afterMs: number } & (
   | { verb: "accept"; groups: { jobs: { chat: number; priority: number; delayMs: number; hash: number; supersede: NewJob["supersede"] }[]; key: number | null }[]; start: { node: number; want: number } | null }
-  | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node"; stamped: boolean }[]; want: number }
+  | { verb: "turn"; node: number; endings: { pick: number; end: EndName; stale: "no" | "fence" | "claim" | "attempt" | "node"; stamped: boolean; agoMs: number | null }[]; want: number; begun: { pick: number; agoMs: number }[]; ahead: number }
   | { verb: "pulse"; node: number; clusterCap: number | null }
   | { verb: "rescue" | "leave"; node: number }
   | { verb: "cancel" | "redrive"; pick: number; scope: number }
@@ -54,59 +58,69 @@ type Step = { afterMs: number } & (
 export type Program = Step[];
 
 const afterMs = fc.constantFrom(0, 1, 1, 5, 400, 1500, 5000);
-const node = fc.integer({ min: 0, max: nodes.length - 1 });
+/** How long ago a run was over, or began and was over, by its node's word; null: it says nothing. */
+const agoMs = fc.constantFrom(null, null, -5, 0, 3, 40, 1500);
 /** Some code is met often, so that what it did before counts. */
 const hash = fc.constantFrom(0, 1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8);
 /** Jobs that ask about their code at once. */
 const askedMax = 3;
-const chat = fc.integer({ min: 0, max: chats.length - 1 });
-const step: fc.Arbitrary<Step> = fc.oneof(
-  {
-    weight: 4,
-    arbitrary: fc.record({
-      afterMs,
-      verb: fc.constant("accept" as const),
-      groups: fc.array(
-        fc.record({
-          jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash, supersede: fc.constantFrom(null, null, null, null, null, null, null, null, null, "pending" as const, "running" as const) }), { minLength: 1, maxLength: 4 }),
-          key: fc.constantFrom(null, null, null, 1, 2),
-        }),
-        { minLength: 1, maxLength: 3 },
-      ),
-      start: fc.option(fc.record({ node, want: fc.integer({ min: 1, max: 2 }) })),
-    }),
-  },
-  {
-    weight: 8,
-    arbitrary: fc.record({
-      afterMs,
-      verb: fc.constant("turn" as const),
-      node,
-      endings: fc.array(
-        fc.record({
-          pick: fc.nat(20),
-          end: fc.constantFrom<EndName>("completed", "completed", "completed", "failed", "crashed", "timedOut", "released"),
-          stale: fc.constantFrom("no" as const, "no" as const, "no" as const, "no" as const, "fence" as const, "claim" as const, "attempt" as const, "node" as const),
-          stamped: fc.boolean(),
-        }),
-        { maxLength: 3 },
-      ),
-      want: fc.integer({ min: 0, max: 3 }),
-    }),
-  },
-  { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node, clusterCap: fc.constantFrom(null, null, null, 1, 2) }) },
-  { weight: 3, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("rescue" as const, "rescue" as const, "leave" as const), node }) },
-  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
-  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("policy" as const), chat, whileRetrying: fc.constantFrom(undefined, "block" as const, "yield" as const, "yield" as const), afterFailure: fc.constantFrom(undefined, "skip" as const, "hold" as const) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancelChat" as const, "erase" as const), chat }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("weigh" as const), weights: fc.constantFrom<Record<string, number>>({}, { t: 3 }, { t: 2, v: 7 }) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
-  { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("lift" as const), hash }) },
-  { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("ask" as const), ageMs: fc.constantFrom(1, 1000, 1e6) }) },
-);
-export const programs: fc.Arbitrary<Program> = fc.array(step, { minLength: 5, maxLength: 45, size: "max" });
+/** What one step may be: over so many of the chats and nodes. */
+function stepOver(chatsMost: number, nodesMost: number): fc.Arbitrary<Step> {
+  const chat = fc.integer({ min: 0, max: chatsMost - 1 });
+  const node = fc.integer({ min: 0, max: nodesMost - 1 });
+  return fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        afterMs,
+        verb: fc.constant("accept" as const),
+        groups: fc.array(
+          fc.record({
+            jobs: fc.array(fc.record({ chat, priority: fc.constantFrom(0, 0, 0, 0, 5, -5), delayMs: fc.constantFrom(0, 0, 0, 900), hash, supersede: fc.constantFrom(null, null, null, null, null, null, null, null, null, "pending" as const, "running" as const) }), { minLength: 1, maxLength: 4 }),
+            key: fc.constantFrom(null, null, null, 1, 2),
+          }),
+          { minLength: 1, maxLength: 3 },
+        ),
+        start: fc.option(fc.record({ node, want: fc.integer({ min: 1, max: 2 }) })),
+      }),
+    },
+    {
+      weight: 8,
+      arbitrary: fc.record({
+        afterMs,
+        verb: fc.constant("turn" as const),
+        node,
+        endings: fc.array(
+          fc.record({
+            pick: fc.nat(20),
+            end: fc.constantFrom<EndName>("completed", "completed", "completed", "failed", "crashed", "timedOut", "released", "returned"),
+            stale: fc.constantFrom("no" as const, "no" as const, "no" as const, "no" as const, "fence" as const, "claim" as const, "attempt" as const, "node" as const),
+            stamped: fc.boolean(),
+            agoMs,
+          }),
+          { maxLength: 3 },
+        ),
+        want: fc.integer({ min: 0, max: 3 }),
+        begun: fc.array(fc.record({ pick: fc.nat(20), agoMs: fc.constantFrom(-5, 0, 3, 40, 1500) }), { maxLength: 2 }),
+        ahead: fc.constantFrom(0, 0, 1, 3),
+      }),
+    },
+    { weight: 4, arbitrary: fc.record({ afterMs, verb: fc.constant("pulse" as const), node, clusterCap: fc.constantFrom(null, null, null, 1, 2) }) },
+    { weight: 3, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("rescue" as const, "rescue" as const, "leave" as const), node }) },
+    { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancel" as const, "redrive" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("look" as const), pick: fc.nat(20), scope: fc.integer({ min: 0, max: scopes.length - 1 }) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseChat" as const), chat, paused: fc.boolean() }) },
+    { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("policy" as const), chat, whileRetrying: fc.constantFrom(undefined, "block" as const, "yield" as const, "yield" as const), afterFailure: fc.constantFrom(undefined, "skip" as const, "hold" as const) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constantFrom("cancelChat" as const, "erase" as const), chat }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("weigh" as const), weights: fc.constantFrom<Record<string, number>>({}, { t: 3 }, { t: 2, v: 7 }) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("lift" as const), hash }) },
+    { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("ask" as const), ageMs: fc.constantFrom(1, 1000, 1e6) }) },
+  );
+}
+const programOver = (chatsMost: number, nodesMost: number): fc.Arbitrary<Program> => fc.array(stepOver(chatsMost, nodesMost), { minLength: 5, maxLength: 45, size: "max" });
+/** Many between tenants and nodes, and as many of one node with chats of its own, where lanes are taken ahead. */
+export const programs: fc.Arbitrary<Program> = fc.oneof(programOver(chats.length, nodes.length), programOver(ownChats, 1));
 
 /** Plays the program; then a calm end, in which everything that was accepted must come to its end. */
 export async function play(store: Store, program: Program): Promise<{ transcript: unknown[]; violations: Violation[] }> {
@@ -119,8 +133,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   let calls = 0;
   /** As each node's latest pulse told, for its turns. */
   const lineFrom = new Map<string, number | undefined>();
-  const turn = async (nodeId: string, endings: Ending[], want: number) => {
-    const answer = await store.turn({ nodeId, claimId: `claim${calls++}`, endings, want, lineFrom: lineFrom.get(nodeId), nodeLossesMax: 2 }, now);
+  const turn = async (nodeId: string, endings: Ending[], want: number, begun: Begun[], ahead: number) => {
+    const answer = await store.turn({ nodeId, claimId: `claim${calls++}`, endings, want, begun, ahead, handMs, lineFrom: lineFrom.get(nodeId), nodeLossesMax: 2 }, now);
     claims.push(...answer.claims.map((claim) => ({ claim, node: nodeId })));
     return answer;
   };
@@ -168,7 +182,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       }
       case "turn": {
         const picked = new Set<number>();
-        const endings = one.endings.flatMap(({ pick, end, stale, stamped }): Ending[] => {
+        const endings = one.endings.flatMap(({ pick, end, stale, stamped, agoMs: ago }): Ending[] => {
           const index = claims.length === 0 ? -1 : pick % claims.length;
           if (index < 0 || picked.has(index)) return [];
           picked.add(index);
@@ -180,10 +194,21 @@ export async function play(store: Store, program: Program): Promise<{ transcript
             ...(stale === "fence" ? { fence: guard.fence + 1 } : {}),
             ...(stale === "claim" ? { claimId: "nobody's" } : {}),
             ...(stale === "attempt" ? { attempt: guard.attempt + 1 } : {}),
+            ...(ago === null ? {} : { endedMs: now - ago }),
+            // One that was taken ahead began a little before it was over, and no record says so yet.
+            ...(ago === null || claim.startedAt !== null ? {} : { startedMs: now - ago - 2 }),
             end: stamped && (end === "completed" || end === "failed") ? { ...ends[end], origin: { stamp: "s", from: pick % 5 === 0 ? "another" : null } } : ends[end],
           }];
         });
-        return turn(nodes[one.node] as string, endings, one.want);
+        const begun = one.begun.flatMap(({ pick, agoMs: ago }): Begun[] => {
+          const index = claims.length === 0 ? -1 : pick % claims.length;
+          const { claim, node: holder } = claims[index] ?? {};
+          if (!claim || picked.has(index) || claim.startedAt !== null || holder !== nodes[one.node]) return [];
+          picked.add(index);
+          return [{ jobId: claim.job.id, chatId: claim.job.chatId, attempt: claim.job.attempt, fence: claim.fence, claimId: claim.claimId, startedMs: now - ago }];
+        });
+        const { onRecord, refused, ...answer } = await turn(nodes[one.node] as string, endings, one.want, begun, one.ahead);
+        return { ...answer, onRecord: [...onRecord].sort(), refused: [...refused].sort() };
       }
       case "pulse": {
         const { held, ...rest } = await store.pulse({ nodeId: nodes[one.node] as string, leaseMs, slots: 3, draining: false, clusterCap: one.clusterCap }, now);
@@ -235,7 +260,8 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   }
 
   // Nodes that are there from the start, or most programs would never claim anything.
-  for (const nodeId of nodes) await store.pulse({ nodeId, leaseMs: firstLeaseMs, slots: 3, draining: false, clusterCap: null }, now);
+  const isAlone = program.every((one) => !("node" in one && one.node > 0) && !(one.verb === "accept" && one.start && one.start.node > 0));
+  for (const nodeId of isAlone ? nodes.slice(0, 1) : nodes) await store.pulse({ nodeId, leaseMs: firstLeaseMs, slots: 3, draining: false, clusterCap: null }, now);
   for (const one of program) {
     now += one.afterMs;
     transcript.push([one.verb, normal(await run(one))]);
@@ -276,7 +302,7 @@ export async function play(store: Store, program: Program): Promise<{ transcript
   const byLane = (x: HistoryEvent, y: HistoryEvent) => (laneOfShown(x) < laneOfShown(y) ? -1 : laneOfShown(x) > laneOfShown(y) ? 1 : x.number - y.number);
   transcript.push(["news", normal([...seen.events].sort(byLane)), seen.now, seen.queuePaused]);
   transcript.push(["events", normal(events)], ["jobs", normal([...jobs].sort((x, y) => (x.id < y.id ? -1 : 1)))], ["totals", [stats.totalQueued, stats.totalRunning, stats.totalCompleted, stats.totalFailed, stats.deadLetters, stats.activeChats]]);
-  return { transcript, violations: (await store.readHistory((history) => verify(history, { agingMs, atRest: true, promised }))).violations };
+  return { transcript, violations: (await store.readHistory((history) => verify(history, { agingMs, atRest: true, slackMs: 50, inHandMs: 50, promised }))).violations };
 }
 
 /** As JSON: what every store must agree on, without the order of keys. */

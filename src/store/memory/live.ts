@@ -23,7 +23,7 @@ export function news(tables: Tables, { since, limit }: { since: number; limit: n
     }
   }
   found.sort((a, b) => byText(a.at, b.at) || byText(laneOfShown(a), laneOfShown(b)) || a.number - b.number);
-  return { events: found.slice(0, limit).map((event) => ({ ...copy(event), ...shownLane(event.chatId) })), now: at, queuePaused: tables.queuePaused };
+  return { events: found.slice(0, limit).map((event) => ({ ...copy(event), ...shownLane(event.chatId) })), now: at, queuePaused: tables.queuePausedAt !== null };
 }
 
 export function places(tables: Tables, chatId: string, limit: number, at: number): { places: Place[]; paused: boolean } {
@@ -44,8 +44,8 @@ export function why(tables: Tables, scope: Scope, jobId: string, at: number): Wh
     id: row.id, ...shownLane(row.chatId), status: row.status, attempt: row.attempt, startedAt: isoOrNull(row.startedAt), completedAt: isoOrNull(row.completedAt),
     failureCode: row.failed?.failure.code ?? null, nodeId: row.held?.nodeId ?? null, queuePosition: positionOf(lane, row),
     front: front && front !== row ? { id: front.id, chatSeq: front.chatSeq, status: front.status as "pending" | "running", attempt: front.attempt, nextAttemptAt: nextAttemptAt(front, at) } : null,
-    nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, heldBy: lane.heldBy, queuePaused: tables.queuePaused,
-    lanesAhead: lane.state === "running" || lane.state === "idle" ? 0 : lanesBefore(tables, lane),
+    nextAttemptAt: nextAttemptAt(row, at), chatPaused: lane.pausedAt !== null, heldBy: lane.heldBy, queuePaused: tables.queuePausedAt !== null,
+    lanesAhead: lane.state === "ready" || lane.state === "delayed" ? lanesBefore(tables, lane) : 0,
     nodes: { alive: alive.length, claiming: claiming.length, slots: Math.min(claiming.reduce((sum, node) => sum + node.slots, 0), tables.clusterCap), running: tables.totals.running },
   };
 }

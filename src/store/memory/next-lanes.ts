@@ -38,8 +38,17 @@ export function nextLanes(tables: Tables, limit: number, at: number, from?: numb
   const waiting = waitingTenants(tables);
   const alone = waiting.length <= 1 && [...tables.shares.next.keys()].every((tenant) => tenant === waiting[0]);
   if (!alone) return share(tables, waiting, limit, at, from);
-  const first = lineOf(tables, waiting[0] ?? "", from).from;
-  return tables.ready.slice(first, first + limit);
+  return untaken(tables, lineOf(tables, waiting[0] ?? "", from), limit, at);
+}
+
+/** The first of a line that no node has in hand. */
+function untaken({ ready }: Tables, { from, to }: { from: number; to: number }, limit: number, at: number): Lane[] {
+  const lanes: Lane[] = [];
+  for (let index = from; index < to && lanes.length < limit; index++) {
+    const lane = ready.at(index) as Lane;
+    if (lane.taken === null || lane.taken.until <= at) lanes.push(lane);
+  }
+  return lanes;
 }
 
 /** Between tenants. */
@@ -49,8 +58,7 @@ function share(tables: Tables, waiting: string[], limit: number, at: number, lin
   const tagged = waiting.flatMap((tenant) => {
     const tag = Math.max(shares.next.get(tenant)?.tag ?? 0, shares.at);
     const stride = Math.floor(strideMax / (shares.weights.get(tenant) ?? 1));
-    const { from, to } = lineOf(tables, tenant, lineFrom);
-    return tables.ready.slice(from, Math.min(to, from + limit)).map((lane, nth) => ({ lane, tag: tag + nth * stride, next: tag + (nth + 1) * stride }));
+    return untaken(tables, lineOf(tables, tenant, lineFrom), limit, at).map((lane, nth) => ({ lane, tag: tag + nth * stride, next: tag + (nth + 1) * stride }));
   });
   const picked = tagged.sort((a, b) => a.tag - b.tag || a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1)).slice(0, limit);
   for (const { lane, tag, next } of picked) {

@@ -30,7 +30,7 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     activeChats: totals.running + counted(ready) + counted(delayed) + counted(paused),
     waitingChats: counted(ready),
     deadLetters: counted([...tables.deadLetters].filter((job) => isShownTo(scope, job))),
-    queuePaused: tables.queuePaused,
+    queuePaused: tables.queuePausedAt !== null,
     clusterCap: seesNodes && Number.isFinite(tables.clusterCap) ? tables.clusterCap : null,
     nodes: (seesNodes ? [...tables.nodes.values()] : [])
       .sort((a, b) => a.startedAt - b.startedAt || (a.id < b.id ? -1 : 1))

@@ -70,6 +70,8 @@ export interface Lane {
   turnAt: number;
   readyAt: number;
   running: JobRow | null;
+  /** A node has it in hand until then, ahead of a free slot; with no claim: had it until then. */
+  taken: { until: number; claimId: string | null } | null;
   readonly pending: Sorted<JobRow>;
   readonly finished: Sorted<JobRow>;
   events: HistoryEvent[];
@@ -120,11 +122,13 @@ export const createTables = () => ({
   crashes: new Map<string, Crashes>(),
   /** Running totals; the last two only grow. */
   totals: { pending: 0, running: 0, completed: 0, failed: 0 },
-  queuePaused: false,
+  queuePausedAt: null as number | null,
   /** Of starts between tenants (migrations/0009_tenant_shares.sql): tags of their next starts, shared time, weights other than 1. */
   shares: { next: new Map<string, { tag: number; servedAt: number }>(), at: 0, weights: new Map<string, number>() },
   /** Attempts that may run over all nodes: the lowest of what living nodes were given, as of the latest pulse. */
   clusterCap: Number.POSITIVE_INFINITY,
+  /** Whether more could run than the cap lets. */
+  capBinds: false,
 });
 export type Tables = ReturnType<typeof createTables>;
 
@@ -150,7 +154,7 @@ export function jobWithin(tables: Tables, scope: Scope, jobId: string): JobRow |
 export const createLane = (chatId: string, at: number): Lane => ({
   chatId, tenant: ofLane(chatId).tenant, tail: 0, placeTail: 0, eventTail: 0, eventFloor: 0, completed: 0, failed: 0, fence: 0, acceptedAt: at, settledAt: null, rateAt: null, pausedAt: null,
   heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" },
-  state: "idle", turnAt: 0, readyAt: 0, running: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
+  state: "idle", turnAt: 0, readyAt: 0, running: null, taken: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
 });
 
 /** Writes an event with the chat's next number; of the chat itself when `job` is null. */

@@ -3,7 +3,7 @@ import type { AcceptAnswer, AcceptGroup, AcceptLimits, Claim, Ending, Rescued, S
 import type { Failure } from "../../job.js";
 import { accept } from "./accept.js";
 import { nextLanes } from "./next-lanes.js";
-import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, supersededMessage, write } from "./tables.js";
+import { copy, enterFinished, enterPending, failedData, failPending, failureOf, hold, iso, laneOf, leavePending, lineUp, lineUpDue, supersededMessage, write } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** How an attempt ends, as a node offers it or as its loss is found. */
@@ -15,10 +15,64 @@ const crashesMax = 2;
 const isCrash = (end: Offered["end"]): end is Extract<Offered["end"], { failure: Failure }> =>
   "failure" in end && !end.blameless && (end.failure.code === "worker_crashed" || end.failure.code === "out_of_memory");
 
-export function turn(tables: Tables, { nodeId, claimId, endings, want, lineFrom }: TurnRequest, at: number): TurnAnswer {
+export function turn(tables: Tables, request: TurnRequest, at: number): TurnAnswer {
+  const { nodeId, endings, want, ahead = 0, begun = [] } = request;
+  const onRecord = recordAhead(tables, request, at);
   const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
-  const leaseUntil = tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY;
-  return { settled, claims: tables.queuePaused || leaseUntil <= at ? [] : claim(tables, { nodeId, claimId, want, lineFrom }, at) };
+  const mayClaim = tables.queuePausedAt === null && isAlive(tables, nodeId, at);
+  const claims = mayClaim ? claim(tables, request, at) : [];
+  // Where a start needs more than its turn in line, a permit of the cluster's or a tenant's share, nothing is taken ahead of it.
+  const mayTake = mayClaim && claims.length === want && !tables.capBinds && tables.shares.next.size === 0;
+  return { settled, claims: mayTake ? [...claims, ...takeAhead(tables, ahead, request, at)] : claims, onRecord, refused: begun.flatMap(({ jobId }) => (onRecord.includes(jobId) ? [] : [jobId])), atMs: at };
+}
+
+const isAlive = (tables: Tables, nodeId: string, at: number): boolean => (tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY) > at;
+/** A time that a node reckoned; never a later one than this. */
+const reckoned = (ms: number | undefined, at: number): number => Math.min(at, ms ?? at);
+/** What lies within is not worth a word, milliseconds. */
+const momentMs = 25;
+
+/** What a node says of lanes that it took ahead: runs that began start on record, and what goes back does. Which of those begun are on record now. */
+function recordAhead(tables: Tables, { nodeId, begun = [], endings, handMs = 0 }: TurnRequest, at: number): string[] {
+  const mayStart = isAlive(tables, nodeId, at) && !tables.capBinds;
+  const over = endings.flatMap(({ startedMs, ...ending }) => (startedMs === undefined || ending.end.kind === "returned" ? [] : [{ ...ending, startedMs }]));
+  for (const { jobId, chatId, attempt, fence, claimId, startedMs } of [...begun, ...over]) {
+    const lane = tables.lanes.get(chatId);
+    const job = tables.jobs.get(jobId);
+    if (!lane || !job || !mayStart || lane.pending.first !== job || job.attempt + 1 !== attempt || !isInHand(lane, fence, claimId) || (lane.state !== "ready" && lane.state !== "delayed")) continue;
+    if (tables.queuePausedAt !== null && reckoned(startedMs, at) > tables.queuePausedAt) continue;
+    const takenAt = (lane.taken?.until ?? at) - handMs;
+    const startedAt = Math.max(reckoned(startedMs, at), lane.settledAt ?? Number.NEGATIVE_INFINITY, job.createdAt);
+    start(tables, lane, job, { nodeId, fence, claimId }, startedAt, startedAt > takenAt + momentMs ? { takenAt: iso(takenAt) } : {});
+  }
+  for (const { chatId, fence, claimId, startedMs, end } of endings) {
+    const lane = startedMs !== undefined || end.kind === "returned" ? tables.lanes.get(chatId) : undefined;
+    // What is over is anybody's at once; that it was in hand until now is told with its start. A run that is refused goes on for a moment: its lane stays in hand.
+    if (lane && isInHand(lane, fence, claimId)) lane.taken = { until: at, claimId: null };
+  }
+  return begun.flatMap(({ jobId, fence, claimId }) => {
+    const held = tables.jobs.get(jobId)?.held;
+    return held?.fence === fence && held.claimId === claimId ? [jobId] : [];
+  });
+}
+
+const isInHand = (lane: Lane, fence: number, claimId: string): boolean => lane.running === null && lane.fence === fence && lane.taken?.claimId === claimId;
+
+/** Takes the next lanes in line, up to one that must wait for a slot of its own. */
+function takeAhead(tables: Tables, ahead: number, { claimId, lineFrom, handMs = 0 }: TurnRequest, at: number): Claim[] {
+  if (ahead === 0) return [];
+  const nodes = [...tables.nodes.values()].filter(({ leaseUntil }) => leaseUntil > at).length;
+  // Where others claim too, all hands together take a quarter of the line at most: so whoever is in a hand has its turn before those are through with
+  // the rest, and nobody has two turns meanwhile (P8).
+  lineUpDue(tables, at);
+  const most = nodes > 1 ? Math.min(ahead, Math.floor(tables.ready.size / (4 * nodes))) : ahead;
+  const lanes = most > 0 ? nextLanes(tables, most, at, lineFrom) : [];
+  const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || isQuarantined(tables, first));
+  return lanes.slice(0, apart < 0 ? lanes.length : apart).map((lane) => {
+    lane.taken = { until: at + handMs, claimId };
+    const job = lane.pending.first as JobRow;
+    return claimOf({ ...job, attempt: job.attempt + 1 }, { fence: ++lane.fence, claimId }, null);
+  });
 }
 
 /** Accepts, and starts what a turn would then, unless something was refused or is there already. */
@@ -64,9 +118,9 @@ function endAttempts(tables: Tables, endings: Offered[], at: number): Settled[] 
 }
 
 /** The fence (P5): whatever differs, the lane is somebody else's by now. */
-function guarded(tables: Tables, { jobId, chatId, attempt, nodeId, fence, claimId }: Offered): JobRow | null {
+function guarded(tables: Tables, { jobId, chatId, attempt, nodeId, fence, claimId, end }: Offered): JobRow | null {
   const job = tables.jobs.get(jobId);
-  const holds = job?.status === "running" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;
+  const holds = end.kind !== "returned" && job?.status === "running" && job.chatId === chatId && job.attempt === attempt && job.held?.nodeId === nodeId && job.held.fence === fence && job.held.claimId === claimId;
   return holds ? job : null;
 }
 
@@ -100,12 +154,12 @@ function decide(tables: Tables, job: JobRow, { end }: Offered): Ending["end"] | 
 function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): Settled {
   const lane = laneOf(tables, job.chatId);
   const startedAt = job.startedAt ?? at;
-  const endedAt = Math.max(at, startedAt);
+  const endedAt = Math.max(reckoned(offered.endedMs, at), startedAt);
   const lostNodeId = job.held?.nodeId;
   if (offered.end.kind === "rescued") job.nodeLosses++;
   else if (offered.end.kind !== "released") job.spent++;
   const end = decide(tables, job, offered);
-  const run = offered.runMs === undefined ? {} : { runMs: offered.runMs };
+  const run = { ...(offered.runMs === undefined ? {} : { runMs: Math.round(offered.runMs) }), ...(at > endedAt + momentMs ? { recordedAt: iso(at) } : {}) };
 
   free(tables, lane, job);
   lane.settledAt = endedAt;
@@ -159,13 +213,13 @@ function claim(tables: Tables, { nodeId, claimId, want, lineFrom }: StartRequest
       failPending(tables, head, failureOf(cause, `This code was quarantined: ${cause === "node_lost" ? "the nodes that ran it were lost" : "it crashed its worker twice"}.`, true), at);
     }
     const good = heads.filter((one) => !bad.includes(one)).sort((a, b) => a.lane.turnAt - b.lane.turnAt || (a.lane.chatId < b.lane.chatId ? -1 : 1));
-    for (const { lane, head } of good) claims.push(start(tables, lane, head, { nodeId, claimId, fence: ++lane.fence }, at));
+    for (const { lane, head } of good) claims.push(start(tables, lane, head, { nodeId, claimId, fence: ++lane.fence }, at, lane.taken ? { inHandUntil: iso(lane.taken.until) } : {}));
     // Another round only when quarantined heads took places that the next in line may have.
     if (bad.length === 0) return claims;
   }
 }
 
-function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow["held"]>, at: number): Claim {
+function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow["held"]>, at: number, data: Record<string, unknown> = {}): Claim {
   leavePending(tables, lane, job);
   job.status = "running";
   job.attempt++;
@@ -174,12 +228,14 @@ function start(tables: Tables, lane: Lane, job: JobRow, held: NonNullable<JobRow
   lane.running = job;
   tables.totals.running++;
   tables.owned.set(held.nodeId, (tables.owned.get(held.nodeId) ?? new Set<Lane>()).add(lane));
-  write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, slots: tables.nodes.get(held.nodeId)?.slots, fence: held.fence });
+  lane.taken = null;
+  write(lane, job, "job.started", job.startedAt, { nodeId: held.nodeId, slots: tables.nodes.get(held.nodeId)?.slots, fence: held.fence, ...data });
   lineUp(tables, lane, at);
+  return claimOf(job, held, iso(job.startedAt));
+}
+
+function claimOf(job: JobRow, { fence, claimId }: Pick<NonNullable<JobRow["held"]>, "fence" | "claimId">, startedAt: string | null): Claim {
   const { id, chatId, messageId, chatSeq, attempt, priority, maxAttempts, timeoutMs, traceparent, spent, strikes } = job;
   const source = job.code === null ? { files: copy(job.files ?? {}), entry: job.entry ?? "" } : { code: job.code };
-  return {
-    job: { ...source, id, chatId, messageId, chatSeq, attempt, options: copy(job.options), priority, maxAttempts, timeoutMs, traceparent },
-    spent, strikes, fence: held.fence, claimId: held.claimId, startedAt: iso(job.startedAt),
-  };
+  return { job: { ...source, id, chatId, messageId, chatSeq, attempt, options: copy(job.options), priority, maxAttempts, timeoutMs, traceparent }, spent, strikes, fence, claimId, startedAt };
 }

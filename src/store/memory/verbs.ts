@@ -15,14 +15,17 @@ const shareKeptMs = 3_600_000;
 export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining, clusterCap = null }: PulseRequest, at: number): PulseAnswer {
   const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, clusterCap, startedAt: at, leaseUntil: at };
   tables.nodes.set(nodeId, Object.assign(node, { slots, draining, clusterCap, leaseUntil: at + leaseMs }));
-  tables.clusterCap = Math.min(...[...tables.nodes.values()].map((one) => (one.leaseUntil > at ? (one.clusterCap ?? Number.POSITIVE_INFINITY) : Number.POSITIVE_INFINITY)));
+  const living = [...tables.nodes.values()].filter((one) => one.leaseUntil > at);
+  tables.clusterCap = Math.min(...living.map((one) => one.clusterCap ?? Number.POSITIVE_INFINITY));
+  const orphaned = [...tables.owned].reduce((sum, [owner, lanes]) => sum + (living.some((one) => one.id === owner) ? 0 : lanes.size), 0);
+  tables.capBinds = tables.clusterCap < living.reduce((sum, one) => sum + one.slots, orphaned);
   lineUpDue(tables, at);
   const others = [...tables.owned.keys()].filter((owner) => owner !== nodeId).map((owner) => (tables.nodes.get(owner)?.leaseUntil ?? at) - at);
   return {
     held: [...(tables.owned.get(nodeId) ?? [])].flatMap(({ chatId, running }) =>
       running?.held ? [{ chatId, jobId: running.id, attempt: running.attempt, fence: running.held.fence, claimId: running.held.claimId, cancelRequested: running.cancelRequestedAt !== null }] : [],
     ),
-    queuePaused: tables.queuePaused,
+    queuePaused: tables.queuePausedAt !== null,
     nextReadyInMs: tables.delayed.first ? tables.delayed.first.readyAt - at : null,
     readyLanes: Math.min(tables.ready.size, readyLanesMax),
     nextLeaseEndInMs: others.length > 0 ? Math.min(...others) : null,

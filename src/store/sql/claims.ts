@@ -10,4 +10,4 @@ const sourceOf = (code: string | null, files: Record<string, string> | null, ent
 
 /** What has its usual value is left out: it is not worth its parsing. */
 export type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt">;
-export const claimOf = ({ spent, strikes, fence, startedAt, code, files, entry, ...job }: ClaimRow, claimId: string): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: iso(startedAt) });
+export const claimOf = ({ spent, strikes, fence, startedAt, code, files, entry, ...job }: ClaimRow, claimId: string): Claim => ({ job: { ...job, ...sourceOf(code, files, entry) }, spent, strikes, fence, claimId, startedAt: startedAt && iso(startedAt) });

@@ -29,7 +29,7 @@ const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
 const tooManyConnections = "53300";
 /** How long a call waits for a connection when the server has none left. */
 const roomMsMax = 2000;
-/** Of batches, two turns and an acceptance may be under way at once. */
+/** Of batches, a turn and acceptances may be under way at once. */
 const hotMax = { together: 3, reads: 2 };
 
 export interface PostgresOptions {

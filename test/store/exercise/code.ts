@@ -80,6 +80,14 @@ export const code: Exercise = (check) => {
     expect(await lab.job(job?.id as string)).toMatchObject({ cached: false, failure: { code: "cancelled" } });
   });
 
+  check("a failure that was taken over and that a cancel replaced says nothing of where it came from", async (lab) => {
+    const [job] = await lab.accept(0, ["a", { codeHash: "same" }]);
+    const claim = await lab.takeOne(1);
+    await lab.store.cancel(scope, job?.id as string, T0 + 2);
+    await lab.end(3, claim, { ...ends.failed, origin: { stamp, from: "another" } });
+    expect(await lab.job(job?.id as string)).toMatchObject({ cached: false, cachedFrom: null, failure: { code: "cancelled" } });
+  });
+
   check("of jobs of one code that run at once, each is told of the one that started first, and that one of none", async (lab) => {
     const same = { codeHash: "same" };
     const [a] = await lab.accept(0, ["a", same]);
