@@ -87,7 +87,6 @@ create table chat_lanes (
 -- One line for each tenant (0009_tenant_shares.sql); without tenants there is one.
 create index chat_lanes_line on chat_lanes (tenant, turn_at, chat_id) where state = 'ready';
 create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
-create index chat_lanes_tenant_delayed on chat_lanes (ready_at) where state = 'delayed' and tenant <> '';
 create index chat_lanes_paused on chat_lanes (chat_id) where paused_at is not null;
 create index chat_lanes_owned on chat_lanes (owner) where owner is not null;
 create index chat_lanes_tenant on chat_lanes (tenant) where tenant <> '';

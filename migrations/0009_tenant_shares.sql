@@ -49,28 +49,19 @@ declare
   v_from timestamptz := coalesce(to_timestamp(p_line_from / 1000.0), '-infinity');
   v_waiting text[];
 begin
-  if not exists (select 1 from chat_lanes where state = 'ready' and tenant > '')
-    and not exists (select 1 from chat_lanes where state = 'delayed' and tenant <> '' and ready_at <= p_at)
-    and not exists (select 1 from tenant_shares) then
+  -- Lanes whose head's time has come stand in line like any other.
+  if exists (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at) then
+    update chat_lanes l set state = 'ready'
+    from (select chat_id from chat_lanes where state = 'delayed' and ready_at <= p_at order by ready_at limit 1000 for update skip locked) due
+    where l.chat_id = due.chat_id;
+  end if;
+  if not exists (select 1 from chat_lanes where state = 'ready' and tenant > '') and not exists (select 1 from tenant_shares) then
     return (select array_agg(w.chat_id order by w.turn_at, w.chat_id) from (
-      select * from (
-        select * from (
-          select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-          where l.state = 'ready' and l.tenant = '' and l.turn_at >= v_from and (l.taken_until <= p_at) is not false order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
-        ) ready
-        union all
-        select * from (
-          select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
-          where l.state = 'delayed' and l.ready_at <= p_at and (l.taken_until <= p_at) is not false order by l.ready_at limit p_limit for update of l, j skip locked
-        ) due
-      ) line order by turn_at, chat_id limit p_limit
+      select l.chat_id, l.turn_at from chat_lanes l join build_jobs j on j.id = l.head_id
+      where l.state = 'ready' and l.tenant = '' and l.turn_at >= v_from and (l.taken_until <= p_at) is not false order by l.turn_at, l.chat_id limit p_limit for update of l, j skip locked
     ) w);
   end if;
 
-  -- Lanes whose head's time has come stand in line like any other.
-  update chat_lanes l set state = 'ready'
-  from (select chat_id from chat_lanes where state = 'delayed' and ready_at <= p_at order by ready_at limit 1000 for update skip locked) due
-  where l.chat_id = due.chat_id;
   v_waiting := array(select buildlane_waiting_tenants());
   if v_waiting = '{}' then
     return null;
