@@ -613,7 +613,7 @@ end $$;
 
 -- Takes lanes ahead: the next in line, up to one that must wait for a slot of its own. That is one whose job was tried before, or that some
 -- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with quarantined code, which does not start.
-create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
+create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_nodes bigint := (select count(*) from build_nodes where lease_until > p_at);
@@ -621,10 +621,10 @@ declare
   v_chats text[];
   v_claims json;
 begin
-  -- Where others claim too, all hands together take a quarter of the line at most: so whoever is in a hand has its turn before those are through with the rest,
-  -- and nobody has two turns meanwhile (P8).
+  -- Where others claim too, a hand takes no more than there are slots, and all together a quarter of the line: so whoever is in one has its turn before those
+  -- are through with the rest, nobody has two turns meanwhile, and ranks are followed but for so many (P8).
   if v_nodes > 1 then
-    v_ahead := least(p_ahead, (select count(*) / (4 * v_nodes) from (
+    v_ahead := least(p_ahead, p_slots, (select count(*) / (4 * v_nodes) from (
       (select 1 from chat_lanes where state = 'ready' limit p_ahead * 4 * v_nodes) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_ahead * 4 * v_nodes)
       limit p_ahead * 4 * v_nodes) waiting));
   end if;
@@ -804,7 +804,7 @@ begin
 
   -- Where a start needs more than its turn in line, a permit of the cluster's or a tenant's share, nothing is taken ahead of it.
   if p_ahead > 0 and v_left <= 0 and v_slots is not null and not (v_is_paused or v_is_capped) and not exists (select 1 from tenant_shares) then
-    v_taken := buildlane_take_ahead(p_claim_id, p_ahead, v_at, v_at + buildlane_ms(p_hand_ms), p_line_from, v_is_quarantining);
+    v_taken := buildlane_take_ahead(p_claim_id, p_ahead, v_slots, v_at, v_at + buildlane_ms(p_hand_ms), p_line_from, v_is_quarantining);
   end if;
   if v_is_capped and (p_endings is not null or v_allowed > 0) then
     perform buildlane_yield_permits(p_node);

@@ -59,13 +59,13 @@ function recordAhead(tables: Tables, { nodeId, begun = [], endings, handMs = 0 }
 const isInHand = (lane: Lane, fence: number, claimId: string): boolean => lane.running === null && lane.fence === fence && lane.taken?.claimId === claimId;
 
 /** Takes the next lanes in line, up to one that must wait for a slot of its own. */
-function takeAhead(tables: Tables, ahead: number, { claimId, lineFrom, handMs = 0 }: TurnRequest, at: number): Claim[] {
+function takeAhead(tables: Tables, ahead: number, { nodeId, claimId, lineFrom, handMs = 0 }: TurnRequest, at: number): Claim[] {
   if (ahead === 0) return [];
   const nodes = [...tables.nodes.values()].filter(({ leaseUntil }) => leaseUntil > at).length;
-  // Where others claim too, all hands together take a quarter of the line at most: so whoever is in a hand has its turn before those are through with
-  // the rest, and nobody has two turns meanwhile (P8).
+  // Where others claim too, a hand takes no more than there are slots, and all together a quarter of the line: so whoever is in one has its turn before
+  // those are through with the rest, nobody has two turns meanwhile, and ranks are followed but for so many (P8).
   lineUpDue(tables, at);
-  const most = nodes > 1 ? Math.min(ahead, Math.floor(tables.ready.size / (4 * nodes))) : ahead;
+  const most = nodes > 1 ? Math.min(ahead, tables.nodes.get(nodeId)?.slots ?? 0, Math.floor(tables.ready.size / (4 * nodes))) : ahead;
   const lanes = most > 0 ? nextLanes(tables, most, at, lineFrom) : [];
   const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || isQuarantined(tables, first));
   return lanes.slice(0, apart < 0 ? lanes.length : apart).map((lane) => {
