@@ -121,7 +121,7 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
   /** Gives a claim back; when the database is away, the lease's end does the same. */
   function giveBack(claim: Claim, reason: "draining" | "crashed" | "noSlot"): void {
     runner.expectNoMore(claim.job.chatId);
-    const isBegun = claim.startedAt !== null || mine(claim)?.startedAt != null;
+    const isBegun = (claim.startedAt ?? mine(claim)?.startedAt ?? null) !== null;
     if (isBegun) report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason });
     turns
       .settle(guardOf(claim), { kind: isBegun ? "released" : "returned" })

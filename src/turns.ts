@@ -83,27 +83,39 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
     return Math.max(0, Math.min(ending + spare, Math.max(togetherMax, ending)));
   }
 
-  /** One call that may claim `want` lanes; the supervisor hears what it claimed. */
-  async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, ahead: number, call: (claimId: string) => Promise<T>): Promise<T> {
+  /** One call that may claim `want` lanes; `hear` tells the supervisor what it ended and claimed, and until then it counts as under way. */
+  async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, ahead: number, call: (claimId: string) => Promise<T>): Promise<{ answer: T; hear(): void }> {
     const turn = ++sent;
     const losses = leaseLosses();
     flights.set(turn, { ended, want, ahead });
+    /** In one step with the ledger: whoever asked in between would take the same slots. */
+    function land(change: () => void): void {
+      flights.delete(turn);
+      change();
+      landed();
+    }
     try {
       const answer = await call(clock.id());
       for (const { startedAt } of answer.claims) if (startedAt !== null) hand.sync(Date.parse(startedAt) + 1);
-      // In one step with the ledger: whoever asked in between would take the same slots.
-      flights.delete(turn);
-      // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
-      const ours = losses === leaseLosses() ? answer.claims : [];
-      claimed(ours);
-      // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
-      tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
-      return answer;
-    } finally {
-      flights.delete(turn);
-      landed();
+      return {
+        answer,
+        hear: () =>
+          land(() => {
+            // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
+            const ours = losses === leaseLosses() ? answer.claims : [];
+            claimed(ours);
+            // The supervisor hears of ends and claims in one event, before any job goes on: its ledger has no in-between.
+            tell({ type: "turn.taken", ended, grants: ours.map((claim) => ({ claim, jitter: clock.random() })) });
+          }),
+      };
+    } catch (error) {
+      land(() => {});
+      throw error;
     }
   }
+
+  /** Answers that the supervisor hears when the next turn is on its way: to take in what they bring costs as much as the store's work on it. */
+  let unheard: (() => void)[] = [];
 
   const turns = coalesce<Ending, Settled>({
     async send(endings, alone) {
@@ -118,14 +130,13 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       }
       const told = endings.map(({ endedMs, ...one }) => (tellsTimes ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
       try {
-        const { settled, claims } = await fly(ended, want, ahead, async (claimId) => {
-          const answer = await store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs });
-          land(answer);
-          return answer;
-        });
+        const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs }));
+        land(answer);
+        if (alone) hear();
+        else unheard.push(hear);
         // It got all it wanted: there may be more. One that went alone asked for none, and its slot is free now.
-        if (alone || (want > 0 && claims.length >= want && wantOf(0) > 0)) turns.nudge();
-        return settled;
+        if (alone || (want > 0 && answer.claims.length >= want && wantOf(0) > 0)) turns.nudge();
+        return answer.settled;
       } catch (error) {
         land(null);
         if (endings.length === 0) failed(error);
@@ -136,6 +147,11 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
     weightOf: ({ end }) => 1000 + (end.kind === "completed" ? end.result.length + (end.sourceMap?.length ?? 0) : 0),
     weightMax: batchBytesMax,
     countMax: togetherMax,
+    afterwards() {
+      const answers = unheard;
+      unheard = [];
+      for (const hear of answers) hear();
+    },
   });
   return {
     settle: (guard, end, run) => turns.add({ ...guard, ...run, end }),
@@ -144,9 +160,11 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       const chats = new Set(groups.flatMap(({ jobs }) => jobs.map((job) => job.chatId)));
       const want = limits.patient ? 0 : Math.min(chats.size, wantOf(0));
       if (want === 0) return (await store.accept(groups, limits)).map((answer) => ({ answer, isStarted: false }));
-      const { answers, claims } = await fly([], want, 0, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want, lineFrom: lineFrom() }));
+      const { answer, hear } = await fly([], want, 0, (claimId) => store.acceptAndStart(groups, limits, { nodeId, claimId, want, lineFrom: lineFrom() }));
+      hear();
+      const { answers, claims } = answer;
       const started = new Set(claims.map(({ job }) => job.chatId));
-      return answers.map((answer) => ({ answer, isStarted: answer.kind === "accepted" && answer.jobs.every((job) => started.has(job.chatId)) }));
+      return answers.map((one) => ({ answer: one, isStarted: one.kind === "accepted" && one.jobs.every((job) => started.has(job.chatId)) }));
     },
     async giveBack({ jobId, chatId, attempt, fence, claimId }) {
       const { settled } = await store.turn({ nodeId, claimId: clock.id(), endings: [{ jobId, chatId, attempt, fence, claimId, end: { kind: "released" } }], want: 0, nodeLossesMax });

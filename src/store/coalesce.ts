@@ -23,6 +23,8 @@ interface Shape<T, R> {
   /** What an item counts against `weightMax` of a batch. */
   weightOf(item: T): number;
   weightMax: number;
+  /** What an answer brings beside its results: done before they are told, and when the next batch is on its way already, so that both go on at once. */
+  afterwards?(): void;
   /** Items of one batch at most. */
   countMax?: number;
   /** Items with the same key never share a batch. */
@@ -37,10 +39,12 @@ interface Waiting<T, R> {
   reject(error: unknown): void;
 }
 
+/** A driver writes to its socket some microtasks after it is asked; who went on at once would hold the batch up. */
+const handOverTicks = 12;
 /** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
 const aloneMax = 3;
 
-export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, countMax = Number.POSITIVE_INFINITY }: Shape<T, R>): Coalescer<T, R> {
+export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, afterwards, countMax = Number.POSITIVE_INFINITY }: Shape<T, R>): Coalescer<T, R> {
   let waiting: Waiting<T, R>[] = [];
   let nudged = false;
   let flying = false;
@@ -87,12 +91,34 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
   async function fly(): Promise<void> {
     // One turn of the event loop's microtasks, so that what was added together goes out together.
     await Promise.resolve();
-    while (waiting.length > 0 || nudged) {
+    const isDone = () => waiting.length === 0 && !nudged;
+    /** What the last answer still has to say. */
+    let tellLast: (() => void) | null = null;
+    for (;;) {
+      if (isDone()) {
+        tellLast?.();
+        tellLast = null;
+        if (isDone()) break;
+      }
       nudged = false;
       const batch = takeBatch();
       try {
-        const results = await send(batch.map((one) => one.item), false);
-        batch.forEach((one, index) => one.resolve(results[index] as R));
+        const sending = send(batch.map((one) => one.item), false);
+        if (tellLast) {
+          // Heard below, and no surprise before that.
+          sending.catch(() => undefined);
+          for (let tick = 0; tick < handOverTicks; tick++) await null;
+          tellLast();
+          tellLast = null;
+        }
+        const results = await sending;
+        const tellResults = () => batch.forEach((one, index) => one.resolve(results[index] as R));
+        if (!afterwards) tellResults();
+        else
+          tellLast = () => {
+            afterwards();
+            tellResults();
+          };
       } catch (error) {
         if (error instanceof ContendedError) batch.forEach(goAlone);
         else {

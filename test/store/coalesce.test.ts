@@ -27,6 +27,26 @@ function sender(options: { weightMax?: number; keyOf?: (item: string) => string 
   return { batches, calls, settle };
 }
 
+it("does what an answer brings when the next batch is on its way, before its results are told, and at once when none follows", async () => {
+  const happened: string[] = [];
+  let call = 0;
+  // Answers in the same breath, as a store in memory does: no answer may be done in the place of another.
+  const batches = coalesce<string, string>({
+    async send(items) {
+      const name = `call ${++call}`;
+      happened.push(`${name} goes`);
+      await null;
+      happened.push(`${name} is answered`);
+      return items;
+    },
+    afterwards: () => happened.push("afterwards"),
+    lanesOf: (item) => [item], weightOf: () => 1, weightMax: 1,
+  });
+  await Promise.all(["a", "b"].map((item) => batches.add(item).then((told) => happened.push(`${told} is told`))));
+  await batches.idle();
+  expect(happened).toEqual(["call 1 goes", "call 1 is answered", "call 2 goes", "call 2 is answered", "afterwards", "a is told", "afterwards", "b is told"]);
+});
+
 describe("coalescing", () => {
   it("sends what is added together as one batch, and gathers the next while one is in flight", async () => {
     const { batches, calls, settle } = sender();
