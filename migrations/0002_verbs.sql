@@ -612,7 +612,8 @@ begin
 end $$;
 
 -- Takes lanes ahead: the next in line, up to one that must wait for a slot of its own. That is one whose job was tried before, or that some
--- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with quarantined code, which does not start.
+-- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with a priority, which several nodes follow
+-- to the letter so, and one with quarantined code, which does not start.
 create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
@@ -621,21 +622,22 @@ declare
   v_chats text[];
   v_claims json;
 begin
-  -- Where others claim too, a hand takes no more than there are slots, and all together a quarter of the line: so whoever is in one has its turn before those
-  -- are through with the rest, nobody has two turns meanwhile, and ranks are followed but for so many (P8).
+  -- Where others claim too, all hands together take half of a long line at most, and nothing of a short one: so whoever is in a hand has its turn before the others
+  -- are through with the rest, and nobody has two turns meanwhile (P8).
   if v_nodes > 1 then
-    v_ahead := least(p_ahead, p_slots, (select count(*) / (4 * v_nodes) from (
-      (select 1 from chat_lanes where state = 'ready' limit p_ahead * 4 * v_nodes) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_ahead * 4 * v_nodes)
-      limit p_ahead * 4 * v_nodes) waiting));
+    v_ahead := (select count(*) / (2 * v_nodes) from (
+      (select 1 from chat_lanes where state = 'ready' limit p_ahead * 2 * v_nodes) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_ahead * 2 * v_nodes)
+      limit p_ahead * 2 * v_nodes) waiting);
+    if v_ahead < 2 * p_slots then
+      return null;
+    end if;
   end if;
-  if v_ahead > 0 then
-    v_chats := buildlane_next_lanes(v_ahead::integer, p_at, p_line_from);
-  end if;
+  v_chats := buildlane_next_lanes(v_ahead::integer, p_at, p_line_from);
   if v_chats is null then
     return null;
   end if;
   with next as (
-    select c.chat_id, c.ord, min(c.ord) filter (where l.taken_until is not null or j.attempt > 0 or p_is_quarantining and exists (select 1 from code_crashes q where q.code_hash = j.code_hash and q.quarantined_at is not null)) over () as first_apart
+    select c.chat_id, c.ord, min(c.ord) filter (where l.taken_until is not null or j.attempt > 0 or j.priority <> 0 or p_is_quarantining and exists (select 1 from code_crashes q where q.code_hash = j.code_hash and q.quarantined_at is not null)) over () as first_apart
     from unnest(v_chats) with ordinality as c (chat_id, ord) join chat_lanes l using (chat_id) join build_jobs j on j.id = l.head_id
   ), taken as (
     update chat_lanes l set fence = l.fence + 1, taken_until = p_until, taken_claim = p_claim_id

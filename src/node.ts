@@ -59,6 +59,8 @@ const watchedMax = 500;
 
 /** Lanes taken ahead of free slots, at most. */
 const aheadMax = 100;
+/** While all chats are new: stopping an actor costs with all that live. */
+const aheadMin = 40;
 
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
@@ -72,7 +74,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
   const hand = createHand({
     clock, handMs: settings.leaseMs,
     // The embedded database works in this very process: nothing can be done while it takes a turn.
-    max: settings.takeAhead && store.kind !== "pglite" ? aheadMax : 0,
+    max: () => (settings.takeAhead && store.kind !== "pglite" ? Math.min(aheadMax, aheadMin + supervisor.getSnapshot().context.kept / 2) : 0),
     tellStarts: () => turns.take(),
     recorded(claim) {
       const entry = working(claim);

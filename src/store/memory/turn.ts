@@ -62,12 +62,13 @@ const isInHand = (lane: Lane, fence: number, claimId: string): boolean => lane.r
 function takeAhead(tables: Tables, ahead: number, { nodeId, claimId, lineFrom, handMs = 0 }: TurnRequest, at: number): Claim[] {
   if (ahead === 0) return [];
   const nodes = [...tables.nodes.values()].filter(({ leaseUntil }) => leaseUntil > at).length;
-  // Where others claim too, a hand takes no more than there are slots, and all together a quarter of the line: so whoever is in one has its turn before
-  // those are through with the rest, nobody has two turns meanwhile, and ranks are followed but for so many (P8).
+  // Where others claim too, all hands together take half of a long line at most, and nothing of a short one: so whoever is in a hand has its turn before the
+  // others are through with the rest, and nobody has two turns meanwhile (P8).
   lineUpDue(tables, at);
-  const most = nodes > 1 ? Math.min(ahead, tables.nodes.get(nodeId)?.slots ?? 0, Math.floor(tables.ready.size / (4 * nodes))) : ahead;
-  const lanes = most > 0 ? nextLanes(tables, most, at, lineFrom) : [];
-  const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || isQuarantined(tables, first));
+  const most = nodes > 1 ? Math.min(ahead, Math.floor(tables.ready.size / (2 * nodes))) : ahead;
+  if (nodes > 1 && most < 2 * (tables.nodes.get(nodeId)?.slots ?? 0)) return [];
+  const lanes = nextLanes(tables, most, at, lineFrom);
+  const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || first.priority !== 0 || isQuarantined(tables, first));
   return lanes.slice(0, apart < 0 ? lanes.length : apart).map((lane) => {
     lane.taken = { until: at + handMs, claimId };
     const job = lane.pending.first as JobRow;

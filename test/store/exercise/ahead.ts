@@ -116,11 +116,22 @@ export const ahead: Exercise = (check) => {
     expect((await turn(lab, 20, { want: 2, ahead: 5 })).claims.map(({ job, startedAt }) => [job.chatId, startedAt !== null])).toEqual([["d", true]]);
   });
 
-  check("where other nodes live, all hands together take a quarter of the line at most", async (lab) => {
+  check("where other nodes live, all hands together take half of a long line, and nothing of a short one", async (lab) => {
     await lab.store.pulse({ nodeId: "n2", leaseMs: 4000, slots: 3, draining: false }, T0);
-    await lab.accept(0, ...Array.from({ length: 17 }, (_, index) => `chat${index}`));
-    expect(await takeAhead(lab, 10)).toHaveLength(2);
-    expect(await takeAhead(lab, 5000)).toHaveLength(0);
+    await lab.accept(0, ...Array.from({ length: 23 }, (_, index) => `chat${index}`));
+    // Twice its three slots would be in hand.
+    expect(await takeAhead(lab, 10)).toHaveLength(0);
+    await lab.accept(10, ...Array.from({ length: 5 }, (_, index) => `late${index}`));
+    expect(await takeAhead(lab, 10)).toHaveLength(7);
+    // Of a long line no more than was asked for.
+    expect(await takeAhead(lab, 20, 6)).toHaveLength(6);
+  });
+  check("a priority waits for a slot of its own, and so do those behind it: several nodes follow the ranks to the letter", async (lab) => {
+    await lab.accept(0, "a", "b");
+    await lab.accept(100, ["c", { priority: -1 }], "d");
+    await lab.accept(200, ["e", { priority: 1 }]);
+    expect((await takeAhead(lab, 300)).map(({ job }) => job.chatId)).toEqual(["a", "b", "d"]);
+    expect((await turn(lab, 300, { want: 1, ahead: 5 })).claims.map(({ job, startedAt }) => [job.chatId, startedAt !== null])).toEqual([["e", true]]);
   });
 
   /** Each makes what is in hand somebody else's business; a run that began at 40 then counts for nothing. */
