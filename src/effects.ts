@@ -87,8 +87,10 @@ export interface AtWork {
   startedAt: string | null;
   /** Of the outcome that its run had; the machines know nothing of it. */
   origin?: Origin | undefined;
-  /** How long its run took, and when it was over by the store's clock. */
-  run?: { runMs: number; endedMs: number } | undefined;
+  /** How long its run took, once it came to an end. */
+  runMs?: number | undefined;
+  /** When it left its slot, by the store's clock. */
+  endedMs?: number | undefined;
   abort(): void;
   /** Aborts it, and nobody hears of it any more. */
   leave(): void;
@@ -170,7 +172,7 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
         over = true;
         hand.end(claim);
         entry.isListed = false;
-        entry.run = { runMs: clock.monotonic() - from, endedMs: hand.now() };
+        entry.runMs = clock.monotonic() - from;
         entry.origin = "origin" in outcome ? outcome.origin : undefined;
         if (!left) tell({ type: "attempt.ended", outcome });
       };
@@ -179,7 +181,7 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
         report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         ended({ kind: "broken", message: "The worker could not be reached." });
       };
-      runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began }).then(ended, broken);
+      runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began, left: () => void (entry.endedMs = hand.now()) }).then(ended, broken);
     },
     abortAttempt: (claim) => mine(claim)?.abort(),
     leaveAttempt: (claim) => mine(claim)?.leave(),
@@ -197,13 +199,13 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
         const outcome = settled.status === "pending" ? (end.kind === "released" ? "released" : "retrying") : (settled.status as "completed" | "failed");
         report({
           type: "attempt.ended", jobId: job.id, chatId: job.chatId, attempt: job.attempt, outcome, quarantined: settled.quarantined,
-          failureCode: settled.failureCode, runMs: Math.round(entry?.run?.runMs ?? 0),
+          failureCode: settled.failureCode, runMs: Math.round(entry?.runMs ?? 0),
         });
         changed(settled);
         tell({ type: "end.settled", settled: { ...settled, watched: outcome === "retrying" && mayWatch() } });
       };
       const whole = entry?.origin && (end.kind === "completed" || end.kind === "failed") ? { ...end, origin: entry.origin } : end;
-      turns.settle(guardOf(claim), cleanEnd(whole), entry?.run).then(heard, (error: unknown) => {
+      turns.settle(guardOf(claim), cleanEnd(whole), { runMs: entry?.runMs, endedMs: entry?.endedMs }).then(heard, (error: unknown) => {
         report({ type: "outcome.waiting", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         tell({ type: "end.unheard" });
       });

@@ -78,7 +78,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     tellStarts: () => turns.take(),
     recorded(claim) {
       const entry = working(claim);
-      if (entry && !entry.run) entry.isListed = true;
+      if (entry && entry.endedMs === undefined) entry.isListed = true;
     },
     recall(claim) {
       if (working(claim)) tell({ type: "lane.recalled", chatId: claim.job.chatId });

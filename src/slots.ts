@@ -9,8 +9,8 @@ import type { StopSignal } from "./stop-signal.js";
 /** A runner behind the slots: it is told to stop by a StopSignal. */
 export interface SlottedRunner {
   start(): Promise<void>;
-  /** `isOnRecord`: the store has it as running already, so a slot is its own. `began` is told when it has entered, before it runs: it may be stopped then. */
-  run(job: RunnableJob, context: { stop: StopSignal; attempt: number; isOnRecord: boolean; began(): void }): Promise<Outcome>;
+  /** `isOnRecord`: the store has it as running already, so a slot is its own. `began` is told when it has entered, before it runs: it may be stopped then; `left` before anybody else enters in its place. */
+  run(job: RunnableJob, context: { stop: StopSignal; attempt: number; isOnRecord: boolean; began(): void; left(): void }): Promise<Outcome>;
   stop(): Promise<void>;
   /** A lane was claimed for a slot, whose run comes as soon as its actor is ready for it; or comes no more. */
   expect(chatId: string): void;
@@ -73,7 +73,7 @@ export function withinSlots(runner: Runner, { slots, graceMs, promised, clock }:
     expect: (chatId) => void expected.add(chatId),
     expectNoMore: (chatId) => void (expected.delete(chatId) && admit()),
     admit,
-    async run(job, { stop, attempt, isOnRecord, began }) {
+    async run(job, { stop, attempt, isOnRecord, began, left }) {
       const { chatId } = job;
       // Here and now, and nothing runs before whoever asks is at rest.
       await enter(chatId, isOnRecord, stop);
@@ -81,6 +81,7 @@ export function withinSlots(runner: Runner, { slots, graceMs, promised, clock }:
       const leave = () => {
         if (!taken) return;
         taken = false;
+        left();
         chats.delete(chatId);
         admit();
       };

@@ -150,7 +150,7 @@ it("lets nobody ahead of its record into a slot that a claim on record has, come
     { slots: 2, graceMs: 100, promised: () => promised, clock },
   );
   const began: string[] = [];
-  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: stopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId) });
+  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: stopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId), left: () => began.push(`${chatId} left`) });
   const rest = () => new Promise((resolve) => setImmediate(resolve));
   promised = 1;
   const runs = [run("ahead1", false), run("ahead2", false), run("ahead3", false)];
@@ -167,15 +167,15 @@ it("lets nobody ahead of its record into a slot that a claim on record has, come
   expect(began).toEqual(["ahead1", "own"]);
   finish.get("ahead1")?.();
   await rest();
-  expect(began).toEqual(["ahead1", "own", "ahead2"]);
+  expect(began).toEqual(["ahead1", "own", "ahead1 left", "ahead2"]);
   // One that never comes leaves its slot.
   slots.expect("gone");
   finish.get("own")?.();
   await rest();
-  expect(began).toEqual(["ahead1", "own", "ahead2"]);
+  expect(began).toEqual(["ahead1", "own", "ahead1 left", "ahead2", "own left"]);
   slots.expectNoMore("gone");
   await rest();
-  expect(began).toEqual(["ahead1", "own", "ahead2", "ahead3"]);
+  expect(began).toEqual(["ahead1", "own", "ahead1 left", "ahead2", "own left", "ahead3"]);
   for (const end of finish.values()) end();
   await Promise.all(runs);
 });
