@@ -72,14 +72,14 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
   const flights = new Map<number, { ended: Ended[]; want: number; ahead: number }>();
 
   /**
-   * Lanes that a call may claim: those that end with it, and a share of the slots that are free. Each flight counts by
-   * what it may claim, and not by the lanes that end with it, for such a lane may be claimed anew, and told, before.
+   * Lanes that a call may claim: those that end with it, and a share of the slots that are free. What ends with a flight runs until that
+   * is done, and what it may claim from then on, so it counts by the larger of the two; and a lane that ends with it may be claimed anew, and told, before.
    */
   function wantOf(ending: number): number {
     const unclaimed = free();
     if (unclaimed === null) return 0;
     let spare = unclaimed;
-    for (const { ended, want, ahead } of flights.values()) spare += ended.filter(takesSlot).length - want - ahead;
+    for (const { ended, want, ahead } of flights.values()) spare -= Math.max(0, want + ahead - ended.filter(takesSlot).length);
     return Math.max(0, Math.min(ending + spare, Math.max(togetherMax, ending)));
   }
 

@@ -79,3 +79,40 @@ it("a lane that ends with one turn and is claimed by another, heard first, leave
   await settled;
   expect(held).toEqual({ x: 2, y: 1, w: 1 });
 });
+
+it("a turn that ends more than it may claim frees nothing before it is answered (P6)", async () => {
+  const held: Record<string, number> = { x: 1, y: 1, z: 1 };
+  const asked: { verb: string; endings: number; want: number; answer(answer: object): void }[] = [];
+  const ask = (verb: string, endings: number, want: number) => new Promise<never>((resolve) => asked.push({ verb, endings, want, answer: resolve as never }));
+  const clock = createSimulatedClock();
+  const hand = handOf(clock);
+  let ahead = 1;
+  const turns = createTurns({
+    store: {
+      turn: ({ endings, want }: { endings: unknown[]; want: number }) => ask("turn", endings.length, want),
+      acceptAndStart: (_groups: unknown, _limits: unknown, { want }: { want: number }) => ask("acceptAndStart", 0, want),
+      accept: async () => (asked.push({ verb: "accept", endings: 0, want: 0, answer: () => {} }), []),
+    } as never,
+    ...rest, clock,
+    // It asks for one lane ahead, once.
+    hand: { ...hand, depart: (endings, mayTake) => ({ ...hand.depart(endings, mayTake), ahead: ahead-- > 0 ? 1 : 0 }) },
+    free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence, leaseLosses: () => 0,
+    tell(event) {
+      for (const { chatId, fence } of event.ended) if (held[chatId] === fence) delete held[chatId];
+      for (const { claim } of event.grants) held[claim.job.chatId] = claim.fence;
+    },
+  });
+  const idle = () => new Promise((resolve) => setImmediate(resolve));
+  const end = (chatId: string) => turns.settle({ jobId: chatId, chatId, attempt: 1, fence: 1, claimId: "c" }, { kind: "released" });
+  void end("x");
+  await idle();
+  void end("y");
+  // One is claimed for x's slot, and nothing was there to take ahead; y's turn goes out before the supervisor has heard of it.
+  asked[0]?.answer({ ...unsaid, claims: [{ job: { id: "w", chatId: "w" }, fence: 1, claimId: "c", startedAt: null }] });
+  await idle();
+  expect(asked.map(({ verb, endings, want }) => [verb, endings, want])).toEqual([["turn", 1, 1], ["turn", 1, 0]]);
+  expect(held).toEqual({ y: 1, z: 1, w: 1 });
+  // y runs until its turn is done.
+  await turns.accept([{ jobs: [{ chatId: "v" }], idempotency: null }] as never, {} as never);
+  expect(asked[2]?.verb).toBe("accept");
+});
