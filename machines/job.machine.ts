@@ -97,7 +97,7 @@ export const jobMachine = setup({
     keepRunAt: assign((_, params: { runAt: string | null }) => ({ runAt: params.runAt })),
     /** Filled in: this node has the lane no more; what the store still says it has goes back in line. */
     letGo: (_, _params: { claim: Claim }) => {},
-    /** Filled in: gives a lane back that was taken ahead and not begun. */
+    /** Filled in: gives a lane back that was taken ahead and not begun; its attempt no longer waits for a slot. */
     returnClaim: (_, _params: { claim: Claim }) => {},
     sayBackingOff: sendParent({ type: "job.backingOff" }),
     takeClaim: assign((_, params: { claim: Claim; jitter: number }) => ({ ...params, outcome: null, stopping: null, end: null, runAt: null })),
@@ -135,9 +135,9 @@ export const jobMachine = setup({
       always: { guard: "isOnRecord", target: "running", description: "Claimed for a free slot; the row says running." },
       on: {
         "attempt.began": { target: "running", description: "A slot came free; the next turn puts the start on record." },
-        "job.recalled": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "No slot came free in time, or the node pauses or drains: somebody else may have it." },
-        "job.cancelRequested": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "Its row has failed already." },
-        "job.givenBack": { target: "released", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }], description: "The node stops." },
+        "job.recalled": { target: "released", actions: { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }, description: "No slot came free in time, or the node pauses or drains: somebody else may have it." },
+        "job.cancelRequested": { target: "released", actions: { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }, description: "Its row has failed already." },
+        "job.givenBack": { target: "released", actions: { type: "returnClaim", params: ({ context }) => ({ claim: context.claim }) }, description: "The node stops." },
         "job.leaseLost": { target: "lost", actions: [{ type: "leaveAttempt", params: ({ context }) => ({ claim: context.claim }) }, { type: "letGo", params: ({ context }) => ({ claim: context.claim }) }], description: "Another node may have the lane." },
       },
     },

@@ -30,7 +30,7 @@ export interface MachineEffects {
   /** Offers an attempt's end to the store; `tell` hears `end.settled`, or `end.unheard` when the database is away. */
   offerEnd(claim: Claim, end: Ending["end"], tell: (event: JobEvent) => void): void;
   letGo(claim: Claim): void;
-  /** Gives a lane back that no slot came free for. */
+  /** Gives a lane back that was taken ahead and not begun; its attempt no longer waits for a slot. */
   returnClaim(claim: Claim): void;
   /** A claim that waited for its lane's actor is another node's by now. */
   letGoNext(claim: Claim): void;
@@ -108,8 +108,14 @@ interface Needs {
   mayWatch(): boolean;
 }
 
-/** What the machines do, and what this node has at work, by chat. */
-export function createEffects({ runner, turns, hand, clock, report, changed, mayWatch }: Needs): MachineEffects & { atWork: ReadonlyMap<string, AtWork> } {
+/** What this node has at work: by chat, and by the very claim. */
+interface Work {
+  atWork: ReadonlyMap<string, AtWork>;
+  workOf(claim: Claim): AtWork | undefined;
+}
+
+/** What the machines do, and what comes of it. */
+export function createEffects({ runner, turns, hand, clock, report, changed, mayWatch }: Needs): MachineEffects & Work {
   const atWork = new Map<string, AtWork>();
   const mine = (claim: Claim): AtWork | undefined => {
     const entry = atWork.get(claim.job.chatId);
@@ -121,7 +127,7 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
   }
 
   /** Gives a claim back; when the database is away, the lease's end does the same. */
-  function giveBack(claim: Claim, reason: "draining" | "crashed" | "noSlot"): void {
+  function giveBack(claim: Claim, reason: "draining" | "crashed"): void {
     runner.expectNoMore(claim.job.chatId);
     const isBegun = (claim.startedAt ?? mine(claim)?.startedAt ?? null) !== null;
     if (isBegun) report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason });
@@ -134,6 +140,7 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
 
   return {
     atWork,
+    workOf: mine,
 
     startAttempt(claim, tell) {
       const { job } = claim;
@@ -215,7 +222,10 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
     letGoNext: (claim) => runner.expectNoMore(claim.job.chatId),
     takeTurn: () => turns.take(),
     returnNext: (claim) => giveBack(claim, "draining"),
-    returnClaim: (claim) => giveBack(claim, "noSlot"),
+    returnClaim(claim) {
+      mine(claim)?.leave();
+      giveBack(claim, "draining");
+    },
     returnClaims: (grants) => grants.forEach(({ claim }) => giveBack(claim, "draining")),
 
     abandonHead(claim) {

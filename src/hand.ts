@@ -61,10 +61,11 @@ const flightWeight = 0.2;
 const paceWeight = 0.5;
 /** In hand and on its way: what is over with a turn, so often. Half of it is worked on while the other half is told. */
 const depth = 4;
-/** How often it is looked at what waits in hand; what waits for a slot for longer than this goes back, for another node may have one; and what waited
- * for so long since it is not begun any more, since it should be back by now (this process stood still). Milliseconds. */
+/** How often what is in hand is looked at, milliseconds. */
 const lookMs = 10;
+/** What waits for a slot for so long goes back: another node may have one. */
 const recallMs = 20;
+/** What waited for so long is not begun any more: this process stood still, or it would be back by now. */
 const staleMs = 100;
 /** Whoever has it in hand is done with it before others may take it: a part of the time. */
 const handMargin = 0.95;

@@ -17,7 +17,7 @@ import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
 import { withinSlots } from "./slots.js";
-import type { Claim, Store } from "./store/store.js";
+import type { Store } from "./store/store.js";
 import { createTurns } from "./turns.js";
 import type { Turns } from "./turns.js";
 
@@ -66,31 +66,26 @@ const aheadMin = 40;
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
   const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, promised: () => turns.promised(), clock });
   const tell = (event: SupervisorEvent) => supervisor.send(event);
-  /** What is at work by this claim. */
-  const working = ({ claimId, job }: Claim): AtWork | undefined => {
-    const entry = effects.atWork.get(job.chatId);
-    return entry?.claim.claimId === claimId ? entry : undefined;
-  };
   const hand = createHand({
     clock, handMs: settings.leaseMs,
     // The embedded database works in this very process: nothing can be done while it takes a turn.
     max: () => (settings.takeAhead && store.kind !== "pglite" ? Math.min(aheadMax, aheadMin + supervisor.getSnapshot().context.kept / 2) : 0),
     tellStarts: () => turns.take(),
     recorded(claim) {
-      const entry = working(claim);
+      const entry = effects.workOf(claim);
       if (entry && entry.endedMs === undefined) entry.isListed = true;
     },
     recall(claim) {
-      if (working(claim)) tell({ type: "lane.recalled", chatId: claim.job.chatId });
+      if (effects.workOf(claim)) tell({ type: "lane.recalled", chatId: claim.job.chatId });
       else hand.drop(claim);
     },
     refused(claim) {
-      if (!working(claim)) return;
+      if (!effects.workOf(claim)) return;
       report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason: "refused" });
       tell({ type: "lane.refused", chatId: claim.job.chatId });
     },
     lost(claim) {
-      if (!working(claim)) return;
+      if (!effects.workOf(claim)) return;
       report({ type: "lane.lost", chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
       tell({ type: "lane.lost", chatId: claim.job.chatId });
     },

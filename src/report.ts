@@ -9,7 +9,7 @@ export type Report =
   | { type: "outcome.waiting"; jobId: string; chatId: string; error: string }
   | { type: "runner.broken"; jobId: string; chatId: string; error: string }
   | { type: "lane.lost"; chatId: string; jobId: string; fence: number }
-  | { type: "lane.returned"; chatId: string; jobId: string; reason: "draining" | "unknown" | "crashed" | "noSlot" | "refused" }
+  | { type: "lane.returned"; chatId: string; jobId: string; reason: "draining" | "unknown" | "crashed" | "refused" }
   | { type: "lanes.rescued"; jobs: number; chatIds: string[] }
   | { type: "lease.lost"; lanes: number }
   | { type: "lease.renewed" }

@@ -80,7 +80,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
     if (unclaimed === null) return 0;
     let spare = unclaimed;
     for (const { ended, want, ahead } of flights.values()) spare -= Math.max(0, want + ahead - ended.filter(takesSlot).length);
-    return Math.max(0, Math.min(ending + spare, Math.max(togetherMax, ending)));
+    return Math.max(0, Math.min(ending + spare, togetherMax));
   }
 
   /** One call that may claim `want` lanes; `hear` tells the supervisor what it ended and claimed, and until then it counts as under way. */

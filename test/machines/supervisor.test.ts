@@ -208,7 +208,10 @@ function play(plan: Plan) {
       },
       letGo: nothing,
       letGoNext: nothing,
-      returnClaim: offerRelease,
+      returnClaim(claim) {
+        inHand = inHand.filter((one) => one.claim !== claim);
+        offerRelease(claim);
+      },
       takeTurn() {
         asked = true;
         turn();

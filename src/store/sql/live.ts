@@ -7,6 +7,7 @@ import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
 import type { LaneJob, LaneView, Place, Quarantined, Store, WhyFacts } from "../store.js";
 import { formOf, laneKey, shownLane, tenantArg } from "../scope.js";
+import { iso } from "./claims.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
@@ -14,7 +15,6 @@ import type { Database } from "./database.js";
 type ToldLane = [group: number, chatId: string, state: LaneView["state"], paused: boolean, eventNumber: number, pending: number, nodeId: string | null, finished: ToldLaneJob[] | null, running: ToldLaneJob[] | null, waiting: ToldLaneJob[] | null];
 type ToldLaneJob = [id: string, chatSeq: number, messageId: string, status: JobStatus, attempt: number, maxAttempts: number, priority: number, createdAt: string, startedAt: string | null, completedAt: string | null, nextAttemptAt: string | null, failureCode: FailureCode | null];
 
-const iso = (told: string): string => new Date(told).toISOString();
 const laneJob = ([id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt, startedAt, completedAt, nextAttemptAt, failureCode]: ToldLaneJob): LaneJob => ({
   id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt: iso(createdAt), startedAt: startedAt && iso(startedAt), completedAt: completedAt && iso(completedAt),
   nextAttemptAt: nextAttemptAt && iso(nextAttemptAt), failureCode,
