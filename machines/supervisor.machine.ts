@@ -14,9 +14,8 @@ export interface SupervisorInput {
   /** How long a drain waits for running builds, and how long for those given back, milliseconds. */
   drainMs: number;
   giveBackMs: number;
-  /** Idle chat actors that are kept for their next grant, at least and at most. */
-  keptMin: number;
-  keptMax: number;
+  /** Idle chat actors that are kept for their next grant. */
+  idleMax: number;
 }
 
 export interface Ended {
@@ -26,9 +25,12 @@ export interface Ended {
 
 type SupervisorContext = SupervisorInput & {
   /** Lanes that take a slot, or were taken ahead of one, by the latest turn's word: chat to fence. */
-  held: Record<string, number>;
-  /** Idle chat actors that are kept at present: the more, the more grants find one. */
-  kept: number;
+  held: ReadonlyMap<string, number>;
+  /**
+   * Chats that have an actor here: chat to the actor's id, the smallest number that is free. XState copies the object of
+   * all children when one is stopped; with numbers as its keys that costs 2 µs, with chats' ids hundreds (bench/README.md).
+   */
+  berths: ReadonlyMap<string, string>;
 };
 
 export type SupervisorEvent =
@@ -52,24 +54,32 @@ interface Batch {
   self: { getSnapshot(): unknown };
   enqueue: {
     assign(update: Partial<SupervisorContext> | ((made: { spawn(src: "chat", options: { id: string; input: ChatInput }): unknown }) => Partial<SupervisorContext>)): void;
-    sendTo(chatId: string, event: ChatEvent): void;
-    stopChild(chatId: string): void;
+    sendTo(berth: string, event: ChatEvent): void;
+    stopChild(berth: string): void;
   };
 }
 type Batched<P> = ActionFunction<SupervisorContext, SupervisorEvent, SupervisorEvent, P, never, never, never, never, never>;
 const batched = <P = undefined>(run: (batch: Batch, params: P) => void): Batched<P> => enqueueActions(run as never) as unknown as Batched<P>;
 
-/** The chat actors that live, by chat; those of this very step are not yet among them. */
+/** The chat actors that live, by berth; those of this very step are not yet among them. */
 const chatsOf = (self: Batch["self"]): Record<string, ActorRefFrom<typeof chatMachine>> => (self.getSnapshot() as { children: Record<string, ActorRefFrom<typeof chatMachine>> }).children;
 
 /** Its start is recorded with its claim; what was taken ahead of a slot has not begun. */
 const isOnRecord = ({ claim }: Grant): boolean => claim.startedAt !== null;
 
-/** Idle chats are stopped so many at a time: looking for them costs as much for one. */
-const retiredTogether = 20;
-/** What a grant that finds its chat's actor adds to those kept, and what one that does not takes away. */
-const keptGain = 1;
-const keptLoss = 0.1;
+/** The chat whose actor that is. */
+const chatAt = ({ berths }: SupervisorContext, actorId: string): string => [...berths].find(([, berth]) => berth === actorId)?.[0] ?? actorId;
+
+/** Tells one chat's actor, if there is one. */
+const tellsChat = <P extends { chatId: string }>(eventOf: (params: P) => ChatEvent): Batched<P> =>
+  batched(({ context, enqueue }, params) => {
+    const berth = context.berths.get(params.chatId);
+    if (berth !== undefined) enqueue.sendTo(berth, eventOf(params));
+  });
+const tellsAllChats = (event: ChatEvent): Batched<undefined> =>
+  batched(({ context, enqueue }) => {
+    for (const berth of context.berths.values()) enqueue.sendTo(berth, event);
+  });
 
 export const supervisorMachine = setup({
   types: {
@@ -85,80 +95,81 @@ export const supervisorMachine = setup({
     /** Filled in: gives claims back that came too late to be run here. */
     returnClaims: (_, _params: { grants: Grant[] }) => {},
     /** Filled in: ends what a crashed chat left running, and gives its job back. */
-    abandonChat: (_, _params: { actorId: string; error: unknown }) => {},
+    abandonChat: (_, _params: { chatId: string; error: unknown }) => {},
     // The fence tells apart a lane that ended from the same lane granted anew.
     forgetEnded: assign(({ context }, params: { ended: Ended[] }) => {
-      const held = { ...context.held };
-      for (const { chatId, fence } of params.ended) if (held[chatId] === fence) delete held[chatId];
+      const held = new Map(context.held);
+      for (const { chatId, fence } of params.ended) if (held.get(chatId) === fence) held.delete(chatId);
       return { held };
     }),
     // All new chats in one assignment: each spawn of its own would copy the list of all that live.
     grantLanes: batched(({ context, enqueue, self }, params: { grants: Grant[] }) => {
       if (params.grants.length === 0) return;
       const living = chatsOf(self);
-      const held = { ...context.held };
-      const fresh: Grant[] = [];
-      let { kept } = context;
+      const held = new Map(context.held);
+      const berths = new Map(context.berths);
+      const fresh: [berth: string, grant: Grant][] = [];
+      let next = 0;
       for (const grant of params.grants) {
         const { chatId } = grant.claim.job;
-        held[chatId] = grant.claim.fence;
-        if (living[chatId]) {
-          enqueue.sendTo(chatId, { type: "chat.granted", ...grant });
-          kept += keptGain;
-        } else {
-          fresh.push(grant);
-          kept -= keptLoss;
+        held.set(chatId, grant.claim.fence);
+        const known = berths.get(chatId);
+        if (known !== undefined) {
+          enqueue.sendTo(known, { type: "chat.granted", ...grant });
+          continue;
         }
+        while (living[next]) next++;
+        const berth = String(next++);
+        berths.set(chatId, berth);
+        fresh.push([berth, grant]);
       }
-      kept = Math.min(context.keptMax, Math.max(context.keptMin, kept));
       enqueue.assign(({ spawn }) => {
-        for (const { claim, jitter } of fresh) spawn("chat", { id: claim.job.chatId, input: { chatId: claim.job.chatId, claim, jitter, policy: context.policy } });
-        return { held, kept };
+        for (const [id, { claim, jitter }] of fresh) spawn("chat", { id, input: { chatId: claim.job.chatId, claim, jitter, policy: context.policy } });
+        return { held, berths };
       });
     }),
-    // Some idle actors are kept for their next grant: making one costs a quarter of a small job's time in this process. But
-    // stopping one copies the list of all that live, so many are kept only while grants find them again.
-    // An idle actor has nothing on its way to it but a grant of this very turn, and then its lane is held.
+    // Idle actors are kept for their next grant, those that were made last. One has nothing on its way to it but a grant of
+    // this very turn, and then its lane is held.
     retireIdleChats: batched(({ context, enqueue, self }) => {
+      let extra = context.berths.size - context.held.size - context.idleMax;
+      if (extra <= 0) return;
       const living = chatsOf(self);
-      let extra = Object.keys(living).length - Object.keys(context.held).length - Math.round(context.kept);
-      if (extra < retiredTogether) return;
-      for (const [chatId, chat] of Object.entries(living)) {
-        if (context.held[chatId] !== undefined || !chat.getSnapshot().hasTag("idle")) continue;
-        enqueue.stopChild(chatId);
-        if (--extra === 0) return;
+      const berths = new Map(context.berths);
+      for (const [chatId, berth] of context.berths) {
+        if (context.held.has(chatId) || !living[berth]?.getSnapshot().hasTag("idle")) continue;
+        enqueue.stopChild(berth);
+        berths.delete(chatId);
+        if (--extra === 0) break;
       }
+      enqueue.assign({ berths });
     }),
-    dropCrashedChat: batched(({ enqueue }, params: { actorId: string }) => enqueue.stopChild(params.actorId)),
-    tellCancel: batched(({ enqueue, self }, params: { chatId: string; jobId: string }) => {
-      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.cancelRequested", jobId: params.jobId });
+    dropCrashedChat: batched(({ context, enqueue }, params: { chatId: string; actorId: string }) => {
+      const berths = new Map(context.berths);
+      berths.delete(params.chatId);
+      enqueue.stopChild(params.actorId);
+      enqueue.assign({ berths });
     }),
-    giveBackLane: batched(({ enqueue, self }, params: { chatId: string }) => {
-      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.givenBack" });
-    }),
-    loseLane: batched(({ context, enqueue, self }, params: { chatId: string }) => {
-      if (!chatsOf(self)[params.chatId]) return;
-      const { [params.chatId]: _lost, ...held } = context.held;
-      enqueue.sendTo(params.chatId, { type: "chat.leaseLost" });
+    tellCancel: tellsChat(({ jobId }: { chatId: string; jobId: string }) => ({ type: "chat.cancelRequested", jobId })),
+    giveBackLane: tellsChat(() => ({ type: "chat.givenBack" })),
+    recallLane: tellsChat(() => ({ type: "chat.recalled" })),
+    loseLane: batched(({ context, enqueue }, params: { chatId: string }) => {
+      const berth = context.berths.get(params.chatId);
+      if (berth === undefined) return;
+      const held = new Map(context.held);
+      held.delete(params.chatId);
+      enqueue.sendTo(berth, { type: "chat.leaseLost" });
       enqueue.assign({ held });
     }),
-    loseAllLanes: batched(({ enqueue, self }) => {
-      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.leaseLost" });
-      enqueue.assign({ held: {} });
+    loseAllLanes: batched(({ context, enqueue }) => {
+      for (const berth of context.berths.values()) enqueue.sendTo(berth, { type: "chat.leaseLost" });
+      enqueue.assign({ held: new Map() });
     }),
-    recallAllLanes: batched(({ enqueue, self }) => {
-      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.recalled" });
-    }),
-    recallLane: batched(({ enqueue, self }, params: { chatId: string }) => {
-      if (chatsOf(self)[params.chatId]) enqueue.sendTo(params.chatId, { type: "chat.recalled" });
-    }),
-    giveBackAllLanes: batched(({ enqueue, self }) => {
-      for (const chatId of Object.keys(chatsOf(self))) enqueue.sendTo(chatId, { type: "chat.givenBack" });
-    }),
+    recallAllLanes: tellsAllChats({ type: "chat.recalled" }),
+    giveBackAllLanes: tellsAllChats({ type: "chat.givenBack" }),
   },
   guards: {
-    hasFreeSlot: ({ context }) => Object.keys(context.held).length < context.slots,
-    holdsNothing: ({ context }) => Object.keys(context.held).length === 0,
+    hasFreeSlot: ({ context }) => context.held.size < context.slots,
+    holdsNothing: ({ context }) => context.held.size === 0,
   },
   delays: {
     drainTime: ({ context }) => context.drainMs,
@@ -167,7 +178,7 @@ export const supervisorMachine = setup({
 }).createMachine({
   id: "supervisor",
   description: "One per node. Owns the slots, takes turns at the store, and keeps a chat actor for each lane it was granted.",
-  context: ({ input }) => ({ ...input, held: {}, kept: input.keptMax }),
+  context: ({ input }) => ({ ...input, held: new Map(), berths: new Map() }),
   initial: "claiming",
   on: {
     "turn.taken": {
@@ -185,8 +196,8 @@ export const supervisorMachine = setup({
     "lane.lost": { actions: { type: "loseLane", params: ({ event }) => ({ chatId: event.chatId }) }, description: "The store says that another node has this lane." },
     "xstate.error.actor.*": {
       actions: [
-        { type: "abandonChat", params: ({ event }) => ({ actorId: event.actorId, error: event.error }) },
-        { type: "dropCrashedChat", params: ({ event }) => ({ actorId: event.actorId }) },
+        { type: "abandonChat", params: ({ context, event }) => ({ chatId: chatAt(context, event.actorId), error: event.error }) },
+        { type: "dropCrashedChat", params: ({ context, event }) => ({ chatId: chatAt(context, event.actorId), actorId: event.actorId }) },
       ],
       description: "A chat actor crashed: its lane is given back, and the others go on.",
     },

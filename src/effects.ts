@@ -39,7 +39,7 @@ export interface MachineEffects {
   takeTurn(): void;
   returnClaims(grants: Grant[]): void;
   abandonHead(claim: Claim): void;
-  abandonChat(actorId: string, error: unknown): void;
+  abandonChat(chatId: string, error: unknown): void;
 }
 
 /** Whoever lost its lane meanwhile has come to its end, and hears no more. */
@@ -73,7 +73,7 @@ export function fillMachines(effects: MachineEffects) {
     actions: {
       takeTurn: () => effects.takeTurn(),
       returnClaims: (_, { grants }) => effects.returnClaims(grants),
-      abandonChat: (_, { actorId, error }) => effects.abandonChat(actorId, error),
+      abandonChat: (_, { chatId, error }) => effects.abandonChat(chatId, error),
     },
   });
 }
@@ -233,10 +233,10 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
       giveBack(claim, "crashed");
     },
 
-    abandonChat(actorId, error) {
-      report({ type: "actor.crashed", actorId, error: messageOf(error) });
-      runner.expectNoMore(actorId);
-      const entry = atWork.get(actorId);
+    abandonChat(chatId, error) {
+      report({ type: "actor.crashed", actorId: chatId, error: messageOf(error) });
+      runner.expectNoMore(chatId);
+      const entry = atWork.get(chatId);
       if (!entry) return;
       entry.leave();
       giveBack(entry.claim, "crashed");

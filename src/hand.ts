@@ -41,7 +41,7 @@ interface Needs {
   /** How long the store gives what was taken to nobody else, from the turn's sending, milliseconds. */
   handMs: number;
   /** In hand and on its way at once, at most. */
-  max(): number;
+  max: number;
   /** A start is to go on record, and no end is due that a turn would be sent for. */
   tellStarts(): void;
   /** The start is on record. */
@@ -161,7 +161,7 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
     depart(endings, mayTake) {
       const sentAt = clock.monotonic();
       if (endings.length > 0) pace += paceWeight * (endings.filter(({ runMs }) => runMs !== undefined && runMs < flightMs).length - pace);
-      const aim = Math.min(max(), Math.round(depth * pace));
+      const aim = Math.min(max, Math.round(depth * pace));
       // As many as are missing, but not at once: turns would bring many and few in turn.
       const ahead = mayTake && flightMs >= flightMsMin ? Math.max(0, Math.round((3 * aim) / 4 - unbegun / 2)) : 0;
       const tellsTimes = asking > 0 || inHand.size > 0 || ahead > 0;

@@ -46,9 +46,8 @@ export interface Node {
   drain(): Promise<void>;
 }
 
-/** Idle chat actors that are kept for their next grant, at least and at most. */
-const keptMin = 10;
-const keptMax = 200;
+/** Idle chat actors that are kept for their next grant. */
+const idleMax = 200;
 /** How long a stopped attempt may take to be gone, and a lane to be given back, milliseconds. */
 const killGraceMs = 2000;
 const giveBackMs = 3000;
@@ -59,8 +58,6 @@ const watchedMax = 500;
 
 /** Lanes taken ahead of free slots, at most. */
 const aheadMax = 100;
-/** While all chats are new: stopping an actor costs with all that live. */
-const aheadMin = 40;
 
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
@@ -69,7 +66,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
   const hand = createHand({
     clock, handMs: settings.leaseMs,
     // The embedded database works in this very process: nothing can be done while it takes a turn.
-    max: () => (settings.takeAhead && store.kind !== "pglite" ? Math.min(aheadMax, aheadMin + supervisor.getSnapshot().context.kept / 2) : 0),
+    max: settings.takeAhead && store.kind !== "pglite" ? aheadMax : 0,
     tellStarts: () => turns.take(),
     recorded(claim) {
       const entry = effects.workOf(claim);
@@ -94,9 +91,9 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     store, hand, handMs: settings.leaseMs, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
     free() {
       const snapshot = supervisor.getSnapshot();
-      return snapshot.hasTag("claiming") ? snapshot.context.slots - Object.keys(snapshot.context.held).length : null;
+      return snapshot.hasTag("claiming") ? snapshot.context.slots - snapshot.context.held.size : null;
     },
-    takesSlot: ({ chatId, fence }) => supervisor.getSnapshot().context.held[chatId] === fence,
+    takesSlot: ({ chatId, fence }) => supervisor.getSnapshot().context.held.get(chatId) === fence,
     leaseLosses: () => heartbeat.leaseLosses,
     lineFrom: () => heartbeat.lineFrom,
     tell(event) {
@@ -119,8 +116,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
     },
     mayWatch() {
-      const { context, children } = supervisor.getSnapshot();
-      return Object.keys(children).length - Object.keys(context.held).length < keptMax + watchedMax;
+      const { berths, held } = supervisor.getSnapshot().context;
+      return berths.size - held.size < idleMax + watchedMax;
     },
   });
   const supervisor = createActor(fillMachines(effects), {
@@ -128,7 +125,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     systemId: "supervisor",
     clock: clock.timers as never,
     input: {
-      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, keptMin, keptMax,
+      slots: settings.concurrency, drainMs: settings.drainMs, giveBackMs, idleMax,
       policy: { retryBaseMs: settings.retryBaseMs, retryMaxMs: settings.retryMaxMs, killGraceMs, settleRetryMs, watchMs },
     },
   });

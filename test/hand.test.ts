@@ -18,7 +18,7 @@ function handWith() {
   const clock = createSimulatedClock();
   const told: string[] = [];
   const hand = createHand({
-    clock, handMs, max: () => max,
+    clock, handMs, max,
     tellStarts: () => told.push("tell"),
     recorded: ({ job }) => told.push(`recorded ${job.id}`),
     recall: ({ job }) => told.push(`recall ${job.id}`),

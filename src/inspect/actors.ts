@@ -1,5 +1,6 @@
 /** How this node stands, as its actors say it at this moment. Read on demand; nothing is kept for it. */
 import type { AnyActorRef, AnyMachineSnapshot, StateValue } from "xstate";
+import type { ChatInput } from "../../machines/chat.machine.js";
 import type { AtWork } from "../effects.js";
 import { shownLane } from "../store/scope.js";
 
@@ -40,13 +41,13 @@ const snapshotOf = (actor: AnyActorRef | undefined): AnyMachineSnapshot | undefi
 
 export function viewActors(supervisor: { getSnapshot(): unknown }, atWork: ReadonlyMap<string, AtWork>, slots: number): ActorsView {
   const snapshot = supervisor.getSnapshot() as AnyMachineSnapshot;
-  const children = Object.entries(snapshot.children as Record<string, AnyActorRef | undefined>);
-  const chats = children.slice(0, chatsMax).flatMap(([key, actor]): ChatActorView[] => {
+  const children = Object.values(snapshot.children as Record<string, AnyActorRef | undefined>);
+  const chats = children.slice(0, chatsMax).flatMap((actor): ChatActorView[] => {
     const chat = snapshotOf(actor);
     if (!chat) return [];
     const head = snapshotOf((chat.children as Record<string, AnyActorRef | undefined>)["head"]);
     const job = (head?.context as { claim?: { job: { id: string; chatSeq: number; attempt: number } } } | undefined)?.claim?.job;
-    return [{ ...shownLane(key), states: statesOf(chat.value as StateValue), job: head && job ? { id: job.id, chatSeq: job.chatSeq, attempt: job.attempt, states: statesOf(head.value as StateValue) } : null }];
+    return [{ ...shownLane((chat.context as ChatInput).chatId), states: statesOf(chat.value as StateValue), job: head && job ? { id: job.id, chatSeq: job.chatSeq, attempt: job.attempt, states: statesOf(head.value as StateValue) } : null }];
   });
   const held = [...atWork].flatMap(([key, { claim, startedAt }]): SlotView[] => (startedAt === null ? [] : [{ ...shownLane(key), jobId: claim.job.id, chatSeq: claim.job.chatSeq, attempt: claim.job.attempt, startedAt }]));
   return { state: statesOf(snapshot.value as StateValue).at(-1) ?? "", slots: { total: slots, held }, actors: children.length, chats };

@@ -4,6 +4,7 @@
  * keeps submitted code and built output to itself, and can be narrowed to a chat, a job or a part of the chats.
  */
 import type { AnyActorRef, AnyMachineSnapshot, InspectionEvent } from "xstate";
+import type { ChatInput } from "../../machines/chat.machine.js";
 import type { Clock } from "../clock.js";
 
 export interface InspectOptions {
@@ -33,6 +34,7 @@ export function redact(value: unknown, depth = 0): unknown {
   if (value === null || typeof value !== "object") return typeof value === "function" ? { type: value.name } : value;
   if (depth > 8) return hidden;
   if (Array.isArray(value)) return value.slice(0, listMax).map((one) => redact(one, depth + 1));
+  if (value instanceof Map) return Object.fromEntries([...value].slice(0, listMax));
   return Object.fromEntries(
     Object.entries(value).flatMap(([name, one]: [string, unknown]) =>
       one === undefined ? [] : [[name, secret.has(name) && one !== null && (typeof one === "string" || typeof one === "object") ? hidden : redact(one, depth + 1)]],
@@ -50,6 +52,9 @@ function wireSnapshot(snapshot: AnyMachineSnapshot): Record<string, unknown> {
 
 const parentOf = (actor: AnyActorRef): AnyActorRef | undefined => (actor as unknown as { _parent?: AnyActorRef })._parent;
 const logicOf = (actor: AnyActorRef) => (actor as unknown as { logic: { id?: string; config?: unknown } }).logic;
+
+/** What the supervisor calls a number (its context says why) is shown by its chat. */
+const chatOf = (chat: AnyActorRef): ChatInput => (chat.getSnapshot() as { context: ChatInput }).context;
 
 /** The chat's actor that this one is or belongs to; undefined for the supervisor. */
 function chatActorOf(actor: AnyActorRef): AnyActorRef | undefined {
@@ -96,9 +101,10 @@ export async function* inspectActors(root: AnyActorRef, clock: Clock, { lane, jo
     if (!narrowed) return true;
     const chat = chatActorOf(actor);
     if (!chat) return false;
-    if (lane !== undefined && chat.id !== lane) return false;
-    if (sample > 1 && !isSampled(chat.id, sample)) return false;
-    return jobId === undefined || (chat.getSnapshot() as { context: { claim: { job: { id: string } } } }).context.claim.job.id === jobId;
+    const { chatId, claim } = chatOf(chat);
+    if (lane !== undefined && chatId !== lane) return false;
+    if (sample > 1 && !isSampled(chatId, sample)) return false;
+    return jobId === undefined || claim.job.id === jobId;
   }
 
   function announce(actor: AnyActorRef): void {
@@ -110,7 +116,7 @@ export async function* inspectActors(root: AnyActorRef, clock: Clock, { lane, jo
     const snapshot = wireSnapshot(actor.getSnapshot() as AnyMachineSnapshot);
     // Of a supervisor whose other chats are not meant, only that it is there.
     const shown = isMeant(actor) ? snapshot : { ...snapshot, context: {}, children: {} };
-    send({ type: "@xstate.actor", name: actor === root ? (id ?? "supervisor") : actor.id, sessionId: actor.sessionId, ...(parent ? { parentId: parent.sessionId } : {}), definition: JSON.stringify(redact(config)), snapshot: shown });
+    send({ type: "@xstate.actor", name: actor === root ? (id ?? "supervisor") : parent === root ? chatOf(actor).chatId : actor.id, sessionId: actor.sessionId, ...(parent ? { parentId: parent.sessionId } : {}), definition: JSON.stringify(redact(config)), snapshot: shown });
   }
 
   function announceAll(actor: AnyActorRef): void {

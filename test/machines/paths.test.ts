@@ -60,12 +60,12 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
     machine: supervisorMachine.provide({
       actions: {
         takeTurn: nothing, returnClaims: nothing, abandonChat: nothing, retireIdleChats: nothing as never, dropCrashedChat: nothing as never, tellCancel: nothing as never, recallAllLanes: nothing as never, recallLane: nothing as never, giveBackLane: nothing as never, giveBackAllLanes: nothing as never,
-        grantLanes: assign(({ context }, { grants }: { grants: Grant[] }) => ({ held: { ...context.held, ...Object.fromEntries(grants.map(({ claim }) => [claim.job.chatId, claim.fence])) } })) as never,
-        loseLane: assign(({ context }, { chatId }: { chatId: string }) => ({ held: Object.fromEntries(Object.entries(context.held).filter(([held]) => held !== chatId)) })) as never,
-        loseAllLanes: assign({ held: {} }) as never,
+        grantLanes: assign(({ context }, { grants }: { grants: Grant[] }) => ({ held: new Map([...context.held, ...grants.map(({ claim }) => [claim.job.chatId, claim.fence] as const)]) })) as never,
+        loseLane: assign(({ context }, { chatId }: { chatId: string }) => ({ held: new Map([...context.held].filter(([held]) => held !== chatId)) })) as never,
+        loseAllLanes: assign({ held: new Map() }) as never,
       },
     }) as AnyStateMachine,
-    inputs: [{ slots: 2, policy, drainMs: 1000, giveBackMs: 1000, keptMin: 1, keptMax: 5 }],
+    inputs: [{ slots: 2, policy, drainMs: 1000, giveBackMs: 1000, idleMax: 5 }],
     events: [
       ...["lanes.ready", "lanes.recalled", "queue.paused", "queue.resumed", "lease.lost", "lease.renewed", "node.drained", "xstate.after.drainTime.supervisor.draining", "xstate.after.giveBackTime.supervisor.givingBack"].map((type) => ({ type })),
       { type: "turn.taken", ended: [], grants: [grantOf("j1", 1, "a"), grantOf("j2", 1, "b")] } as EventObject,
@@ -77,7 +77,7 @@ const charts: { machine: AnyStateMachine; inputs: unknown[]; events: EventObject
       { type: "lane.lost", chatId: "a" } as EventObject,
       { type: "xstate.error.actor.a", actorId: "a", error: new Error("crash") } as EventObject,
     ],
-    key: ({ value, context }) => [value, context.held],
+    key: ({ value, context }) => [value, [...context.held]],
   },
 ];
 
