@@ -144,8 +144,10 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
     drop,
     begin(claim) {
       const one = own(claim);
-      if (!one || one.begunAt !== null || clock.monotonic() - one.takenAt > staleMs) return false;
-      one.begunAt = clock.monotonic();
+      const at = clock.monotonic();
+      // Its answer may have been on its way for longer than the store gives it to nobody else.
+      if (!one || one.begunAt !== null || at - one.takenAt > staleMs || at >= one.until) return false;
+      one.begunAt = at;
       one.startedMs = now();
       unbegun--;
       return true;

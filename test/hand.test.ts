@@ -115,6 +115,14 @@ it("loses what does not come on record while it is surely this node's, but not t
   expect(clock.pendingTimers).toBe(0);
 });
 
+it("begins nothing that others may take by the time its answer is here, however fresh that is (P2)", async () => {
+  const { clock, told, hand, turn } = handWith();
+  await turn(handMs, [], { claims: [claimOf("a"), claimOf("b")] });
+  expect(hand.begin(claimOf("a"))).toBe(false);
+  await clock.advance(10);
+  expect(told.filter((one) => one !== "tell")).toEqual(["lost a", "lost b"]);
+});
+
 it("leaves what was refused in hand until its run is over", async () => {
   const { clock, told, hand, turn } = handWith();
   await turn(4, [], { claims: [claimOf("a")] });
