@@ -70,6 +70,8 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
   let sent = 0;
   /** What is under way: the attempts that end with it, and the lanes that it may claim. */
   const flights = new Map<number, { ended: Ended[]; want: number; ahead: number }>();
+  /** The latest turn asked for less than there may be slots for, and left them to what was under way. */
+  let isShort = false;
 
   /**
    * Lanes that a call may claim: those that end with it, and a share of the slots that are free. What ends with a flight runs until that
@@ -83,16 +85,26 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
     return Math.max(0, Math.min(ending + spare, togetherMax));
   }
 
+  /** The same, should nothing that is under way bring a lane. */
+  function roomFor(ending: number): number {
+    let room = ending + (free() ?? 0);
+    for (const { ended } of flights.values()) room += ended.filter(takesSlot).length;
+    return Math.min(room, togetherMax);
+  }
+
   /** One call that may claim `want` lanes; `hear` tells the supervisor what it ended and claimed, and until then it counts as under way. */
   async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, ahead: number, call: (claimId: string) => Promise<T>): Promise<{ answer: T; hear(): void }> {
     const turn = ++sent;
     const losses = leaseLosses();
     flights.set(turn, { ended, want, ahead });
     /** In one step with the ledger: whoever asked in between would take the same slots. */
-    function land(change: () => void): void {
+    function land(brought: number, change: () => void): void {
+      const left = Math.max(want + ahead, ended.filter(takesSlot).length);
       flights.delete(turn);
       change();
       landed();
+      // It brought less than was left to it, and nobody else would ask before the next pulse.
+      if (isShort && brought < left && wantOf(0) > 0) turns.nudge();
     }
     try {
       const answer = await call(clock.id());
@@ -100,7 +112,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       return {
         answer,
         hear: () =>
-          land(() => {
+          land(answer.claims.length, () => {
             // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
             const ours = losses === leaseLosses() ? answer.claims : [];
             claimed(ours);
@@ -109,7 +121,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
           }),
       };
     } catch (error) {
-      land(() => {});
+      land(0, () => {});
       throw error;
     }
   }
@@ -123,6 +135,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       // An outcome that is offered again after the lease was lost takes no slot any more, and frees none.
       const freed = ended.filter(takesSlot).length;
       const want = alone ? 0 : wantOf(freed);
+      if (!alone) isShort = want < roomFor(freed);
       const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
       if (endings.length === 0 && want === 0 && begun.length === 0) {
         land(null);

@@ -80,13 +80,14 @@ it("a lane that ends with one turn and is claimed by another, heard first, leave
   expect(held).toEqual({ x: 2, y: 1, w: 1 });
 });
 
-it("a turn that ends more than it may claim frees nothing before it is answered (P6)", async () => {
+/** Turns over a ledger as the supervisor keeps it, of three slots that are taken; the first `aheadTurns` of them ask for three lanes ahead. */
+function ledgered(aheadTurns: number) {
   const held: Record<string, number> = { x: 1, y: 1, z: 1 };
   const asked: { verb: string; endings: number; want: number; answer(answer: object): void }[] = [];
   const ask = (verb: string, endings: number, want: number) => new Promise<never>((resolve) => asked.push({ verb, endings, want, answer: resolve as never }));
   const clock = createSimulatedClock();
   const hand = handOf(clock);
-  let ahead = 1;
+  let ahead = aheadTurns;
   const turns = createTurns({
     store: {
       turn: ({ endings, want }: { endings: unknown[]; want: number }) => ask("turn", endings.length, want),
@@ -94,25 +95,50 @@ it("a turn that ends more than it may claim frees nothing before it is answered 
       accept: async () => (asked.push({ verb: "accept", endings: 0, want: 0, answer: () => {} }), []),
     } as never,
     ...rest, clock,
-    // It asks for one lane ahead, once.
-    hand: { ...hand, depart: (endings, mayTake) => ({ ...hand.depart(endings, mayTake), ahead: ahead-- > 0 ? 1 : 0 }) },
+    hand: { ...hand, depart: (endings, mayTake) => ({ ...hand.depart(endings, mayTake), ahead: ahead-- > 0 ? 3 : 0 }) },
     free: () => 3 - Object.keys(held).length, takesSlot: ({ chatId, fence }) => held[chatId] === fence, leaseLosses: () => 0,
     tell(event) {
       for (const { chatId, fence } of event.ended) if (held[chatId] === fence) delete held[chatId];
       for (const { claim } of event.grants) held[claim.job.chatId] = claim.fence;
     },
   });
-  const idle = () => new Promise((resolve) => setImmediate(resolve));
-  const end = (chatId: string) => turns.settle({ jobId: chatId, chatId, attempt: 1, fence: 1, claimId: "c" }, { kind: "released" });
-  void end("x");
+  return {
+    turns, held, asked,
+    told: () => asked.map(({ verb, endings, want }) => [verb, endings, want]),
+    idle: () => new Promise((resolve) => setImmediate(resolve)),
+    end: (chatId: string) => void turns.settle({ jobId: chatId, chatId, attempt: 1, fence: 1, claimId: "c" }, { kind: "released" }),
+    claims: (...chats: string[]) => ({ ...unsaid, claims: chats.map((chatId) => ({ job: { id: chatId, chatId }, fence: 1, claimId: "c", startedAt: null })) }),
+  };
+}
+
+it("a turn that ends more than it may claim frees nothing before it is answered (P6)", async () => {
+  const { turns, held, asked, told, idle, end, claims } = ledgered(1);
+  end("x");
   await idle();
-  void end("y");
+  end("y");
   // One is claimed for x's slot, and nothing was there to take ahead; y's turn goes out before the supervisor has heard of it.
-  asked[0]?.answer({ ...unsaid, claims: [{ job: { id: "w", chatId: "w" }, fence: 1, claimId: "c", startedAt: null }] });
+  asked[0]?.answer(claims("w"));
   await idle();
-  expect(asked.map(({ verb, endings, want }) => [verb, endings, want])).toEqual([["turn", 1, 1], ["turn", 1, 0]]);
+  expect(told()).toEqual([["turn", 1, 1], ["turn", 1, 0]]);
   expect(held).toEqual({ y: 1, z: 1, w: 1 });
   // y runs until its turn is done.
   await turns.accept([{ jobs: [{ chatId: "v" }], idempotency: null }] as never, {} as never);
   expect(asked[2]?.verb).toBe("accept");
+});
+
+it("what was left to a turn that brought less than it might have is asked for once that is heard, and not again when nothing is there", async () => {
+  const { held, asked, told, idle, end, claims } = ledgered(1);
+  end("x");
+  await idle();
+  end("y");
+  asked[0]?.answer(claims("w"));
+  await idle();
+  // y's slot might have been another lane's, taken ahead; by now it is known that it is not.
+  asked[1]?.answer(claims());
+  await idle();
+  expect(told()).toEqual([["turn", 1, 1], ["turn", 1, 0], ["turn", 0, 1]]);
+  expect(held).toEqual({ z: 1, w: 1 });
+  asked[2]?.answer(claims());
+  await idle();
+  expect(asked).toHaveLength(3);
 });
