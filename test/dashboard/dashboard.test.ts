@@ -280,7 +280,7 @@ describeBrowser("the dashboard", () => {
     }
   });
 
-  it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", async () => {
+  it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", { timeout: 90_000 }, async () => {
     await using folder = await usedFolder();
     const env = { BUILDLANE_DATA_DIR: folder.data, BUILDLANE_CONCURRENCY: "1" };
     const first = await startService(env);
