@@ -55,7 +55,7 @@ const restMsMax = 60_000;
 const cli = path.resolve(import.meta.dirname, "../../dist/src/cli/main.js");
 
 /** mulberry32: small, and the same on every machine. */
-function chance(seed: number): () => number {
+export function chance(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -65,6 +65,9 @@ function chance(seed: number): () => number {
   };
 }
 
+/** Each kind as often as is said, in an order that `random` decides. */
+export const faultsOf = <K extends string>(counts: Record<K, number>, random: () => number): K[] => shuffled(Object.entries<number>(counts).flatMap(([kind, count]) => Array.from({ length: count }, () => kind as K)), random);
+
 function shuffled<T>(items: T[], random: () => number): T[] {
   const left = [...items];
   return items.map(() => left.splice(Math.floor(random() * left.length), 1)[0] as T);
@@ -73,10 +76,7 @@ function shuffled<T>(items: T[], random: () => number): T[] {
 export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {}, ...wanted }: ChaosOptions): Promise<ChaosResult> {
   const random = chance(seed);
   const between = (from: number, to: number) => from + (to - from) * random();
-  const faults = shuffled(
-    (["kill", "pause", "stop", "crash", "restart", "cut"] as const).flatMap((kind) => Array.from({ length: wanted[`${kind}${kind === "crash" ? "es" : "s"}` as "kills"] }, (): Fault => kind)),
-    random,
-  );
+  const faults = faultsOf<Fault>({ kill: wanted.kills, pause: wanted.pauses, stop: wanted.stops, crash: wanted.crashes, restart: wanted.restarts, cut: wanted.cuts }, random);
   await using folder = await tempFolder();
   await using cluster = await postgresCluster({ durable: true });
   const admin = postgres(cluster.url, { max: 2, onnotice: () => {}, backoff: () => 0.05, fetch_types: false });
@@ -208,12 +208,7 @@ export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {
     while ((await unfinished()) > 0 && performance.now() - calmAt < restMsMax) await sleep(50);
     const restMs = performance.now() - calmAt;
     const jobs = (await ask<{ n: number }>("select count(*)::int as n from build_jobs"))[0]?.n ?? 0;
-    const list = path.join(folder.path, "promised");
-    await writeFile(list, promised.join("\n"));
-    const verdict = await promisify(execFile)(process.execPath, [cli, "verify", "--at-rest", "--promised", list, "--cluster-max", String(cap)], { env: { PATH: process.env["PATH"] ?? "", DATABASE_URL: cluster.url }, maxBuffer: 1e8 }).then(
-      ({ stdout }) => ({ verified: true, verdict: stdout }),
-      (error: { stdout?: string; stderr?: string }) => ({ verified: false, verdict: `${error.stdout ?? ""}${error.stderr ?? String(error)}` }),
-    );
+    const verdict = await verifyAtRest(cluster.url, promised, folder.path, ["--cluster-max", String(cap)]);
     logs.push(...services.map((service) => service.output()));
     const said = (event: string) => logs.join("").split(`"event":"${event}"`).length - 1;
     return { faults: counts, accepted: promised.length, refused, unanswered, jobs, rescueMs, restMs, refusedOutcomes: said("outcome.refused"), lostLeases: said("lease.lost"), ...verdict };
@@ -223,6 +218,16 @@ export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {
     await Promise.all(services.map((service) => service.exited));
     await admin.end({ timeout: 1 });
   }
+}
+
+/** What `buildlane verify` says of the whole history, and of each id that was answered. */
+export async function verifyAtRest(databaseUrl: string, promised: string[], folder: string, more: string[] = []): Promise<{ verified: boolean; verdict: string }> {
+  const list = path.join(folder, "promised");
+  await writeFile(list, promised.join("\n"));
+  return await promisify(execFile)(process.execPath, [cli, "verify", "--at-rest", "--promised", list, ...more], { env: { PATH: process.env["PATH"] ?? "", DATABASE_URL: databaseUrl }, maxBuffer: 1e8 }).then(
+    ({ stdout }) => ({ verified: true, verdict: stdout }),
+    (error: { stdout?: string; stderr?: string }) => ({ verified: false, verdict: `${error.stdout ?? ""}${error.stderr ?? String(error)}` }),
+  );
 }
 
 export const middle = (numbers: number[]): number => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
