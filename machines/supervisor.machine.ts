@@ -107,24 +107,26 @@ export const supervisorMachine = setup({
       if (params.grants.length === 0) return;
       const living = chatsOf(self);
       const held = new Map(context.held);
-      const berths = new Map(context.berths);
-      const fresh: [berth: string, grant: Grant][] = [];
+      const fresh: [chatId: string, berth: string, grant: Grant][] = [];
       let next = 0;
       for (const grant of params.grants) {
         const { chatId } = grant.claim.job;
         held.set(chatId, grant.claim.fence);
-        const known = berths.get(chatId);
-        if (known !== undefined) {
-          enqueue.sendTo(known, { type: "chat.granted", ...grant });
+        const berth = context.berths.get(chatId);
+        if (berth !== undefined) {
+          enqueue.sendTo(berth, { type: "chat.granted", ...grant });
           continue;
         }
         while (living[next]) next++;
-        const berth = String(next++);
-        berths.set(chatId, berth);
-        fresh.push([berth, grant]);
+        fresh.push([chatId, String(next++), grant]);
       }
+      if (fresh.length === 0) return enqueue.assign({ held });
+      const berths = new Map(context.berths);
       enqueue.assign(({ spawn }) => {
-        for (const [id, { claim, jitter }] of fresh) spawn("chat", { id, input: { chatId: claim.job.chatId, claim, jitter, policy: context.policy } });
+        for (const [chatId, id, { claim, jitter }] of fresh) {
+          spawn("chat", { id, input: { chatId, claim, jitter, policy: context.policy } });
+          berths.set(chatId, id);
+        }
         return { held, berths };
       });
     }),
