@@ -62,7 +62,7 @@ export const jobMachine = setup({
     context: {} as JobContext,
     input: {} as JobInput,
     events: {} as JobEvent,
-    tags: {} as "queued" | "holdsSlot" | "retrying" | "final",
+    tags: {} as "queued" | "holdsSlot" | "awaitsRecord" | "retrying" | "final",
   },
   actions: {
     /** Filled in: begins the attempt, as soon as a slot is free. It answers `attempt.began` where it was taken ahead, `attempt.ended` once, when nothing of it runs any more, and `attempt.outOfTime` at its time limit. */
@@ -180,7 +180,7 @@ export const jobMachine = setup({
     },
     recording: {
       description: "Offers the end to the store, which takes it only if job, attempt, node, fence and claim still match.",
-      tags: ["holdsSlot"],
+      tags: ["holdsSlot", "awaitsRecord"],
       entry: { type: "offerEnd", params: ({ context }) => ({ claim: context.claim, end: context.end ?? { kind: "released" as const } }) },
       on: {
         "end.settled": [
@@ -199,7 +199,7 @@ export const jobMachine = setup({
     },
     awaitingDatabase: {
       description: "Keeps the outcome until the database answers again.",
-      tags: ["holdsSlot"],
+      tags: ["holdsSlot", "awaitsRecord"],
       after: { settleRetry: { target: "recording" } },
     },
     backingOff: {

@@ -70,6 +70,16 @@ const isOnRecord = ({ claim }: Grant): boolean => claim.startedAt !== null;
 /** The chat whose actor that is. */
 const chatAt = ({ berths }: SupervisorContext, actorId: string): string => [...berths].find(([, berth]) => berth === actorId)?.[0] ?? actorId;
 
+/** Chats whose attempt is over while its end is on no record yet: chat to fence. */
+function unrecordedEnds({ berths }: SupervisorContext, living: ReturnType<typeof chatsOf>): ReadonlyMap<string, number> {
+  const ends = new Map<string, number>();
+  for (const [chatId, berth] of berths) {
+    const chat = living[berth]?.getSnapshot();
+    if (chat?.children.head?.getSnapshot().hasTag("awaitsRecord")) ends.set(chatId, chat.context.claim.fence);
+  }
+  return ends;
+}
+
 /** Tells one chat's actor, if there is one. */
 const tellsChat = <P extends { chatId: string }>(eventOf: (params: P) => ChatEvent): Batched<P> =>
   batched(({ context, enqueue }, params) => {
@@ -79,6 +89,12 @@ const tellsChat = <P extends { chatId: string }>(eventOf: (params: P) => ChatEve
 const tellsAllChats = (event: ChatEvent): Batched<undefined> =>
   batched(({ context, enqueue }) => {
     for (const berth of context.berths.values()) enqueue.sendTo(berth, event);
+  });
+/** The lease is lost; what is held from then on. */
+const losesLanes = (heldThen: (context: SupervisorContext, living: ReturnType<typeof chatsOf>) => ReadonlyMap<string, number>): Batched<undefined> =>
+  batched(({ context, enqueue, self }) => {
+    for (const berth of context.berths.values()) enqueue.sendTo(berth, { type: "chat.leaseLost" });
+    enqueue.assign({ held: heldThen(context, chatsOf(self)) });
   });
 
 export const supervisorMachine = setup({
@@ -162,10 +178,9 @@ export const supervisorMachine = setup({
       enqueue.sendTo(berth, { type: "chat.leaseLost" });
       enqueue.assign({ held });
     }),
-    loseAllLanes: batched(({ context, enqueue }) => {
-      for (const berth of context.berths.values()) enqueue.sendTo(berth, { type: "chat.leaseLost" });
-      enqueue.assign({ held: new Map() });
-    }),
+    loseAllLanes: losesLanes(() => new Map()),
+    // An end that waits for the database may still be recorded when that is back, if nobody has taken the lane over.
+    loseAllButEnds: losesLanes(unrecordedEnds),
     recallAllLanes: tellsAllChats({ type: "chat.recalled" }),
     giveBackAllLanes: tellsAllChats({ type: "chat.givenBack" }),
   },
@@ -243,7 +258,7 @@ export const supervisorMachine = setup({
           description: "An answer from before: its lanes are no longer ours to run.",
         },
         "lease.renewed": { target: "claiming" },
-        "node.drained": { target: "draining" },
+        "node.drained": { target: "draining", actions: "loseAllButEnds", description: "Ends that wait to be recorded are waited for." },
       },
     },
     draining: {
@@ -259,7 +274,7 @@ export const supervisorMachine = setup({
             { type: "returnClaims", params: ({ event }) => ({ grants: event.grants }) },
           ],
         },
-        "lease.lost": { actions: "loseAllLanes" },
+        "lease.lost": { actions: "loseAllButEnds", description: "Every build is stopped; ends that wait to be recorded may still be." },
       },
     },
     givingBack: {
@@ -275,7 +290,7 @@ export const supervisorMachine = setup({
             { type: "returnClaims", params: ({ event }) => ({ grants: event.grants }) },
           ],
         },
-        "lease.lost": { actions: "loseAllLanes" },
+        "lease.lost": { actions: "loseAllButEnds", description: "Every build is stopped; ends that wait to be recorded may still be." },
       },
     },
     stopped: { type: "final", description: "Nothing of this node runs any more." },

@@ -175,6 +175,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     inspect: (options) => inspectActors(supervisor, clock, options),
     view: () => viewActors(supervisor, effects.atWork, settings.concurrency),
     async drain() {
+      // Others count what is left at work here as lost unless they are told, so that is worth the rest of the drain's time.
+      const tellUntil = effects.atWork.size > 0 ? clock.monotonic() + settings.drainMs : 0;
       heartbeat.drain();
       const stopped = new Promise<void>((resolve) => {
         if (supervisor.getSnapshot().status !== "active") resolve();
@@ -189,7 +191,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       // What is still this node's by the store's word, a claim whose answer was lost too, is anybody's at once; when the
       // database is away for longer than this, when the lease ends.
       let waited = false;
-      await bounded(leave(() => waited), giveBackMs);
+      await bounded(leave(() => waited), Math.max(giveBackMs, tellUntil - clock.monotonic()));
       waited = true;
       await runner.stop();
     },

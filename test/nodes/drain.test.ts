@@ -85,3 +85,54 @@ it("a drain whose end the database was away for is no loss of a node: it had sai
   expect(await clock.until(staying.waitFor(job.id))).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "released" }, { outcome: "completed" }] });
   await clock.until(staying.stop());
 });
+
+/** A node that leaves and one that stays, on one store that can be away for both. `ends` ends what runs, in the order of starts. */
+async function underOutage() {
+  const clock = createSimulatedClock();
+  const store = createMemoryStore({ clock });
+  let isAway = false;
+  const outage = new Proxy(store, {
+    get: (target, verb: keyof Store) =>
+      !["turn", "pulse", "leave", "rescue"].includes(verb) ? target[verb] : async (request: never) => {
+        if (isAway) throw databaseUnavailable(new Error("away"));
+        return (target[verb] as (request: never) => unknown)(request);
+      },
+  });
+  const ends: (() => void)[] = [];
+  const node = () => clock.until(createBuildQueue({ store: outage, clock, concurrency: 2, drainMs: 10_000, maxNodeLosses: 1, run: () => new Promise((end) => ends.push(() => end("done"))) }));
+  const leaving = await node();
+  const { jobs } = await clock.until(leaving.enqueueMany(["a", "b"].map((chatId) => ({ chatId, messageId: "m", code: "1" }))));
+  while (ends.length < 2) await clock.next();
+  return { clock, leaving, jobs, ends, staying: await node(), away: (so: boolean) => void (isAway = so) };
+}
+
+for (const { name, awayForMs } of [
+  { name: "begins while the database is away", awayForMs: 500 },
+  { name: "begins when the lease is lost already", awayForMs: 5000 },
+])
+  it(`a drain that ${name} waits within its time for the database, and records what had ended by then: nothing runs again`, async () => {
+    const { clock, leaving, jobs, ends, staying, away } = await underOutage();
+    away(true);
+    ends.forEach((end) => end());
+    await clock.advance(awayForMs);
+    const stopped = leaving.stop();
+    await clock.advance(6000);
+    away(false);
+    await clock.until(stopped);
+    for (const { id } of jobs) expect(await clock.until(staying.waitFor(id))).toMatchObject({ status: "completed", attempt: 1 });
+    expect(ends).toHaveLength(2);
+    await clock.until(staying.stop());
+  });
+
+it("a drain that the database was away for from its very beginning is no loss of a node when it is back within the drain's time", async () => {
+  const { clock, leaving, jobs, ends, staying, away } = await underOutage();
+  away(true);
+  const stopped = leaving.stop();
+  await clock.advance(9000);
+  away(false);
+  await clock.until(stopped);
+  while (ends.length < 4) await clock.next();
+  ends.forEach((end) => end());
+  for (const { id } of jobs) expect(await clock.until(staying.waitFor(id))).toMatchObject({ status: "completed", attempt: 2, attempts: [{ outcome: "released" }, { outcome: "completed" }] });
+  await clock.until(staying.stop());
+});
