@@ -84,7 +84,7 @@ create table chat_lanes (
     constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
 ) with (fillfactor = 70);
 
--- One line for each tenant (0009_tenant_shares.sql); without tenants there is one.
+-- One line for each tenant (0015_tenant_shares.sql); without tenants there is one.
 create index chat_lanes_line on chat_lanes (tenant, turn_at, chat_id) where state = 'ready';
 create index chat_lanes_delayed on chat_lanes (ready_at) where state = 'delayed';
 create index chat_lanes_paused on chat_lanes (chat_id) where paused_at is not null;

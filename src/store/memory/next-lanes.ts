@@ -1,4 +1,4 @@
-/** Whose turn it is, between the lanes of all chats: the same as migrations/0009_tenant_shares.sql, where it is told. */
+/** Whose turn it is, between the lanes of all chats: the same as migrations/0015_tenant_shares.sql, where it is told. */
 import { lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
 

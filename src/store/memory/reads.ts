@@ -110,7 +110,7 @@ export function list(tables: Tables, scope: Scope, query: ListQuery, at: number)
   return { jobs: page.map((row) => toJob(tables, row, query.include, at)), nextCursor: found.length > query.limit && last ? encodeCursor(last) : null };
 }
 
-/** As buildlane_fingerprint in migrations/0006_dead_letters.sql. */
+/** As buildlane_fingerprint in migrations/0012_dead_letters.sql. */
 const fingerprintOf = ({ code, message }: Failure): string =>
   createHash("md5").update(`${code}\n${message.replace(/"[^"]*"/g, '"').replace(/[0-9]+/g, "#")}`).digest("hex").slice(0, 12);
 

@@ -123,7 +123,7 @@ export const createTables = () => ({
   /** Running totals; the last two only grow. */
   totals: { pending: 0, running: 0, completed: 0, failed: 0 },
   queuePausedAt: null as number | null,
-  /** Of starts between tenants (migrations/0009_tenant_shares.sql): tags of their next starts, shared time, weights other than 1. */
+  /** Of starts between tenants (migrations/0015_tenant_shares.sql): tags of their next starts, shared time, weights other than 1. */
   shares: { next: new Map<string, { tag: number; servedAt: number }>(), at: 0, weights: new Map<string, number>() },
   /** Attempts that may run over all nodes: the lowest of what living nodes were given, as of the latest pulse. */
   clusterCap: Number.POSITIVE_INFINITY,

@@ -1,4 +1,4 @@
-/** The webhook's cursors in memory; the same rows as in migrations/0008_webhook.sql. */
+/** The webhook's cursors in memory; the same rows as in migrations/0014_webhook.sql. */
 import type { WebhookStore } from "../webhook.js";
 import type { Lane, Tables } from "./tables.js";
 

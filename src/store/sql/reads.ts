@@ -55,7 +55,7 @@ const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
     filter.fingerprint === undefined ? undefined : sql`${fingerprint} = ${filter.fingerprint}`,
   );
 
-// Asked for most, so each is a function, which is planned once (migrations/0011_reads.sql).
+// Asked for most, so each is a function, which is planned once (migrations/0017_reads.sql).
 const jobSql = "select buildlane_job($1, $2, $3) as answer";
 const viewSql = "select buildlane_view($1, $2, $3, $4) as answer";
 

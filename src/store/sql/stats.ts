@@ -1,4 +1,4 @@
-/** Figures of the whole queue, or of one tenant; what they are taken from stands in migrations/0011_reads.sql. */
+/** Figures of the whole queue, or of one tenant; what they are taken from stands in migrations/0017_reads.sql. */
 import type { Clock } from "../../clock.js";
 import { countedMax, perMinute, sampledLanesMax, sampledMax } from "../store.js";
 import type { Store, StoreStats } from "../store.js";

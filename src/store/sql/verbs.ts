@@ -1,5 +1,5 @@
 /**
- * The store's verbs over SQL: each is one call of a function in migrations/0002_verbs.sql. Here stand only its name, its
+ * The store's verbs over SQL: each is one call of a function in migrations/ (0002_verbs.sql has their rules). Here stand only its name, its
  * parameters and how its answer reads; accepting has a file of its own, accept.ts.
  */
 import type { Clock } from "../../clock.js";

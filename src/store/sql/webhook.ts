@@ -1,4 +1,4 @@
-/** The webhook's cursors over SQL: migrations/0008_webhook.sql. */
+/** The webhook's cursors over SQL: migrations/0014_webhook.sql. */
 import type { WebhookClaim, WebhookStore } from "../webhook.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";

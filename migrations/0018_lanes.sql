@@ -1,4 +1,4 @@
--- The lanes as a picture, in functions that are planned once, like the other reads (0011_reads.sql) and with the same settings: sent as
+-- The lanes as a picture, in functions that are planned once, like the other reads (0017_reads.sql) and with the same settings: sent as
 -- text, this one was planned for a millisecond at each call.
 
 -- Lanes as a picture, by their keys: each with its latest finished jobs (newest first), its running one, and its first pending ones.
