@@ -12,7 +12,7 @@ export interface Why {
   /** What keeps it, most important first, is `reasons`; this is the first of them. */
   reason: WhyReason;
   reasons: WhyReason[];
-  /** One sentence for a person, and what ends the wait. */
+  /** One sentence for a person, and one of what ends the wait. */
   message: string;
   unblocks: string | null;
   /** While pending: 1 for the job that runs next in its chat. */
@@ -58,26 +58,27 @@ function say(reason: WhyReason, { status, front, nextAttemptAt, attempt, lanesAh
   const slots = `${nodes.running} of ${nodes.slots} slots`;
   switch (reason) {
     case "queue_paused":
-      return { message: "The whole queue is paused.", unblocks: "Resume the queue." };
+      return { message: "The whole queue is paused.", unblocks: "It goes on when the queue is resumed." };
     case "chat_paused":
-      return { message: "Its chat is paused.", unblocks: "Resume the chat." };
+      return { message: "Its chat is paused.", unblocks: "It goes on when the chat is resumed." };
     case "chat_held":
-      return { message: `Its chat is held since job ${heldBy} failed for good, as the chat's policy says.`, unblocks: "Resume the chat, or redrive that job." };
+      return { message: `Its chat is held since job ${heldBy} failed for good, as the chat's policy says.`, unblocks: "It goes on when the chat is resumed, or that job is redriven." };
     case "behind": {
-      const doing = front?.status === "running" ? "is running" : front?.nextAttemptAt ? `waits until ${front.nextAttemptAt}` : "waits for a slot";
+      const untilThen = front?.nextAttemptAt && `${front.attempt > 0 ? `backs off after attempt ${front.attempt}` : "is delayed"} until ${front.nextAttemptAt}`;
+      const doing = front?.status === "running" ? "is running" : (untilThen ?? "waits for a slot");
       const more = queuePosition > 2 ? `, with ${queuePosition - 2} more between them` : "";
-      return { message: `Behind job ${front?.chatSeq} of its chat, which ${doing}${more}.`, unblocks: `Job ${front?.id} ends, or is cancelled.` };
+      return { message: `Behind job ${front?.chatSeq} of its chat, which ${doing}${more}.`, unblocks: more ? "Its turn comes when those before it have ended or are cancelled." : `Its turn comes when job ${front?.chatSeq} ends or is cancelled.` };
     }
     case "backing_off":
-      return { message: `Backing off after attempt ${attempt}, until ${nextAttemptAt}.`, unblocks: "Its time comes." };
+      return { message: `Backing off after attempt ${attempt}, until ${nextAttemptAt}.`, unblocks: "It is tried again then, as soon as a slot is free." };
     case "delayed":
-      return { message: `Delayed by its submitter, until ${nextAttemptAt}.`, unblocks: "Its time comes." };
+      return { message: `Delayed by its submitter, until ${nextAttemptAt}.`, unblocks: "It starts then, as soon as a slot is free." };
     case "draining":
-      return { message: "Every node is draining: nothing new is started.", unblocks: "A node starts." };
+      return { message: "Every node is draining: nothing new is started.", unblocks: "It goes on when a node starts." };
     case "no_node":
-      return { message: "No node is alive.", unblocks: "A node starts, or reaches the database again." };
+      return { message: "No node is alive.", unblocks: "It goes on when a node starts, or reaches the database again." };
     case "no_slot":
-      return { message: `No slot is free: ${slots} are taken, and ${lanesAhead === 1 ? "one chat stands" : `${lanesAhead} chats stand`} before its chat.`, unblocks: "A running build ends." };
+      return { message: `No slot is free: ${slots} are taken, and ${lanesAhead === 0 ? "its chat is next in line" : lanesAhead === 1 ? "one chat stands before its chat" : `${lanesAhead} chats stand before its chat`}.`, unblocks: lanesAhead === 0 ? "It starts when a running build ends." : "It starts when running builds have ended and those chats have had their turn." };
     case "starting":
       return { message: `It is next, and a slot is free (${slots} are taken).`, unblocks: "It is claimed in a moment." };
     case "running":

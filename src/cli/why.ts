@@ -12,6 +12,6 @@ export const whyCommand = (): Command =>
         const answer = await client.why(id, { signal });
         if (flags.json) return printJson(answer);
         print(answer.message);
-        if (answer.unblocks !== null) say(`It ends when: ${answer.unblocks}`);
+        if (answer.unblocks !== null) say(answer.unblocks);
       }),
     );

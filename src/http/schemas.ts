@@ -174,7 +174,7 @@ export const why = named(
     reason: says(z.enum(whyReasons), "What keeps it from running; the most important reason when there are several."),
     reasons: says(z.array(z.enum(whyReasons)), "All of them, most important first."),
     message: says(text, "One sentence for a person."),
-    unblocks: says(textOrNull, "What ends the wait."),
+    unblocks: says(textOrNull, "What ends the wait, as a sentence."),
     queuePosition: position,
     behind: says(z.object({ id: text, chatSeq: count, status: z.enum(["pending", "running"]), attempt: count }).nullable(), "The job that stands in front in its chat."),
     until: timeOrNull("When it, or the job in front, may start."),

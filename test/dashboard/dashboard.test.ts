@@ -78,6 +78,8 @@ describeBrowser("the dashboard", () => {
     expect(await marked.getAttribute("data-line")).toBe("2");
     expect(await marked.locator(".caret").innerText()).toMatch(/^ {2}\^\^ /);
     expect(await marked.innerText()).toContain('Expected ";" but found "is"');
+    // What is wrong comes first.
+    expect(await page.locator(".panel h2").allInnerTexts()).toEqual(["Error", "How it went", "Code"]);
     const active = () => page.locator(".chart").getAttribute("data-active");
     await expect.poll(active).toBe("failed");
     await page.getByRole("slider").focus();
@@ -103,6 +105,26 @@ describeBrowser("the dashboard", () => {
     await expect.poll(() => page.locator(".waterfall .times").allInnerTexts()).toEqual(["100 ms waiting · 200 ms building", "100 ms waiting again · 400 ms building · 200 ms settling"]);
     const bars = await page.locator('[data-attempt="2"] rect').evaluateAll((all) => all.map((one) => [one.getAttribute("class")?.split(" ")[0], Number(one.getAttribute("x")), Number(one.getAttribute("width"))]));
     expect(bars).toEqual([["wait", 30, 10], ["work", 40, 40], ["settle", 80, 20]]);
+    expect(errors).toEqual([]);
+  });
+
+  it("answers why a build is not running where one looks: in the lane, on its chat's page and on its own", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// flaky") });
+    const behind = await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    await page.locator('[data-chat="alpha"] .state', { hasText: "Backing off #1 attempt 2 in" }).waitFor();
+    await page.goto(`${served.url}/#/chat/alpha`);
+    await page.locator(".state", { hasText: "Backing off #1 attempt 2 in" }).waitFor();
+    await page.goto(`${served.url}/#/job/${behind.id}`);
+    const told = () => page.locator("[data-why]").innerText();
+    await expect.poll(told).toMatch(/^Behind job 1 of its chat, which backs off after attempt 1 until \d\d:\d\d:\d\d\. Its turn comes when job 1 ends or is cancelled\. See job 1\. Position 2 in its chat; starts in about \d+ s/);
+    await served.queue.pause();
+    await expect.poll(told).toBe("The whole queue is paused. It goes on when the queue is resumed. See job 1. Position 2 in its chat.");
+    await served.queue.enqueue({ chatId: "beta", messageId: "m1", code: code() });
+    await page.goto(`${served.url}/#/lanes`);
+    await page.locator('[data-chat="beta"] .state', { hasText: "In line until the queue is resumed" }).waitFor();
     expect(errors).toEqual([]);
   });
 

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Job } from "../../job.js";
 import type { LaneJob } from "../../store/store.js";
 import { ApiError, call, read } from "./api.js";
-import { Chip, toneOf } from "./lanes.js";
+import { Chip, State, toneOf } from "./lanes.js";
 import { laneKey, laneOf, loaded, refresh, version } from "./lanes-state.js";
 import { Act, Badge, duration, Empty, failureWord, Icon, When } from "./parts.js";
 import { link, onEvent, place } from "./state.js";
@@ -54,7 +54,8 @@ export function ChatPage({ chatId }: { chatId: string }) {
       <div class="tools">
         <div>
           <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /></p>
-          <h1>{chatId} {tenant ? <span class="tenant">{tenant}</span> : null} {lane?.paused ? <Badge tone="held">Paused</Badge> : null}</h1>
+          <h1>{chatId} {tenant ? <span class="tenant">{tenant}</span> : null} </h1>
+          {lane ? <p><State lane={lane} /></p> : null}
         </div>
         <div class="actions">{lane && !tenant ? lane.paused ? <Act label="Resume" tone="primary" run={() => call("POST", `${path}/resume`)} /> : <Act label="Pause" run={() => call("POST", `${path}/pause`)} /> : null}</div>
       </div>

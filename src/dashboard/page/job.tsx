@@ -1,6 +1,6 @@
 /** One job: its machine with what happened lit up, its attempts in time, its code, what it complains about, and what it built. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Diagnostic, Job } from "../../job.js";
+import type { Diagnostic, Job, PendingJob } from "../../job.js";
 import type { Why } from "../../why.js";
 import jobChart from "../charts/job.json";
 import { ApiError, call, config, follow, read } from "./api.js";
@@ -67,6 +67,7 @@ export function JobPage({ id }: { id: string }) {
     const hear = async (): Promise<void> => {
       // The job's own stream: its whole history first, then what comes; over when the job is final.
       await follow(`/${encodeURIComponent(id)}/events?after=${last}`, signal, (told) => {
+        if (told.event === "job.moved") later();
         if (told.id === null || told.id <= last) return;
         last = told.id;
         setEvents((was) => [...was, told]);
@@ -74,6 +75,8 @@ export function JobPage({ id }: { id: string }) {
     };
     let hearing = hear();
     const stop = onEvent((told) => {
+      // A pause answers why it waits.
+      if (/\.(paused|resumed)$/.test(told.event)) later();
       if (told.data.jobId === id || told.event === "reset" || told.event === "chat.erased") {
         later();
         hearing = hearing.then(() => (signal.aborted ? undefined : hear()));
@@ -109,7 +112,7 @@ export function JobPage({ id }: { id: string }) {
           {job.status === "pending" || job.status === "running" ? <Act label="Cancel" tone="danger" run={() => call("POST", `/${job.id}/cancel`)} done={() => "Cancel was asked for."} /> : null}
         </div>
       </div>
-      {why ? <p class={`notice ${why.reason === "backing_off" || why.reason === "delayed" ? "warn" : why.reason.endsWith("paused") ? "held" : "waiting"}`} data-why={why.reason}><Icon of={why.reason.endsWith("paused") ? "held" : why.reason === "backing_off" ? "warn" : "waiting"} /><span><strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition}; starts in about ${duration(job.estimatedWaitTime)} (nine of ten within ${duration(job.estimatedWaitTimeP90)}).` : ""}</span></p> : null}
+      {why ? <WhyNot why={why} job={job} /> : null}
       <dl class="facts">
         <Fact name="Id">{job.id}</Fact>
         <Fact name="Message">{job.messageId}</Fact>
@@ -120,16 +123,34 @@ export function JobPage({ id }: { id: string }) {
         {job.externals.length > 0 ? <Fact name="Externals">{job.externals.join(", ")}</Fact> : null}
       </dl>
       {raw ? <Raw job={job} /> : null}
+      {job.error ? <Panel title="Error"><pre class="error" tabIndex={0} role="region" aria-label="Error">{job.error}</pre></Panel> : null}
       <Panel title="How it went">
         <Machine events={events} step={step} />
         <Waterfall job={job} />
       </Panel>
-      {job.error ? <Panel title="Error"><pre class="error" tabIndex={0} role="region" aria-label="Error">{job.error}</pre></Panel> : null}
       <Source job={job} />
       {job.status === "completed" ? <Output result={job.result} /> : null}
     </article>
   );
 }
+
+/** Why it is not running, and what ends that. */
+function WhyNot({ why, job }: { why: Why; job: Job }) {
+  const isHeld = /_(paused|held)$/.test(why.reason);
+  const tone = isHeld ? "held" : why.reason === "backing_off" || why.reason === "delayed" ? "warn" : "waiting";
+  return (
+    <p class={`notice ${tone}`} data-why={why.reason}>
+      <Icon of={why.reason === "delayed" ? "waiting" : tone} />
+      <span>
+        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${starts(job)}.` : ""}
+      </span>
+    </p>
+  );
+}
+
+/** While something is paused, nobody can say when. */
+const starts = ({ estimatedWaitTime: median, estimatedWaitTimeP90: late }: PendingJob): string =>
+  median === null || late === null ? "" : duration(median) === duration(late) ? `; starts in about ${duration(median)}` : `; starts in about ${duration(median)}, nine times of ten within ${duration(late)}`;
 
 /** The service speaks in UTC; a person reads their own clock. */
 const inLocalTime = (text: string): string => text.replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (iso) => clockTime(iso));

@@ -128,7 +128,7 @@ function Row({ lane, top, height, at, of }: { lane: Lane; top: number; height: n
 }
 
 /** What holds the lane, and what ends that. */
-function State({ lane }: { lane: Lane }) {
+export function State({ lane }: { lane: Lane }) {
   const head = lane.jobs.find((job) => job.status === "running" || job.status === "pending");
   const last = lastFinished(lane);
   if (lane.state === "running") return <span class="state"><Badge tone={lane.paused ? "held" : "running"}>{lane.paused ? "Pausing" : "Building"} #{head?.chatSeq}</Badge></span>;
@@ -137,7 +137,7 @@ function State({ lane }: { lane: Lane }) {
     const retries = head.attempt > 0;
     return <span class="state"><Badge tone="warn">{retries ? "Backing off" : "Delayed"}</Badge> <small>#{head.chatSeq} {retries ? `attempt ${head.attempt + 1}` : "starts"}{head.nextAttemptAt ? <> in <Until at={head.nextAttemptAt} /></> : null}</small></span>;
   }
-  if (lane.state === "ready") return <span class="state"><Badge tone="waiting">In line</Badge> <small>for a free slot</small></span>;
+  if (lane.state === "ready") return <span class="state"><Badge tone="waiting">In line</Badge> <small>{stats.value?.queuePaused ? "until the queue is resumed" : "for a free slot"}</small></span>;
   if (last?.status === "failed" && !isQuietEnd(last.failureCode)) return <span class="state"><Badge tone="bad">Failed</Badge> <small>#{last.chatSeq} {failureWord(last.failureCode)}</small></span>;
   return <span class="state"><Badge tone="quiet">Idle</Badge></span>;
 }
