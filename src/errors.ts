@@ -71,7 +71,7 @@ export class BuildlaneError extends Error {
 }
 
 export const validationFailed = (issues: Issue[]): BuildlaneError =>
-  new BuildlaneError("validation_failed", issues.map((issue) => `${issue.path || "/"}: ${issue.message}`).join("; "), { issues });
+  new BuildlaneError("validation_failed", issues.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join("; "), { issues });
 
 export const unauthorized = (cause?: unknown): BuildlaneError =>
   new BuildlaneError("unauthorized", "Send a valid API key as `Authorization: Bearer …`. This one is missing, unknown, expired or revoked.", { cause });

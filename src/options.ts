@@ -5,8 +5,11 @@
 import { z } from "zod";
 import { SettingsError } from "./errors.js";
 
-const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
-const flag = z.union([z.boolean(), z.enum(["true", "false", "1", "0"]).transform((text) => text === "true" || text === "1")]);
+const integer = (min: number, max: number) => {
+  const expected = `an integer from ${min} to ${max}`;
+  return z.coerce.number(expected).refine((value) => Number.isInteger(value) && value >= min && value <= max, expected);
+};
+const flag = z.union([z.boolean(), z.enum(["true", "false", "1", "0"]).transform((text) => text === "true" || text === "1")], "true or false");
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const day = 24 * 60 * 60 * 1000;

@@ -25,27 +25,41 @@ export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeU
 
 type Check = (path: string, value: unknown) => string | null;
 
-const id: Check = (_, value) =>
-  typeof value === "string" && value.length > 0 && isStorable(value) && urlBytes(value) <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes when URL-encoded, without NUL and lone surrogates.`;
+/** What came instead: its kind, or a plain value as it is. */
+const kindOf = (value: unknown): string =>
+  value === undefined ? "nothing" : value === null || typeof value === "boolean" ? String(value) : typeof value === "string" ? "a text" : Array.isArray(value) ? "an array" : typeof value === "object" ? "an object" : `a ${typeof value}`;
+
+const notStorable = "Expected a text without NUL and lone surrogates.";
+const id: Check = (_, value) => {
+  if (typeof value === "string" && !isStorable(value)) return notStorable;
+  const bytes = typeof value === "string" ? urlBytes(value) : null;
+  return bytes !== null && bytes > 0 && bytes <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes as it stands in a URL, got ${bytes === null ? kindOf(value) : `one of ${bytes} bytes`}.`;
+};
 /** A lane's key is cut at a control character (store/scope.ts), and nobody can type one. */
 const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
-const source: Check = (_, value) => (typeof value === "string" && isStorable(value) ? null : "Expected text without NUL and lone surrogates.");
+const source: Check = (_, value) => (typeof value !== "string" ? `Expected a text, got ${kindOf(value)}.` : isStorable(value) ? null : notStorable);
 const integer = (min: number, max: number): Check => (_, value) =>
-  value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}.`;
+  value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}, got ${typeof value === "number" ? value : kindOf(value)}.`;
 
 const priority = integer(-limits.priorityMax, limits.priorityMax);
 const maxAttempts = integer(1, 25);
 const timeoutMs = integer(100, 3_600_000);
 const delayMs = integer(0, limits.delayMsMax);
-const supersede: Check = (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}.`);
+const supersede: Check = (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}, got ${typeof value === "string" ? "another" : kindOf(value)}.`);
 
-const optionChecks: Record<keyof BuildOptions, (value: unknown) => boolean> = {
-  loader: (value) => loaders.includes(value as never),
-  format: (value) => value === "esm",
-  minify: (value) => typeof value === "boolean",
-  sourcemap: (value) => typeof value === "boolean",
-  target: (value) => typeof value === "string" && /^[a-z0-9.,]{1,100}$/i.test(value),
-  jsx: (value) => ["automatic", "transform", "preserve"].includes(value as string),
+interface OptionCheck {
+  takes: string;
+  test(value: unknown): boolean;
+}
+const oneOf = (...values: readonly unknown[]): OptionCheck => ({ takes: values.length > 1 ? `one of ${values.join(", ")}` : String(values[0]), test: (value) => values.includes(value) });
+const flag: OptionCheck = { takes: "true or false", test: (value) => typeof value === "boolean" };
+const optionChecks: Record<keyof BuildOptions, OptionCheck> = {
+  loader: oneOf(...loaders),
+  format: oneOf("esm"),
+  minify: flag,
+  sourcemap: flag,
+  target: { takes: "targets of esbuild, such as es2022 or chrome120,safari17", test: (value) => typeof value === "string" && /^[a-z0-9.,]{1,100}$/i.test(value) },
+  jsx: oneOf("automatic", "transform", "preserve"),
 };
 
 function optionIssues(options: unknown): Issue[] {
@@ -54,7 +68,7 @@ function optionIssues(options: unknown): Issue[] {
   return Object.entries(options).flatMap(([name, value]): Issue[] => {
     const check = Object.hasOwn(optionChecks, name) ? optionChecks[name as keyof BuildOptions] : undefined;
     if (!check) return [{ path: `/options/${name}`, message: `Unknown option; known are ${Object.keys(optionChecks).join(", ")}.` }];
-    return value === undefined || check(value) ? [] : [{ path: `/options/${name}`, message: "Not a value that this option takes." }];
+    return value === undefined || check.test(value) ? [] : [{ path: `/options/${name}`, message: `Expected ${check.takes}.` }];
   });
 }
 
@@ -65,7 +79,7 @@ function sourceIssues(request: BuildRequest): Issue[] {
   const { code, files, entry } = request as { code?: unknown; files?: unknown; entry?: unknown };
   if (files === undefined) {
     if (entry !== undefined) return [{ path: "/entry", message: "Expected files beside entry." }];
-    const wrong = source("/code", code);
+    const wrong = code === undefined ? "Expected code, or files with an entry, got neither." : source("/code", code);
     return wrong ? [{ path: "/code", message: wrong }] : [];
   }
   if (code !== undefined) return [{ path: "/files", message: "Expected either code, or files with an entry, not both." }];
@@ -86,7 +100,7 @@ function sourceIssues(request: BuildRequest): Issue[] {
 const known = new Set(["chatId", "messageId", "code", "files", "entry", "options", "priority", "maxAttempts", "timeoutMs", "delayMs", "supersede"]);
 
 function requestIssues(request: BuildRequest): Issue[] {
-  if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: "Expected an object." }];
+  if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: `Expected an object with chatId, messageId and code (or files with an entry), got ${kindOf(request ?? undefined)}.` }];
   const issues: Issue[] = [];
   for (const name of Object.keys(request)) if (!known.has(name)) issues.push({ path: `/${pointer(name)}`, message: "Unknown field." });
   const field = (path: string, value: unknown, check: Check): void => {

@@ -9,6 +9,7 @@ import { SettingsError } from "../errors.js";
 import { accessScopes, createKeys } from "../keys.js";
 import type { AccessScope, KeyInfo, KeyRequest, Keys, NewKeyInfo } from "../keys.js";
 import { readSettings } from "../options.js";
+import { FolderInUse } from "../store/embedded-lock.js";
 import { openStore } from "../store/open.js";
 import { defaultUrl } from "./client-command.js";
 import { withSettings } from "./settings-flags.js";
@@ -87,7 +88,9 @@ export function durationMs(text: string): number {
 async function within<T>({ url, apiKey, json: _json, ...flags }: Flags, work: (where: Where) => Promise<T>): Promise<T> {
   if (url !== undefined) return work(overRest(url, apiKey));
   const { databaseUrl, dataDir } = readSettings(process.env, flags);
-  const store = await openStore({ databaseUrl, dataDir, nodeId: systemClock.id(), clock: systemClock, onProgress: (line) => void process.stderr.write(`${line}\n`) });
+  const store = await openStore({ databaseUrl, dataDir, nodeId: systemClock.id(), clock: systemClock, onProgress: (line) => void process.stderr.write(`${line}\n`) }).catch((error: unknown) => {
+    throw error instanceof FolderInUse ? new SettingsError(`${error.message} Or ask the service that uses it: --url ${defaultUrl}.`) : error;
+  });
   try {
     const keys = createKeys({ store: store.access, clock: systemClock });
     return await work({ create: keys.create, list: () => keys.list("everyone"), revoke: (id) => keys.revoke("everyone", id), rotate: (id, graceMs) => keys.rotate("everyone", id, graceMs) });

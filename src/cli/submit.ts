@@ -32,7 +32,7 @@ interface Flags extends ClientFlags {
 const loaderOf: Record<string, Loader> = { ".tsx": "tsx", ".ts": "ts", ".mts": "ts", ".jsx": "jsx", ".js": "js", ".mjs": "js", ".json": "json", ".css": "css" };
 
 export const submitCommand = (): Command =>
-  clientCommand("submit", "Submit a file to be built; - reads standard input.", ["submit app.tsx --chat c1 --wait --out app.js", "submit app.tsx --chat c1 --watch --json", "cat app.tsx | buildlane submit - --chat c1 --supersede running"])
+  clientCommand("submit", "Submit a file to be built; - reads standard input.", ["submit app.tsx --chat c1 --wait --out app.js", "submit app.tsx --chat c1 --watch --json", "submit - --chat c1 --supersede running < app.tsx"])
     .argument("<file>", "the code; its extension says the language")
     .requiredOption("--chat <id>", "the chat that it belongs to")
     .option("--message <id>", "the message that it comes from (default: the file's name)")

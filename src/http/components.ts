@@ -29,3 +29,9 @@ export const milliseconds = (description: string) => says(z.number().nullable(),
 
 /** A response's headers, for the document. */
 export const withHeaders = (headers: Record<string, string>): Documented => ({ headers: Object.fromEntries(Object.entries(headers).map(([name, description]) => [name, { type: "string", description }])) });
+
+/** A number in a query, which comes as text; one message says all that is wrong with another. */
+export const integerText = (min: number, max: number) => {
+  const expected = `Expected an integer from ${min} to ${max}.`;
+  return z.coerce.number(expected).int(expected).min(min, expected).max(max, expected);
+};

@@ -6,7 +6,6 @@ import { messageOf } from "../report.js";
 
 /** Fastify's own errors, by what they mean for a client. */
 const ofFastify: Record<string, [ErrorCode, string]> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: ["payload_too_large", "The body is larger than this service takes."],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ["unsupported_media_type", "Send the body as application/json."],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["invalid_json", "The body's length is not what Content-Length says."],
   FST_ERR_CTP_INVALID_JSON_BODY: ["invalid_json", "The body is not valid JSON."],
@@ -19,9 +18,10 @@ const ofFastify: Record<string, [ErrorCode, string]> = {
 const byStatus: Record<number, ErrorCode> = { 404: "not_found", 405: "method_not_allowed", 406: "not_acceptable", 413: "payload_too_large", 415: "unsupported_media_type", 429: "rate_limited" };
 
 /** Ours as it is, Fastify's by its meaning, a stranger's by its status; everything else is an internal error whose message stays here. */
-export function toBuildlaneError(error: unknown): BuildlaneError {
+function toBuildlaneError(error: unknown, bodyBytesMax: number | undefined): BuildlaneError {
   if (error instanceof BuildlaneError) return error;
   const { code, statusCode, validation } = error as Partial<FastifyError>;
+  if (code === "FST_ERR_CTP_BODY_TOO_LARGE") return new BuildlaneError("payload_too_large", `The body is larger than the ${bodyBytesMax} bytes that are allowed.`, { cause: error });
   const known = code === undefined ? undefined : ofFastify[code];
   if (known) return new BuildlaneError(...known, { cause: error });
   if (validation || (statusCode !== undefined && statusCode >= 400 && statusCode < 500)) return new BuildlaneError(byStatus[statusCode ?? 400] ?? "validation_failed", messageOf(error), { cause: error });
@@ -63,7 +63,7 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
 
 /** The last error handler: of a server that is all ours. */
 export function handleAnyError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const told = toBuildlaneError(error);
+  const told = toBuildlaneError(error, request.routeOptions.bodyLimit);
   if (told.statusCode >= 500) logFailure(told, request);
   return sendError(told, request, reply);
 }
@@ -84,6 +84,6 @@ const frames = (error: unknown): string[] =>
     : [];
 
 export const notFound = (request: FastifyRequest): BuildlaneError => new BuildlaneError("not_found", `There is nothing at ${request.method} ${request.url.split("?")[0]?.slice(0, 200)}.`);
-export const methodNotAllowed = (method: string, allowed: string): BuildlaneError => new BuildlaneError("method_not_allowed", `${method} is not allowed here; ${allowed} is.`);
+export const methodNotAllowed = (method: string, allowed: string): BuildlaneError => new BuildlaneError("method_not_allowed", `${method} is not allowed here. Allowed: ${allowed}.`);
 
 export const errorCodes = Object.keys(errorShapes) as ErrorCode[];

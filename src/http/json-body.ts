@@ -2,6 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import type { FastifyInstance, preValidationHookHandler } from "fastify";
 import { BuildlaneError, validationFailed } from "../errors.js";
+import { messageOf } from "../report.js";
 
 const invalid = (why: string): BuildlaneError => new BuildlaneError("invalid_json", `The body is not valid JSON: ${why}.`);
 
@@ -11,15 +12,21 @@ export function readJsonBodies(app: FastifyInstance): void {
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
     if (body.length === 0) return done(null, undefined);
     if (!isUtf8(body as Buffer)) return done(invalid("it is not UTF-8"));
-    // Node's own message quotes what was sent; a place in it is enough.
-    return parse(request, body.toString(), (error, value) => (error ? done(invalid(placeIn(error.message))) : done(null, value)));
+    return parse(request, body.toString(), (error, value) => (error ? done(invalid(faultOf(body.toString()))) : done(null, value)));
   });
 }
 
-const placeIn = (message: string): string => {
-  const place = /at position (\d+)/.exec(message);
-  return place ? `unexpected character at position ${place[1]}` : "it ends too early, or holds a forbidden key";
-};
+/** Fastify tells only that it is not valid, and Node's own message may quote what was sent: the place, or the character, is enough. */
+function faultOf(text: string): string {
+  try {
+    JSON.parse(text);
+  } catch (error) {
+    const [, place] = /at position (\d+)/.exec(messageOf(error)) ?? [];
+    const [, token] = /^Unexpected token ('.')/u.exec(messageOf(error)) ?? [];
+    return place ? `unexpected character at position ${place}` : token ? `unexpected character ${token}` : "it ends too early";
+  }
+  return "it holds a forbidden key (__proto__ or constructor)";
+}
 
 /** For routes that take no body: none, `null` or `{}`. */
 export const refuseBody: preValidationHookHandler = (request, _reply, done) => {

@@ -5,7 +5,7 @@ import type { JobStatus } from "../job.js";
 import { limits } from "../options.js";
 import { isChatName, isStorable, urlBytes } from "../request.js";
 import { chatPolicies } from "../store/store.js";
-import { named, says } from "./components.js";
+import { integerText, named, says } from "./components.js";
 import { buildOptions } from "./schemas.js";
 
 const storable = (schema: z.ZodString) => schema.refine(isStorable, "Expected text without NUL and lone surrogates.");
@@ -69,7 +69,7 @@ const commaList = <const T extends readonly [string, ...string[]]>(values: T, de
 const include = commaList(["code", "result"], "Large fields to bring along");
 export const wanted = (given: ("code" | "result")[] | undefined) => ({ code: given?.includes("code") ?? false, result: given?.includes("result") ?? false });
 
-const limit = says(z.coerce.number().int().min(1).max(limits.listLimitMax).default(limits.listLimitDefault), "How many at most.");
+const limit = says(integerText(1, limits.listLimitMax).default(limits.listLimitDefault), "How many at most.");
 const failureCode = says(z.enum(failureCodes).optional(), "Only jobs that failed so.");
 const cursor = says(storable(z.string().min(1).max(500)).optional(), "`meta.nextCursor` of the page before.");
 const when = (description: string) => says(z.iso.datetime({ offset: true }).optional(), description);
@@ -102,7 +102,7 @@ export const inspectQuery = z.object({
   chatId: chatId.optional(),
   tenant: says(storable(z.string().min(1).max(63)).optional(), "Whose chat is meant by `chatId`; the default tenant's unless said."),
   jobId: jobId.optional(),
-  sample: says(z.coerce.number().int().min(1).max(10_000).optional(), "One chat in so many, each wholly or not at all."),
+  sample: says(integerText(1, 10_000).optional(), "One chat in so many, each wholly or not at all."),
 });
 export const groupsQuery = z.object({ chatId: chatId.optional(), failureCode, limit });
 
@@ -130,6 +130,6 @@ export const redriveBody = named(
 );
 
 export const eventsQuery = z.object({
-  after: says(z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(), "Only events after this number; 0: all that is kept. `Last-Event-ID` comes before it."),
+  after: says(integerText(0, Number.MAX_SAFE_INTEGER).optional(), "Only events after this number; 0: all that is kept. `Last-Event-ID` comes before it."),
 });
 export const eventsHeaders = z.object({ "last-event-id": says(z.string().optional(), "The number of the last event that was seen.") });

@@ -48,8 +48,11 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   }
 }
 
-const held = (folder: string, who: string): SettingsError =>
-  new SettingsError(`The folder ${folder} is in use by another process${who && ` (${who})`}. Stop that one, give this one another BUILDLANE_DATA_DIR, or set DATABASE_URL to share one database.`);
+/** Its holder may be asked for what was meant to be done with the folder. */
+export class FolderInUse extends SettingsError {}
+
+const held = (folder: string, who: string): FolderInUse =>
+  new FolderInUse(`The folder ${folder} is in use by another process${who && ` (${who})`}. Stop that one, give this one another BUILDLANE_DATA_DIR, or set DATABASE_URL to share one database.`);
 
 interface Listener {
   name: string;

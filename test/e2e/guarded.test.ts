@@ -56,6 +56,8 @@ test("keys are made, listed, rotated and revoked on the database and through the
     expect((await service.call("GET", "/api/builds/stats", undefined, { authorization: `Bearer ${rotated.stdout.trim()}` })).status).toBe(200);
     expect(buildlane(["keys", "revoke", rotated.stdout.slice(3, 15)], viaRest).status).toBe(0);
     expect((await service.call("GET", "/api/builds/stats", undefined, { authorization: `Bearer ${rotated.stdout.trim()}` })).status).toBe(401);
+    // Its folder is in use: who asks there is told of the other way.
+    expect(buildlane(["keys", "list"], { BUILDLANE_DATA_DIR: data })).toMatchObject({ status: 2, stderr: expect.stringMatching(/in use by another process.*Or ask the service that uses it: --url http/) });
     const listed = buildlane(["keys", "list"], viaRest);
     expect([listed.stdout.trim().split("\n").length, listed.stdout.includes(admin)]).toEqual([3, false]);
     // The folder is the running service's: the way in is said.

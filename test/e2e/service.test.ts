@@ -145,10 +145,11 @@ describe("the service on an embedded database", { timeout: 180_000 }, () => {
 
 describe("the service's start", () => {
   it.each([
-    [{ BUILDLANE_CONCURRENCY: "none" }, /BUILDLANE_CONCURRENCY/],
+    [{ BUILDLANE_CONCURRENCY: "none" }, /Expected BUILDLANE_CONCURRENCY to be valid \(an integer from 1 to \d+\), got "none"\./],
+    [{ BUILDLANE_INSPECT: "yes" }, /Expected BUILDLANE_INSPECT to be valid \(true or false\), got "yes"\./],
     [{ BUILDLANE_NOPE: "1" }, /Unknown setting BUILDLANE_NOPE/],
     [{ HOST: "0.0.0.0" }, /Refusing to listen on 0\.0\.0\.0.*--insecure/],
-    [{ DATABASE_URL: "postgres://someone:s3cret@127.0.0.1:1/none" }, /database cannot be reached/],
+    [{ DATABASE_URL: "postgres://someone:s3cret@127.0.0.1:1/none" }, /The database cannot be reached \(ECONNREFUSED\)\. Check DATABASE_URL, and that the database runs\./],
   ])("with %j is refused with a message that names the matter, and no secret", async (env, message) => {
     const failure = await start({ BUILDLANE_DATA_DIR: "/nonexistent", ...(env as Record<string, string>) }).then(() => "it started", (error: Error) => error.message);
     expect(failure).toMatch(message);

@@ -90,6 +90,53 @@ test.each([
   expect(batch.json()).toMatchObject({ code: "validation_failed", issues: paths.map((path) => ({ path: `/jobs/1${path}` })) });
 });
 
+test.each([
+  ["nothing at all", undefined, "Expected an object with chatId, messageId and code (or files with an entry), got nothing."],
+  ["a list", [], "Expected an object with chatId, messageId and code (or files with an entry), got an array."],
+  ["no chat", { messageId: "m", code: "1" }, "/chatId: Expected a text of 1 to 100 bytes as it stands in a URL, got nothing."],
+  ["a number for a chat", request({ chatId: 7 }), "/chatId: Expected a text of 1 to 100 bytes as it stands in a URL, got a number."],
+  ["an empty chat", request({ chatId: "" }), "/chatId: Expected a text of 1 to 100 bytes as it stands in a URL, got one of 0 bytes."],
+  ["a chat that is long in a URL only", request({ chatId: "ä".repeat(17) }), "/chatId: Expected a text of 1 to 100 bytes as it stands in a URL, got one of 102 bytes."],
+  ["NUL in a message's id", request({ messageId: "a\0" }), "/messageId: Expected a text without NUL and lone surrogates."],
+  ["nothing to build", { chatId: "c", messageId: "m" }, "/code: Expected code, or files with an entry, got neither."],
+  ["a list for code", request({ code: [] }), "/code: Expected a text, got an array."],
+  ["NUL in code", request({ code: "a\0b" }), "/code: Expected a text without NUL and lone surrogates."],
+  ["a priority out of range", request({ priority: 11 }), "/priority: Expected an integer from -10 to 10, got 11."],
+  ["a text for a number", request({ timeoutMs: "5000" }), "/timeoutMs: Expected an integer from 100 to 3600000, got a text."],
+  ["another word", request({ supersede: true }), "/supersede: Expected one of pending, running, got true."],
+  ["a language that is not built", request({ options: { loader: "py" } }), "/options/loader: Expected one of tsx, ts, jsx, js, json, css."],
+  ["a text for a flag", request({ options: { minify: "yes" } }), "/options/minify: Expected true or false."],
+])("%s is refused in words that say what to send", async (_, payload, message) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  expect((await app.inject({ method: "POST", url, headers: json, ...(payload === undefined ? {} : { payload }) })).json().message).toBe(message);
+});
+
+test.each([
+  ["{bad", "unexpected character at position 1"],
+  ['{"a":1,}', "unexpected character at position 7"],
+  ['{"a":', "it ends too early"],
+  ["nul", "it ends too early"],
+  ["oops", "unexpected character 'o'"],
+  ['{"__proto__":1}', "it holds a forbidden key (__proto__ or constructor)"],
+])("the body %s is refused with what is wrong in it", async (payload, why) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  expect((await app.inject({ method: "POST", url, headers: json, payload })).json().message).toBe(`The body is not valid JSON: ${why}.`);
+});
+
+test("what is too large is refused with the limit", async () => {
+  await using control = await controlledQueue({ maxBodyBytes: 65_536 });
+  await using app = await server(control.queue);
+  expect((await app.inject({ method: "POST", url, headers: json, payload: tooLarge })).json().message).toBe("The body is larger than the 65536 bytes that are allowed.");
+});
+
+test.each([`${url}?limit=x`, `${url}/chat/c?limit=201`, `${url}/audit?limit=0`])("%s says which numbers may be asked for", async (path) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  expect((await app.inject(path)).json().message).toBe("/limit: Expected an integer from 1 to 200.");
+});
+
 test("a lone surrogate is refused with its place", async () => {
   await using control = await controlledQueue();
   await using app = await server(control.queue);

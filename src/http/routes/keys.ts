@@ -5,7 +5,7 @@ import { accessScopes, everyTenant } from "../../keys.js";
 import type { KeyRequest } from "../../keys.js";
 import { forbidden } from "../../errors.js";
 import { documented } from "../compilers.js";
-import { named, says, time, timeOrNull } from "../components.js";
+import { integerText, named, says, time, timeOrNull } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
 import { refuseBody } from "../json-body.js";
 import { chatParams } from "../requests.js";
@@ -52,8 +52,8 @@ const action = named(
   "Something that an operator did.",
 );
 const actionsQuery = z.object({
-  limit: says(z.coerce.number().int().min(1).max(200).default(50), "How many at most."),
-  cursor: says(z.coerce.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(), "`meta.nextCursor` of the page before."),
+  limit: says(integerText(1, 200).default(50), "How many at most."),
+  cursor: says(integerText(1, Number.MAX_SAFE_INTEGER).optional(), "`meta.nextCursor` of the page before."),
 });
 
 /** An empty body is as good as none. */

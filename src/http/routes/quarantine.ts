@@ -1,7 +1,7 @@
 /** Code that is refused everywhere because it killed workers or nodes: to see it, and to let it run again. */
 import { z } from "zod";
 import { documented } from "../compilers.js";
-import { says } from "../components.js";
+import { integerText, says } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
 import { failureCodes } from "../../job.js";
 import { refuseBody } from "../json-body.js";
@@ -25,7 +25,7 @@ export function quarantineRoutes(app: Api, { whole }: RouteContext): void {
       summary: "Quarantined code, newest first",
       description: "Code that crashed two workers, or that the loss of several nodes is laid to. Its jobs fail without a run, on every node.",
       tags: ["dead letters"],
-      querystring: z.object({ limit: z.coerce.number().int().min(1).max(1000).default(200) }),
+      querystring: z.object({ limit: integerText(1, 1000).default(200) }),
       response: { 200: says(ok(z.array(quarantined)), "The newest.") },
     }),
     handler: async (request) => ({ ok: true as const, data: await whole(request).quarantine.list(request.query.limit) }),
