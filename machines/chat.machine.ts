@@ -131,7 +131,7 @@ export const chatMachine = setup({
       description: "Nothing is left to do here. The supervisor keeps this actor for the lane's next grant, and stops it when it has many.",
       tags: ["idle"],
       on: {
-        "chat.granted": { target: "serving", actions: { type: "takeGrant", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) } },
+        "chat.granted": { target: "serving", actions: { type: "takeGrant", params: ({ event }) => ({ claim: event.claim, jitter: event.jitter }) }, description: "This node got the lane again." },
       },
     },
   },

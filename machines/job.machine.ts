@@ -185,12 +185,13 @@ export const jobMachine = setup({
       on: {
         "end.settled": [
           { guard: { type: "isNotMine", params: ({ event }) => ({ settled: event.settled }) }, target: "lost", description: "Refused: no longer ours." },
-          { guard: { type: "isCompleted", params: ({ event }) => ({ settled: event.settled }) }, target: "completed" },
-          { guard: { type: "isFailed", params: ({ event }) => ({ settled: event.settled }) }, target: "failed" },
+          { guard: { type: "isCompleted", params: ({ event }) => ({ settled: event.settled }) }, target: "completed", description: "Recorded: built." },
+          { guard: { type: "isFailed", params: ({ event }) => ({ settled: event.settled }) }, target: "failed", description: "Recorded: failed for good, or cancelled." },
           {
             guard: { type: "isWatched", params: ({ event }) => ({ settled: event.settled }) },
             target: "backingOff",
             actions: { type: "keepRunAt", params: ({ event }) => ({ runAt: event.settled.kind === "settled" ? event.settled.runAt : null }) },
+            description: "Recorded: another attempt follows, and this node watches for its time.",
           },
           { target: "released", description: "Pending again: given back, or backing off unwatched." },
         ],
@@ -200,7 +201,7 @@ export const jobMachine = setup({
     awaitingDatabase: {
       description: "Keeps the outcome until the database answers again.",
       tags: ["holdsSlot", "awaitsRecord"],
-      after: { settleRetry: { target: "recording" } },
+      after: { settleRetry: { target: "recording", description: "Offered again." } },
     },
     backingOff: {
       description: "Pending until its time comes. The row holds the chat's place; no slot and no lane is held here, this only watches.",

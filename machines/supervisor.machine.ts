@@ -226,9 +226,9 @@ export const supervisorMachine = setup({
       entry: "takeTurn",
       on: {
         "lanes.ready": { guard: "hasFreeSlot", actions: "takeTurn", description: "Something may be in line." },
-        "queue.paused": { target: "paused" },
-        "lease.lost": { target: "leaseless" },
-        "node.drained": { target: "draining" },
+        "queue.paused": { target: "paused", description: "A person paused the whole queue." },
+        "lease.lost": { target: "leaseless", description: "It may end elsewhere any moment: others may take the lanes." },
+        "node.drained": { target: "draining", description: "Somebody stops the node." },
       },
     },
     paused: {
@@ -244,9 +244,9 @@ export const supervisorMachine = setup({
           ],
           description: "What was claimed before the pause runs; what was taken ahead of a slot goes back.",
         },
-        "queue.resumed": { target: "claiming" },
-        "lease.lost": { target: "leaseless" },
-        "node.drained": { target: "draining" },
+        "queue.resumed": { target: "claiming", description: "A person resumed it." },
+        "lease.lost": { target: "leaseless", description: "It may end elsewhere any moment: others may take the lanes." },
+        "node.drained": { target: "draining", description: "Somebody stops the node." },
       },
     },
     leaseless: {
@@ -257,7 +257,7 @@ export const supervisorMachine = setup({
           actions: { type: "forgetEnded", params: ({ event }) => ({ ended: event.ended }) },
           description: "An answer from before: its lanes are no longer ours to run.",
         },
-        "lease.renewed": { target: "claiming" },
+        "lease.renewed": { target: "claiming", description: "The database answered: fresh claims are good again." },
         "node.drained": { target: "draining", actions: "loseAllButEnds", description: "Ends that wait to be recorded are waited for." },
       },
     },
@@ -265,14 +265,15 @@ export const supervisorMachine = setup({
       description: "The node stops: running builds may finish, what is not begun goes back at once.",
       tags: ["draining"],
       entry: "recallAllLanes",
-      always: { guard: "holdsNothing", target: "stopped" },
-      after: { drainTime: { target: "givingBack" } },
+      always: { guard: "holdsNothing", target: "stopped", description: "Nothing is left to wait for." },
+      after: { drainTime: { target: "givingBack", description: "Builds still run when the time to drain is over." } },
       on: {
         "turn.taken": {
           actions: [
             { type: "forgetEnded", params: ({ event }) => ({ ended: event.ended }) },
             { type: "returnClaims", params: ({ event }) => ({ grants: event.grants }) },
           ],
+          description: "Builds that ended leave; what was claimed too late goes back.",
         },
         "lease.lost": { actions: "loseAllButEnds", description: "Every build is stopped; ends that wait to be recorded may still be." },
       },
@@ -281,7 +282,7 @@ export const supervisorMachine = setup({
       description: "The time to drain is over: builds are stopped, and their jobs go back in line at no cost.",
       tags: ["draining"],
       entry: "giveBackAllLanes",
-      always: { guard: "holdsNothing", target: "stopped" },
+      always: { guard: "holdsNothing", target: "stopped", description: "Nothing is left to wait for." },
       after: { giveBackTime: { target: "stopped", description: "What is left is rescued when the lease ends." } },
       on: {
         "turn.taken": {
@@ -289,6 +290,7 @@ export const supervisorMachine = setup({
             { type: "forgetEnded", params: ({ event }) => ({ ended: event.ended }) },
             { type: "returnClaims", params: ({ event }) => ({ grants: event.grants }) },
           ],
+          description: "Builds that ended leave; what was claimed too late goes back.",
         },
         "lease.lost": { actions: "loseAllButEnds", description: "Every build is stopped; ends that wait to be recorded may still be." },
       },

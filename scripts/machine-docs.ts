@@ -1,4 +1,4 @@
-/** Writes docs/machines.md from the machines themselves: a diagram of each and what its states mean. `npm run docs`. */
+/** Writes docs/machines.md from the machines themselves: a diagram of each, and what its states and moves mean. `npm run docs`. */
 import type { AnyStateMachine, AnyStateNode } from "xstate";
 import { chatMachine, jobMachine, supervisorMachine } from "../machines/index.js";
 
@@ -19,6 +19,7 @@ export interface Edge {
   from: AnyStateNode;
   to: AnyStateNode | null;
   label: string;
+  meaning: string;
 }
 
 export function edges(node: AnyStateNode): Edge[] {
@@ -27,7 +28,7 @@ export function edges(node: AnyStateNode): Edge[] {
     ...own.map((transition): Edge => {
       const guard = nameOf(transition.guard);
       const event = transition.eventType === "" ? "" : eventName(transition.eventType);
-      return { from: node, to: transition.target?.[0] ?? null, label: `${event}${guard ? ` [${guard}]` : ""}`.trim() };
+      return { from: node, to: transition.target?.[0] ?? null, label: `${event}${guard ? ` [${guard}]` : ""}`.trim(), meaning: transition.description ?? "" };
     }),
     ...Object.values(node.states).flatMap(edges),
   ];
@@ -55,12 +56,15 @@ function table(node: AnyStateNode): string[] {
   return Object.values(node.states).flatMap((child) => [`| \`${child.path.join(".")}\` | ${child.tags.join(", ")} | ${child.description ?? ""} |`, ...table(child)]);
 }
 
+/** Where it goes; `stays` where it only does something. */
+const moveRow = (machine: AnyStateMachine, { from, to, label, meaning }: Edge): string =>
+  `| ${from === machine.root ? "every state" : `\`${from.path.join(".")}\``} | ${label === "" ? "else" : `\`${label}\``} | ${to === null ? "stays" : `\`${to.path.join(".")}\``} | ${meaning} |`;
+
 function section(machine: AnyStateMachine): string {
-  const everywhere = edges(machine.root).filter((edge) => edge.from === machine.root).map((edge) => `\`${edge.label}\``);
   return [
     `## ${machine.id}`, "", machine.config.description ?? "", "", "```mermaid", diagram(machine), "```", "",
-    ...(everywhere.length > 0 ? [`In every state: ${everywhere.join(", ")}.`, ""] : []),
     "| state | tags | meaning |", "| --- | --- | --- |", ...table(machine.root), "",
+    "| in | when | goes to | meaning |", "| --- | --- | --- | --- |", ...edges(machine.root).map((edge) => moveRow(machine, edge)), "",
   ].join("\n");
 }
 

@@ -37,6 +37,7 @@ const prints: Record<string, RegExp> = {
   "docs/embedding.md tenants": /^200 404 401\n0\n$/,
   "docs/embedding.md several": /^1 build\n1 image\n$/,
   "docs/embedding.md testing": /^completed 2 true\n$/,
+  "docs/embedding.md property": /^kept in all of 100 worlds\n$/,
   "docs/embedding.md reports": /^completed null\n1 1\n$/,
 };
 const nameOf = ({ page, run }: Fence): string => `${page} ${run}`;
@@ -48,7 +49,7 @@ beforeAll(async () => {
   // The folder of somebody who installed Buildlane and what the snippets import beside it.
   await mkdir(path.join(home.path, "node_modules"));
   await symlink(project, path.join(home.path, "node_modules", "buildlane"));
-  for (const name of ["fastify", "drizzle-orm", "postgres", "@types"]) await symlink(path.join(project, "node_modules", name), path.join(home.path, "node_modules", name));
+  for (const name of ["fastify", "drizzle-orm", "postgres", "fast-check", "@types"]) await symlink(path.join(project, "node_modules", name), path.join(home.path, "node_modules", name));
 }, 60_000);
 afterAll(() => home[Symbol.asyncDispose]());
 

@@ -35,6 +35,17 @@ describe.each(all.map((machine) => [machine.id, machine] as const))("the %s mach
     expect(nodes(machine.root).filter((node) => !(node === machine.root ? machine.config.description : node.description)).map((node) => node.id)).toEqual([]);
   });
 
+  it("says of every transition what it means", () => {
+    const transitions = nodes(machine.root).flatMap((node) => [...node.transitions.values()].flat().concat(node.always ?? []));
+    expect(transitions.filter(({ description }) => !description).map(({ source, eventType }) => `${source.id}: ${eventType}`)).toEqual([]);
+  });
+
+  it("listens to every event that it declares", () => {
+    const declared = [...readFileSync(new URL(`${machine.id}.machine.ts`, folder), "utf8").matchAll(/^ {2}\| \{ type: "([\w.]+)"/gm)].map(([, type]) => type);
+    expect(declared.length).toBeGreaterThan(4);
+    expect(declared.filter((type) => !machine.events.includes(type))).toEqual([]);
+  });
+
   it("names everything: no inline action or guard, and every delay exists", () => {
     const transitions = nodes(machine.root).flatMap((node) => [...node.transitions.values()].flat().concat(node.always ?? []));
     const unnamed = transitions.filter((one) => typeof one.guard === "function" || one.actions.some((action) => typeof action === "function" && !("type" in action)));
