@@ -1,5 +1,5 @@
 /**
- * npm run chaos:short -- --seed 1 --nodes 3 --kills 12 --stops 8 --crashes 4 --outages 2 --cuts 6 --pauses 8
+ * npm run chaos:short -- --seed 1 --nodes 3 --kills 12 --stops 8 --freezes 4 --crashes 4 --outages 2 --cuts 6 --pauses 8
  * Runs that take no time, so that lanes are taken ahead of free slots. Prints the seed, each fault, and what came of it; ends
  * with 1 when a promise was broken.
  */
@@ -11,7 +11,7 @@ const text = (fallback: string) => ({ type: "string" as const, default: fallback
 const { values } = parseArgs({
   options: {
     seed: text(String(Math.floor(performance.timeOrigin % 1e9))), nodes: text("3"), chats: text("250"), backlog: text("600"),
-    kills: text("12"), stops: text("8"), crashes: text("4"), outages: text("2"), cuts: text("6"), pauses: text("8"),
+    kills: text("12"), stops: text("8"), freezes: text("4"), crashes: text("4"), outages: text("2"), cuts: text("6"), pauses: text("8"),
   },
 });
 const options = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number(value)])) as Record<keyof typeof values, number>;

@@ -28,6 +28,8 @@ export interface ShortChaosOptions {
   /** Times in which the database is away for longer than a lease. */
   outages: number;
   cuts: number;
+  /** Of a node, for longer than its lease. */
+  freezes: number;
   /** Of the whole queue. */
   pauses: number;
   /** Told of each fault as it is done. */
@@ -53,7 +55,7 @@ export interface ShortChaosResult {
   verdict: string;
 }
 
-type Fault = "kill" | "stop" | "crash" | "outage" | "cut" | "pause";
+type Fault = "kill" | "stop" | "freeze" | "crash" | "outage" | "cut" | "pause";
 interface Node {
   name: string;
   child: ChildProcess;
@@ -104,7 +106,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   const random = chance(seed);
   const between = (from: number, to: number) => from + (to - from) * random();
   const oneOf = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
-  const faults = faultsOf<Fault>({ kill: wanted.kills, stop: wanted.stops, crash: wanted.crashes, outage: wanted.outages, cut: wanted.cuts, pause: wanted.pauses }, random);
+  const faults = faultsOf<Fault>({ kill: wanted.kills, stop: wanted.stops, freeze: wanted.freezes, crash: wanted.crashes, outage: wanted.outages, cut: wanted.cuts, pause: wanted.pauses }, random);
   await using folder = await tempFolder();
   await using cluster = await postgresCluster({ durable: true });
   const admin = postgres(cluster.url, { max: 3, onnotice: () => {}, backoff: () => 0.05, fetch_types: false });
@@ -147,6 +149,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   };
 
   const promised: string[] = [];
+  const answers: Promise<void>[] = [];
   let refused = 0;
   let unanswered = 0;
   let unfinished = 0;
@@ -171,13 +174,16 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
         continue;
       }
       const requests = Array.from({ length: random() < 0.3 ? 1 : 1 + Math.floor(random() * 60) }, request);
-      await (requests.length === 1 ? node.ask("enqueue", requests[0]).then((job: { id: string }) => [job]) : node.ask("enqueueMany", requests).then(({ jobs }: { jobs: { id: string }[] }) => jobs)).then(
+      const answer = (requests.length === 1 ? node.ask("enqueue", requests[0]).then((job: { id: string }) => [job]) : node.ask("enqueueMany", requests).then(({ jobs }: { jobs: { id: string }[] }) => jobs)).then(
         (jobs: { id: string }[]) => {
           promised.push(...jobs.map(({ id }) => id));
           unfinished += jobs.length;
         },
         (error: Error) => void (error.message === "gone" ? unanswered++ : refused++),
       );
+      answers.push(answer);
+      // A node may be frozen: the others are asked meanwhile.
+      await Promise.race([answer, sleep(300)]);
     }
   }
   /** Cancels what is new, and pauses chats for a moment. */
@@ -226,6 +232,17 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   const done: Record<Fault, () => Promise<unknown>> = {
     kill: () => replace("SIGKILL"),
     stop: () => replace("SIGTERM"),
+    async freeze() {
+      const node = oneOf(living);
+      if (!node) return;
+      say("frozen", node.name);
+      node.child.kill("SIGSTOP");
+      await sleep(leaseMs + between(200, 1000));
+      node.child.kill("SIGCONT");
+      // Its word from before may be first; by the second it has looked at its clock.
+      for (let asked = 0; asked < 2; asked++) await node.ask("ready");
+      say("awake", node.name);
+    },
     crash: () => away(between(50, 700)),
     outage: () => away(leaseMs * between(1, 1.7)),
     cut: () => query("select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'buildlane' and random() < 0.5"),
@@ -251,6 +268,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
     const calmAt = performance.now();
     isCalm = true;
     await Promise.all(people);
+    await Promise.all(answers);
     const left = async () => (await query<{ n: number }>("select count(*)::int as n from build_jobs where status in ('pending', 'running')"))[0]?.n ?? 0;
     while ((await left()) > 0 && performance.now() - calmAt < restMsMax) await sleep(50);
     const restMs = performance.now() - calmAt;

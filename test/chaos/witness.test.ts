@@ -14,6 +14,12 @@ it("finds nothing in runs that follow one another, are stopped, cut off, tried a
   expect(judgeWitness(lines, jobs, { slots: 2, isOrdered: () => true })).toEqual({ runs: 7, again: 4, reports: { "lease.lost": 1 }, broken: [] });
 });
 
+it("does not judge what ran in a process that was frozen for longer than its lease, until that has heard of it", () => {
+  const thawed = ["frozen a", "began b.1 c 1 j1", "built b.1", "recorded j1", "began a.2 c 1 j1", "stopped a.1", "awake a"];
+  expect(judge(["began a.1 c 1 j1", ...thawed, "built a.2"], [job("j1", "b.1")])).toEqual([]);
+  expect(judge(["began a.1 c 1 j1", ...thawed, "began a.3 c 1 j1"])).toEqual(["again"]);
+});
+
 it("finds what breaks a promise", () => {
   expect(judge(["began a.1 c 1 j1", "began b.1 c 2 j2"])).toEqual(["overlap"]);
   expect(judge(["began a.1 c 2 j2", "built a.1", "began b.1 c 1 j1"])).toEqual(["order"]);

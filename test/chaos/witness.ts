@@ -29,6 +29,8 @@ interface Run {
   chatSeq: number;
   jobId: string;
   end: "built" | "failed" | "stopped" | "cut off" | null;
+  /** Its process was frozen meanwhile for longer than its lease: its end is refused, and until it knows it may run beside another. */
+  wasFrozen: boolean;
 }
 
 /** Ends that a person or a newer job decided: a node that had the job in hand may hear of it after its run has begun. */
@@ -43,11 +45,17 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
   const onNode = new Map<string, Set<Run>>();
   const latestSeq = new Map<string, number>();
   const recorded = new Set<string>();
+  const frozen = new Set<string>();
   const told: Testimony = { runs: 0, again: 0, reports: {}, broken: [] };
   const complain = (sentence: string): void => void told.broken.push(sentence);
 
   function begin(run: Run): void {
     const { name, node, chatId, chatSeq, jobId } = run;
+    told.runs++;
+    if (lastOf.has(jobId)) told.again++;
+    runs.set(name, run);
+    lastOf.set(jobId, run);
+    if (run.wasFrozen) return;
     const other = inChat.get(chatId);
     if (other) complain(`overlap: run ${name} of job ${jobId} began while ${other.name} of job ${other.jobId} ran in chat ${chatId}`);
     if (isOrdered(chatId) && chatSeq < (latestSeq.get(chatId) ?? 0)) complain(`order: run ${name} of job ${jobId}, number ${chatSeq} of chat ${chatId}, began after one of number ${latestSeq.get(chatId)}`);
@@ -57,15 +65,15 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     onNode.set(node, beside.add(run));
     inChat.set(chatId, run);
     latestSeq.set(chatId, Math.max(chatSeq, latestSeq.get(chatId) ?? 0));
-    told.runs++;
-    if (lastOf.has(jobId)) told.again++;
-    lastOf.set(jobId, run);
-    runs.set(name, run);
+  }
+  /** It runs no more, or nobody waits for its end. */
+  function forget(run: Run): void {
+    onNode.get(run.node)?.delete(run);
+    if (inChat.get(run.chatId) === run) inChat.delete(run.chatId);
   }
   function end(run: Run, how: Run["end"]): void {
     run.end ??= how;
-    onNode.get(run.node)?.delete(run);
-    if (inChat.get(run.chatId) === run) inChat.delete(run.chatId);
+    forget(run);
   }
 
   for (const line of lines) {
@@ -73,7 +81,8 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     switch (what) {
       case "began": {
         const [chatId = "", chatSeq, jobId = ""] = rest;
-        begin({ name, node: name.split(".")[0] ?? "", chatId, chatSeq: Number(chatSeq), jobId, end: null });
+        const node = name.split(".")[0] ?? "";
+        begin({ name, node, chatId, chatSeq: Number(chatSeq), jobId, end: null, wasFrozen: frozen.has(node) });
         break;
       }
       case "built":
@@ -88,6 +97,17 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
         break;
       case "report":
         told.reports[name] = (told.reports[name] ?? 0) + 1;
+        break;
+      // Its process stands still from now on; it has heard since what became of its lanes.
+      case "frozen":
+        frozen.add(name);
+        for (const run of onNode.get(name) ?? []) {
+          run.wasFrozen = true;
+          forget(run);
+        }
+        break;
+      case "awake":
+        frozen.delete(name);
         break;
       // Its process is gone: `left` by itself, or `killed`.
       case "left":
@@ -104,7 +124,7 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     const last = lastOf.get(id);
     const wanted = status === "completed" ? "built" : "failed";
     if (!last) complain(`never ran: job ${id} is ${status}, and no run of it was seen`);
-    else if (last.name !== result || last.end !== wanted) complain(`outcome: job ${id} is ${status} by run ${result}, and its last run ${last.name} ${last.end ?? "never ended"}`);
+    else if ((last.name !== result || last.end !== wanted) && !last.wasFrozen && !runs.get(result ?? "")?.wasFrozen) complain(`outcome: job ${id} is ${status} by run ${result}, and its last run ${last.name} ${last.end ?? "never ended"}`);
   }
   return told;
 }
