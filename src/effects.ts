@@ -102,6 +102,10 @@ interface Needs {
   hand: Hand;
   clock: Clock;
   report: Reporter;
+  /** Whether this node's lanes are its own at this moment. */
+  holdsLease(): boolean;
+  /** This one is no more. */
+  lost(claim: Claim): void;
   /** Tells that a chat has news. */
   changed(settled: Extract<Settled, { kind: "settled" }>): void;
   /** Whether one more backing-off job may be watched. */
@@ -115,7 +119,7 @@ interface Work {
 }
 
 /** What the machines do, and what comes of it. */
-export function createEffects({ runner, turns, hand, clock, report, changed, mayWatch }: Needs): MachineEffects & Work {
+export function createEffects({ runner, turns, hand, clock, report, holdsLease, lost, changed, mayWatch }: Needs): MachineEffects & Work {
   const atWork = new Map<string, AtWork>();
   const mine = (claim: Claim): AtWork | undefined => {
     const entry = atWork.get(claim.job.chatId);
@@ -168,6 +172,8 @@ export function createEffects({ runner, turns, hand, clock, report, changed, may
         report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: claim.startedAt === null ? 0 : Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
       }
       function began(): void {
+        // This process may have stood still, and what waited meanwhile comes before its timers.
+        if (!holdsLease()) return lost(claim);
         if (claim.startedAt !== null) return;
         if (!hand.begin(claim)) return tell({ type: "job.recalled" });
         entry.startedAt = new Date(hand.now()).toISOString();

@@ -33,6 +33,8 @@ export interface Heartbeat {
   /** Says that the node drains from now on. */
   drain(): void;
   stop(): Promise<void>;
+  /** Whether the lease is this node's by the clock now, also while its timers wait for their turn. */
+  holdsLease(): boolean;
   readonly queuePaused: boolean;
   readonly leaseLosses: number;
   /** As the latest good pulse told; absent when it did not say. */
@@ -61,6 +63,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
   let next: Timer | null = null;
   let nextAt = 0;
   let leaseEnd: Timer | null = null;
+  let leaseEndsAt = Number.POSITIVE_INFINITY;
   let wake: Timer | null = null;
   let wakeAt = Number.POSITIVE_INFINITY;
   let rescueTimer: Timer | null = null;
@@ -131,7 +134,10 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
   function hear(answer: PulseAnswer, sentAt: number, building: Map<string, AtWork>): void {
     good++;
     leaseEnd?.cancel();
-    if (lapses) leaseEnd = clock.after(sentAt + leaseMs * (1 - leaseMargin) - clock.monotonic(), loseLease);
+    if (lapses) {
+      leaseEndsAt = sentAt + leaseMs * (1 - leaseMargin);
+      leaseEnd = clock.after(leaseEndsAt - clock.monotonic(), loseLease);
+    }
     if (away) report({ type: "database.back" });
     away = false;
     if (leaseLost) {
@@ -212,6 +218,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
       for (const timer of [next, leaseEnd, wake, rescueTimer]) timer?.cancel();
       await beating;
     },
+    holdsLease: () => clock.monotonic() < leaseEndsAt,
     get queuePaused() {
       return paused;
     },

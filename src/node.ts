@@ -17,7 +17,7 @@ import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
 import { withinSlots } from "./slots.js";
-import type { Store } from "./store/store.js";
+import type { Claim, Store } from "./store/store.js";
 import { createTurns } from "./turns.js";
 import type { Turns } from "./turns.js";
 
@@ -63,6 +63,11 @@ const aheadMax = 100;
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
   const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, promised: () => turns.promised(), clock });
   const tell = (event: SupervisorEvent) => supervisor.send(event);
+  function lost(claim: Claim): void {
+    if (!effects.workOf(claim)) return;
+    report({ type: "lane.lost", chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
+    tell({ type: "lane.lost", chatId: claim.job.chatId });
+  }
   const hand = createHand({
     clock, handMs: settings.leaseMs,
     // The embedded database works in this very process: nothing can be done while it takes a turn.
@@ -81,11 +86,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       report({ type: "lane.returned", chatId: claim.job.chatId, jobId: claim.job.id, reason: "refused" });
       tell({ type: "lane.refused", chatId: claim.job.chatId });
     },
-    lost(claim) {
-      if (!effects.workOf(claim)) return;
-      report({ type: "lane.lost", chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
-      tell({ type: "lane.lost", chatId: claim.job.chatId });
-    },
+    lost,
   });
   const turns = createTurns({
     store, hand, handMs: settings.leaseMs, nodeId, clock, nodeLossesMax: settings.maxNodeLosses,
@@ -110,7 +111,8 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     failed: (error) => report({ type: "database.away", verb: "turn", error: messageOf(error) }),
   });
   const effects = createEffects({
-    runner, turns, hand, clock, report,
+    runner, turns, hand, clock, report, lost,
+    holdsLease: () => heartbeat.holdsLease(),
     changed({ chatId, status, runAt }) {
       store.hint({ kind: "chat", chatId });
       if (status === "pending" && runAt !== null) heartbeat.wakeIn(Math.max(0, Date.parse(runAt) - clock.now() + 1));
