@@ -189,11 +189,19 @@ export function readSettings(env: Record<string, string | undefined>, flags: Par
   return Object.fromEntries((Object.keys(settings) as SettingName[]).map((name) => [name, read(name)])) as Settings;
 }
 
-/** The module's settings from an options object; unknown names are left to the caller to refuse. */
+const moduleSettings = (Object.keys(settings) as SettingName[]).filter((name) => !(settings[name] as Setting).service) as (keyof QueueSettings)[];
+
+/** Names that the module does not take: neither one of its settings nor among `others`. Throws SettingsError. */
+export function refuseUnknown(options: object, others: string[]): void {
+  const known = [...moduleSettings, ...others];
+  const unknown = Object.entries(options).filter(([name, value]) => value !== undefined && !known.includes(name)).map(([name]) => (Object.hasOwn(settings, name) ? `${name} (a setting of the service)` : name));
+  if (unknown.length > 0) throw new SettingsError(`Unknown option ${unknown.join(", ")}. Known are: ${known.sort().join(", ")}.`);
+}
+
+/** The module's settings from an options object; other names in it are passed over. */
 export function queueSettings(input: QueueSettingsInput): QueueSettings {
-  const names = (Object.keys(settings) as SettingName[]).filter((name) => !(settings[name] as Setting).service) as (keyof QueueSettings)[];
   return Object.fromEntries(
-    names.map((name) => {
+    moduleSettings.map((name) => {
       const { schema, default: fallback, secret } = settings[name] as Setting;
       return [name, describe(name, schema, (input as Record<string, unknown>)[name] ?? fallback, secret ?? false)];
     }),

@@ -14,7 +14,7 @@ import { createWakeups } from "./history/wakeups.js";
 import type { Runner } from "./job.js";
 import { startNode } from "./node.js";
 import type { NodeParts } from "./node.js";
-import { queueSettings } from "./options.js";
+import { queueSettings, refuseUnknown } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
 import type { BuildQueue } from "./queue-api.js";
 import { createReaders } from "./readers.js";
@@ -49,9 +49,19 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   clock?: Clock;
 }
 
+const besideSettings: Record<Exclude<keyof BuildQueueOptions, keyof QueueSettingsInput>, true> = { store: true, db: true, run: true, onReport: true, onProgress: true, clock: true };
+
+/** What a compiler would have told; throws SettingsError. */
+function checkOptions({ store, db, databaseUrl, run, ...rest }: BuildQueueOptions): void {
+  refuseUnknown(rest, Object.keys(besideSettings));
+  if (run !== undefined && typeof run !== "function") throw new SettingsError(`Expected run to be a function, got ${typeof run}.`);
+  if (store !== undefined && store !== "memory" && typeof store !== "object") throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${JSON.stringify(store)}.`);
+  if ([store, db, databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
+}
+
 /** Opens the store, starts workers and actors; resolves when the queue takes work. Rejects with SettingsError or BuildlaneError `database_unavailable`. */
 export async function createBuildQueue(options: BuildQueueOptions = {}): Promise<BuildQueue> {
-  if ([options.store, options.db, options.databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
+  checkOptions(options);
   const settings = queueSettings(options);
   if ((settings.webhookUrl === undefined) !== (settings.webhookSecret === undefined)) throw new SettingsError("Expected the webhook's URL and its secret together, got only one of them.");
   const clock = options.clock ?? systemClock;

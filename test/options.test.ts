@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { SettingsError } from "../src/errors.js";
+import { createBuildQueue } from "../src/index.js";
 import { queueSettings, readSettings } from "../src/options.js";
 
 describe("settings", () => {
@@ -43,6 +44,19 @@ describe("settings", () => {
 
   it("ignore what Kubernetes injects, and what is the command line's own", () => {
     expect(() => readSettings({ BUILDLANE_PORT: "tcp://10.0.0.1:80", BUILDLANE_PORT_80_TCP: "x", BUILDLANE_SERVICE_HOST: "x", BUILDLANE_URL: "x", BUILDLANE_API_KEY: "x" })).not.toThrow();
+  });
+
+  it.each([
+    [{ concurency: 3 }, /^Unknown option concurency\. Known are: .*\bconcurrency\b.*\brun\b/],
+    [{ port: 3001 }, /^Unknown option port \(a setting of the service\)\./],
+    [{ concurrency: 0 }, /^Expected concurrency to be valid \(an integer from 1 to 1000\), got 0\.$/],
+    [{ run: "esbuild" }, /^Expected run to be a function, got string\.$/],
+    [{ store: "redis" }, /^Expected store to be "memory" or one of buildlane\/testing, got "redis"\.$/],
+    [{ databaseUrl: "postgres://db/x" }, /^Expected one of store, db and databaseUrl, got several\.$/],
+  ])("of the module that cannot be meant are refused: %j", async (wrong, message) => {
+    const outcome = await createBuildQueue({ store: "memory", run: () => "", ...wrong } as never).then((queue) => queue.stop(), (error: unknown) => error);
+    expect(outcome).toBeInstanceOf(SettingsError);
+    expect((outcome as Error).message).toMatch(message);
   });
 
   it("of the module leave out those of the service", () => {
