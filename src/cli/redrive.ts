@@ -6,7 +6,7 @@ import type { FailureCode } from "../job.js";
 import { clientCommand, wholeNumber, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
-import { print, printJson } from "./talk.js";
+import { print, printJson, say } from "./talk.js";
 
 interface Flags extends ClientFlags {
   all?: boolean;
@@ -48,5 +48,6 @@ async function redrive(ids: string[], flags: Flags): Promise<void> {
         : ["redriven", await deadLetters.redrive({ ...which, ratePerSecond: flags.rate }, { signal })];
     if (flags.json) printJson({ [name as string]: count });
     else print(`${count} ${name === "count" ? "match" : name}`);
+    if (Number(count) < ids.length) say(`${ids.length - Number(count)} of these ${ids.length - Number(count) === 1 ? "is no dead letter" : "are no dead letters"}.`);
   });
 }

@@ -134,6 +134,6 @@ export async function documentRoutes(app: FastifyInstance): Promise<void> {
       // The service speaks plain HTTP; whoever puts TLS before it decides on this.
       strictTransportSecurity: false,
     });
-    await docs.register(swaggerUi, { routePrefix: "/docs", logLevel: "silent" });
+    await docs.register(swaggerUi, { routePrefix: "/docs", logLevel: "silent", theme: { title: "Buildlane API" } });
   });
 }

@@ -100,10 +100,10 @@ describe("the command line", () => {
     await client.waitFor(id);
     expect(await run(["pause", "--chat", "managed"])).toMatchObject({ code: 0, out: "chat managed is paused\n" });
     const waiting = await client.submit({ chatId: "managed", messageId: "m", code: "1" });
-    const [groups, cancelled, retried] = await Promise.all([run(["dead-letters", "--groups", "--chat", "managed", "--json"]), run(["cancel", waiting.id]), run(["redrive", id, "--dry-run"])]);
+    const [groups, cancelled, retried] = await Promise.all([run(["dead-letters", "--groups", "--chat", "managed", "--json"]), run(["cancel", waiting.id]), run(["redrive", id, "no-such-job", "--dry-run"])]);
     expect(JSON.parse(groups.out)).toMatchObject([{ failureCode: "run_failed", count: 1, examples: [id] }]);
     expect(cancelled).toMatchObject({ code: 0, out: "cancelled\n" });
-    expect(retried).toMatchObject({ code: 0, out: "1 match\n" });
+    expect(retried).toMatchObject({ code: 0, out: "1 match\n", err: "1 of these is no dead letter.\n" });
     expect(await run(["resume", "--chat", "managed", "--json"])).toMatchObject({ code: 0, out: '{"chatId":"managed","paused":false}\n' });
     expect(await run(["erase", "managed"])).toMatchObject({ code: 2, err: expect.stringContaining("Say --yes") });
     expect(await run(["erase", "managed", "--yes", "--json"])).toMatchObject({ code: 0, out: '{"chatId":"managed","erased":2}\n' });
