@@ -5,10 +5,11 @@
  */
 export { createBuildQueue } from "./queue.js";
 export type { BuildQueueOptions } from "./queue.js";
-export type { BuildQueue, ChatJobs, EnqueueOptions, QueueStats } from "./queue-api.js";
+export type { BuildQueue, ChatJobs, EnqueueOptions } from "./queue-api.js";
 export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
 export type { CallersDatabase, CallersTransaction, ChatPolicy, ChatState } from "./store/store.js";
+export type { QueueStats } from "./store/reading.js";
 export type { Run } from "./run.js";
 export type { Why, WhyReason } from "./why.js";
 export type { LaneJob, LanesQuery, LaneView } from "./store/store.js";

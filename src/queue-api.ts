@@ -5,7 +5,8 @@ import type { ChatTokens } from "./chat-tokens.js";
 import type { ActorsView } from "./inspect/actors.js";
 import type { WireEvent } from "./inspect/stately.js";
 import type { Keys } from "./keys.js";
-import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesQuery, LaneView, ListQuery, Output, Quarantined, StoreStats } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesQuery, LaneView, ListQuery, Output, Quarantined } from "./store/store.js";
+import type { QueueStats } from "./store/reading.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
 
@@ -21,12 +22,6 @@ export interface EnqueueOptions {
   tx?: CallersTransaction | undefined;
   /** Whether the commit sends one NOTIFY, so that a free node looks at once and not only at its next pulse (750 ms). Default true. */
   notify?: boolean | undefined;
-}
-
-export interface QueueStats extends StoreStats {
-  slots: number;
-  concurrency: number;
-  draining: boolean;
 }
 
 /** Jobs of one chat by status, estimates added. */

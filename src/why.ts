@@ -1,5 +1,5 @@
 /** One answer to "why is it not running?", from what the store read at one moment. Pure. */
-import type { WhyFacts } from "./store/store.js";
+import type { WhyFacts } from "./store/reading.js";
 
 export const whyReasons = ["queue_paused", "chat_paused", "chat_held", "behind", "backing_off", "delayed", "draining", "no_node", "no_slot", "starting", "running", "final"] as const;
 export type WhyReason = (typeof whyReasons)[number];

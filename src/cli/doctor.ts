@@ -52,7 +52,7 @@ async function service(client: Client, url: string): Promise<Finding[]> {
   try {
     const health = await client.health();
     add("service answers", "ok", `${url}, in ${seconds(systemClock.monotonic() - from)}`);
-    add("version", health["version"] === version ? "ok" : "warning", `${health["version"]}${health["version"] === version ? "" : `; this command line is ${version}`}`);
+    add("version", health.version === version ? "ok" : "warning", `${health.version}${health.version === version ? "" : `; this command line is ${version}`}`);
     add("database", "ok", "reachable");
   } catch (error) {
     const { code, message } = error as ClientError;
@@ -63,12 +63,12 @@ async function service(client: Client, url: string): Promise<Finding[]> {
   try {
     const stats = await client.stats();
     add("key", "ok", "accepted");
-    const alive = (stats["nodes"] as { alive: boolean }[]).filter((node) => node.alive).length;
-    add("nodes", alive > 0 ? "ok" : "wrong", `${alive} alive, ${stats["totalRunning"]} builds running`);
-    add("queue", stats["queuePaused"] ? "warning" : "ok", `${stats["totalQueued"]} pending${stats["queuePaused"] ? ", paused: buildlane resume" : ""}`);
-    const oldest = stats["oldestWaitMs"] as number | null;
-    add("oldest wait", oldest !== null && oldest > waitMsWorrying && !stats["queuePaused"] ? "warning" : "ok", oldest === null ? "nothing waits" : seconds(oldest));
-    add("dead letters", stats["deadLetters"] > 0 ? "warning" : "ok", `${stats["deadLetters"]}${stats["deadLetters"] > 0 ? "; see buildlane dead-letters --groups" : ""}`);
+    const alive = stats.nodes.filter(({ alive }) => alive).length;
+    add("nodes", alive > 0 ? "ok" : "wrong", `${alive} alive, ${stats.totalRunning} builds running`);
+    add("queue", stats.queuePaused ? "warning" : "ok", `${stats.totalQueued} pending${stats.queuePaused ? ", paused: buildlane resume" : ""}`);
+    const oldest = stats.oldestWaitMs;
+    add("oldest wait", oldest !== null && oldest > waitMsWorrying && !stats.queuePaused ? "warning" : "ok", oldest === null ? "nothing waits" : seconds(oldest));
+    add("dead letters", stats.deadLetters > 0 ? "warning" : "ok", `${stats.deadLetters}${stats.deadLetters > 0 ? "; see buildlane dead-letters --groups" : ""}`);
   } catch (error) {
     add("key", "wrong", (error as Error).message);
   }

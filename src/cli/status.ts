@@ -1,6 +1,6 @@
 /** `buildlane status [ID]`: one job, or how the whole queue stands. */
 import type { Command } from "commander";
-import type { Job } from "../client/index.js";
+import type { Job, QueueStats } from "../client/index.js";
 import { clientCommand, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
 import { frames, harmless, print, printJson, say, seconds } from "./talk.js";
@@ -42,13 +42,15 @@ function describeJob(job: Job): string {
   return lines.flatMap(([name, value]) => (value === null ? [] : [`${name.padEnd(14)}${value}`])).join("\n");
 }
 
-const figures = (stats: Record<string, any>): string =>
-  [
-    `${"queued".padEnd(14)}${stats["totalQueued"]}${stats["queuePaused"] ? " (the queue is paused)" : ""}`,
-    `${"running".padEnd(14)}${stats["totalRunning"]}`,
-    `${"completed".padEnd(14)}${stats["totalCompleted"]}`,
-    `${"failed".padEnd(14)}${stats["totalFailed"]}, ${stats["deadLetters"]} dead letters`,
-    `${"builds take".padEnd(14)}${stats["processing"].p50 === null ? "not measured yet" : `${seconds(stats["processing"].p50)} (p95 ${seconds(stats["processing"].p95)})`}`,
-    `${"oldest waits".padEnd(14)}${stats["oldestWaitMs"] === null ? "nothing waits" : seconds(stats["oldestWaitMs"])}`,
-    `${"nodes".padEnd(14)}${stats["nodes"].filter((node: { alive: boolean }) => node.alive).length} alive, ${stats["slots"]} slots here`,
+function figures(stats: QueueStats): string {
+  const { p50, p95 } = stats.processing;
+  return [
+    `${"queued".padEnd(14)}${stats.totalQueued}${stats.queuePaused ? " (the queue is paused)" : ""}`,
+    `${"running".padEnd(14)}${stats.totalRunning}`,
+    `${"completed".padEnd(14)}${stats.totalCompleted}`,
+    `${"failed".padEnd(14)}${stats.totalFailed}, ${stats.deadLetters} dead letters`,
+    `${"builds take".padEnd(14)}${p50 === null || p95 === null ? "not measured yet" : `${seconds(p50)} (p95 ${seconds(p95)})`}`,
+    `${"oldest waits".padEnd(14)}${stats.oldestWaitMs === null ? "nothing waits" : seconds(stats.oldestWaitMs)}`,
+    `${"nodes".padEnd(14)}${stats.nodes.filter(({ alive }) => alive).length} alive, ${stats.slots} slots here`,
   ].join("\n");
+}

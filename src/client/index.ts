@@ -10,6 +10,8 @@
 import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
 import type { OperatorAction } from "../store/access.js";
 import type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
+import type { QueueStats } from "../store/reading.js";
+import type { Why } from "../why.js";
 import { follow, pause } from "./events.js";
 import type { StreamEvent } from "./events.js";
 import { ClientError, createRequests } from "./request.js";
@@ -21,6 +23,8 @@ export type { StreamEvent } from "./events.js";
 export type { AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, Job, JobStatus, PendingJob, RunningJob } from "../job.js";
 export type { OperatorAction } from "../store/access.js";
 export type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
+export type { QueueStats } from "../store/reading.js";
+export type { Why, WhyReason } from "../why.js";
 
 export interface SubmitOptions extends CallOptions {
   /** The same key and request answers with the same job for 24 hours. One is made unless given. */
@@ -48,13 +52,14 @@ export interface Chat {
   completed: JobSummary[];
   failed: JobSummary[];
 }
-export interface Why {
-  id: string;
-  reason: string;
-  reasons: string[];
-  message: string;
-  unblocks: string | null;
-  queuePosition: number;
+/** Of the node that answers; a node that is not ready rejects instead. */
+export interface Health {
+  status: "ok";
+  version: string;
+  uptimeMs: number;
+  database: boolean;
+  draining: boolean;
+  queue: Pick<QueueStats, "totalQueued" | "totalRunning" | "slots" | "queuePaused"> & { /** Nodes alive. */ nodes: number };
 }
 /** Which dead letters are meant: these, or all that match. */
 export type DeadLetters = ({ ids: string[] } | { filter: { chatId?: string | undefined; failureCode?: FailureCode | undefined; fingerprint?: string | undefined } }) & { limit?: number | undefined; reason?: string | undefined };
@@ -178,8 +183,8 @@ export function createClient(options: ClientOptions = {}) {
       const { data: actions, meta } = await requests.call("GET", "/audit", { query: { limit, cursor }, signal });
       return { actions: actions as OperatorAction[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
     },
-    stats: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/stats", call),
-    health: (call: CallOptions = {}) => data<Record<string, any>>("GET", "/health", { ...call, root: true }),
+    stats: (call: CallOptions = {}) => data<QueueStats>("GET", "/stats", call),
+    health: (call: CallOptions = {}) => data<Health>("GET", "/health", { ...call, root: true }),
     deadLetters: {
       async list({ signal, status: _status, ...query }: ListOptions & { /** Those of one group. */ fingerprint?: string | undefined } & CallOptions = {}): Promise<Page> {
         const { data: jobs, meta } = await requests.call("GET", "/dead-letters", { query: joined(query), signal });

@@ -1,7 +1,8 @@
 /** Prometheus: what the store tells of the whole queue, and what only this node knows. Never a chat or a job as a label. */
 import { Counter, Gauge, Registry } from "prom-client";
 import { z } from "zod";
-import type { BuildQueue, QueueStats } from "../queue-api.js";
+import type { BuildQueue } from "../queue-api.js";
+import type { QueueStats } from "../store/reading.js";
 import { documented } from "./compilers.js";
 import { says } from "./components.js";
 import type { Api } from "./context.js";

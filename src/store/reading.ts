@@ -80,6 +80,15 @@ export interface StoreStats {
   nodes: { id: string; slots: number; running: number; draining: boolean; startedAt: string; alive: boolean }[];
 }
 
+/** With what the node that answers knows of itself. */
+export interface QueueStats extends StoreStats {
+  slots: number;
+  /** The same, by the setting's name. */
+  concurrency: number;
+  /** It is stopping. */
+  draining: boolean;
+}
+
 /** What keeps a job from running, as read at one moment; `src/why.ts` makes an answer of it. */
 export interface WhyFacts {
   id: string;

@@ -1,7 +1,7 @@
 /** The packed package as a stranger gets it: every door opens, with types, and only what package.json declares is needed. */
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { build } from "esbuild";
-import { readFile, readdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import path from "node:path";
 import { publint } from "publint";
@@ -71,6 +71,27 @@ describe("the packed package", () => {
     expect(builtinModules.filter((name) => text.includes(`"node:${name}"`))).toEqual([]);
     expect(text.length).toBeLessThan(12_000);
   });
+
+  it("has types for a page that knows neither Node nor a database, of all that the client answers with", async () => {
+    const page = path.join(user, "page");
+    await mkdir(page);
+    const compilerOptions = { strict: true, module: "esnext", moduleResolution: "bundler", target: "es2022", lib: ["es2023", "dom", "dom.asynciterable"], types: [], skipLibCheck: false, noEmit: true };
+    await writeFile(path.join(page, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["page.ts"] }));
+    await writeFile(path.join(page, "page.ts"), `
+      import { createClient } from "buildlane/client";
+      import type { Health, QueueStats, Why } from "buildlane/client";
+      const client = createClient();
+      const { processing: { p50 } }: QueueStats = await client.stats();
+      const { reason, behind }: Why = await client.why("id");
+      const health: Health = await client.health();
+      export const told: [number | null, boolean, number | undefined, boolean] = [p50, reason === "backing_off", behind?.chatSeq, health.queue.queuePaused];
+      // @ts-expect-error no such reason
+      reason === "bored";
+      // @ts-expect-error no such figure
+      (await client.stats()).totalLost;
+    `);
+    expect((await run(process.execPath, [path.join(modules, "typescript/bin/tsc"), "-p", page], user)).all).toBe("");
+  }, 60_000);
 
   describe.each(versions)("on Node %s", (version) => {
     const node = nodeAtHand(version);

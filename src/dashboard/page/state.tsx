@@ -1,6 +1,6 @@
 /** The page's shared state: where it is (all in the URL), how the connection stands, the figures, and the time. */
 import { computed, signal } from "@preact/signals";
-import type { QueueStats } from "../../queue-api.js";
+import type { QueueStats } from "../../store/reading.js";
 import { ApiError, follow, locked, read } from "./api.js";
 import type { Told } from "./api.js";
 import { applyEvent, loadLanes } from "./lanes-state.js";
