@@ -9,12 +9,12 @@ import type { AttemptOutcome, JobEvent } from "../machines/job.machine.js";
 import { supervisorMachine } from "../machines/supervisor.machine.js";
 import { cleanEnd } from "./clean.js";
 import type { Clock, Timer } from "./clock.js";
-import type { Origin } from "./job.js";
+import type { Origin, RunnableJob } from "./job.js";
 import type { Hand } from "./hand.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import type { SlottedRunner } from "./slots.js";
-import { stopSignal } from "./stop-signal.js";
+import { StopSignal } from "./stop-signal.js";
 import { shownLane } from "./store/scope.js";
 import type { Claim, Ending, Settled } from "./store/store.js";
 import { guardOf } from "./turns.js";
@@ -40,6 +40,12 @@ export interface MachineEffects {
   returnClaims(grants: Grant[]): void;
   abandonHead(claim: Claim): void;
   abandonChat(chatId: string, error: unknown): void;
+}
+
+/** A copy, for whoever runs it may change it; and its chat as people name it. */
+function toRun(job: Claim["job"]): RunnableJob {
+  const { chatId, tenant } = shownLane(job.chatId);
+  return tenant === undefined ? { ...job } : { ...job, chatId, tenant };
 }
 
 /** Whoever lost its lane meanwhile has come to its end, and hears no more. */
@@ -148,7 +154,7 @@ export function createEffects({ runner, turns, hand, clock, report, holdsLease, 
 
     startAttempt(claim, tell) {
       const { job } = claim;
-      const stop = stopSignal();
+      const stop = new StopSignal();
       let from = 0;
       let outOfTime: Timer | null = null;
       let over = false;
@@ -194,7 +200,7 @@ export function createEffects({ runner, turns, hand, clock, report, holdsLease, 
         report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         ended({ kind: "broken", message: "The worker could not be reached." });
       };
-      runner.run({ ...job, ...shownLane(job.chatId) }, { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began, left: () => void (entry.endedMs = hand.now()) }).then(ended, broken);
+      runner.run(toRun(job), { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began, left: () => void (entry.endedMs = hand.now()) }).then(ended, broken);
     },
     abortAttempt: (claim) => mine(claim)?.abort(),
     leaveAttempt: (claim) => mine(claim)?.leave(),

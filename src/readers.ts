@@ -85,7 +85,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       const paused = chatPaused || (latest?.queuePaused ?? false);
       const found = estimate({ inChat: job.queuePosition - 1, delayMs: frontMs === 0 ? ownMs : 0, paused }, measured());
       const late = (ms: number) => Math.max(ownMs, frontMs + ms);
-      return { ...plain, ...named(found && frontMs > 0 ? { p50: late(found.p50), p90: late(found.p90) } : found) };
+      return Object.assign(plain, named(found && frontMs > 0 ? { p50: late(found.p50), p90: late(found.p90) } : found));
     },
     estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
     accepted(chatIds) {

@@ -4,6 +4,7 @@
  */
 import type { Clock } from "./clock.js";
 import type { Outcome, RunnableJob, Runner } from "./job.js";
+import { RunContext } from "./stop-signal.js";
 import type { StopSignal } from "./stop-signal.js";
 
 /** A runner behind the slots: it is told to stop by a StopSignal. */
@@ -93,7 +94,7 @@ export function withinSlots(runner: Runner, { slots, graceMs, promised, clock }:
       let grace: { cancel(): void } | null = null;
       stop.onAbort(() => void (grace = clock.after(graceMs, leave)));
       try {
-        return await runner.run(job, { attempt, get signal() { return stop.signal; } });
+        return await runner.run(job, new RunContext(attempt, stop));
       } finally {
         stop.onAbort(null);
         (grace as { cancel(): void } | null)?.cancel();

@@ -4,7 +4,7 @@ import { createHand } from "../src/hand.js";
 import type { Outcome } from "../src/job.js";
 import { createSimulatedClock } from "../src/simulated-clock.js";
 import { withinSlots } from "../src/slots.js";
-import { stopSignal } from "../src/stop-signal.js";
+import { StopSignal } from "../src/stop-signal.js";
 import type { Claim, Ending, TurnAnswer } from "../src/store/store.js";
 
 const handMs = 1000;
@@ -158,7 +158,7 @@ it("lets nobody ahead of its record into a slot that a claim on record has, come
     { slots: 2, graceMs: 100, promised: () => promised, clock },
   );
   const began: string[] = [];
-  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: stopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId), left: () => began.push(`${chatId} left`) });
+  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: new StopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId), left: () => began.push(`${chatId} left`) });
   const rest = () => new Promise((resolve) => setImmediate(resolve));
   promised = 1;
   const runs = [run("ahead1", false), run("ahead2", false), run("ahead3", false)];

@@ -10,10 +10,11 @@ interface PendingQuery {
 export function withoutHoles<Q>(query: Q): Q {
   const pending = query as Q & PendingQuery;
   const { resolve } = pending;
-  pending.resolve = (result) => {
+  const withoutHoles = (result: unknown): void => {
     if (Array.isArray(result)) closeHoles(result);
     resolve.call(pending, result);
   };
+  pending.resolve = withoutHoles;
   return query;
 }
 

@@ -81,7 +81,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
     for (const row of rows) found.get(row.jobId as string)?.push(toEvent(row));
     return found;
   };
-  async function jobs(where: SQL | undefined, order: SQL[], limit: number, include: Include): Promise<(StoredJob & { cursorAt: string })[]> {
+  async function jobs(where: SQL | undefined, order: SQL[], limit: number, include: Include): Promise<{ job: StoredJob; cursorAt: string }[]> {
     const rows = await orm
       .select({ ...jobColumns(include), cursorAt: sql<string>`${buildJobs.createdAt}::text` })
       .from(buildJobs)
@@ -90,9 +90,8 @@ export function sqlReads(database: Database, clock: Clock): Reads {
       .limit(limit);
     const events = await eventsOf(rows.filter((row) => row.attempt > 0).map((row) => row.id));
     const now = clock.now();
-    return rows.map((row) => ({ ...toJob(row, events.get(row.id) ?? [], now), cursorAt: row.cursorAt }));
+    return rows.map((row) => ({ job: toJob(row, events.get(row.id) ?? [], now), cursorAt: row.cursorAt }));
   }
-  const without = ({ cursorAt: _cursor, ...job }: StoredJob & { cursorAt: string }): StoredJob => job as StoredJob;
 
   return {
     rateAheadMs: (scope, chatId, now) =>
@@ -138,7 +137,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
         const found = await jobs(where, [desc(buildJobs.createdAt), desc(buildJobs.id)], query.limit + 1, query.include);
         const page = found.slice(0, query.limit);
         const last = page.at(-1);
-        return { jobs: page.map(without), nextCursor: found.length > query.limit && last ? encodeCursor(last.cursorAt, last.id) : null };
+        return { jobs: page.map(({ job }) => job), nextCursor: found.length > query.limit && last ? encodeCursor(last.cursorAt, last.job.id) : null };
       }),
 
     events: (scope, chatId, { after, limit, jobId }) =>

@@ -18,25 +18,26 @@ export type ToldJob = Omit<JobRow, Times> & Record<"createdAt" | "runAt", string
 type Times = "createdAt" | "startedAt" | "completedAt" | "runAt";
 
 export const toldJobs = (rows: ToldJob[], nowMs: number): StoredJob[] =>
-  rows.map(({ attempts, createdAt, startedAt, completedAt, runAt, ...row }) =>
-    toJob(
-      { ...row, createdAt: new Date(createdAt), startedAt: startedAt === null ? null : new Date(startedAt), completedAt: completedAt === null ? null : new Date(completedAt), runAt: new Date(runAt) },
-      (attempts ?? []).map((event) => ({ ...event, at: new Date(event.at).toISOString() })),
-      nowMs,
-    ),
-  );
+  rows.map((row) => toJob(row, (row.attempts ?? []).map((event) => ({ ...event, at: iso(event.at) })), nowMs));
 
-/** What every read of jobs asks for; `code`, `files` and `result` are null in summaries. */
-export function toJob(row: JobRow, events: AttemptEvent[], nowMs: number): StoredJob {
-  const base = {
+const iso = (at: Date | string): string => new Date(at).toISOString();
+const isoOrNull = (at: Date | string | null): string | null => (at === null ? null : iso(at));
+
+/**
+ * What every read of jobs asks for; `code`, `files` and `result` are null in summaries. One literal and what its status adds:
+ * each spread into a large object would cost a hundred times that on Node 20 (bench/README.md), and a page has up to two hundred.
+ */
+export function toJob(row: JobRow | ToldJob, events: AttemptEvent[], nowMs: number): StoredJob {
+  const { chatId, tenant } = shownLane(row.chatId);
+  const job = {
     id: row.id,
-    ...shownLane(row.chatId),
+    chatId,
     messageId: row.messageId,
     chatSeq: row.chatSeq,
     priority: row.priority,
     attempt: row.attempt,
     maxAttempts: row.maxAttempts,
-    createdAt: row.createdAt.toISOString(),
+    createdAt: iso(row.createdAt),
     code: row.code,
     files: row.files,
     entry: row.entry,
@@ -47,21 +48,31 @@ export function toJob(row: JobRow, events: AttemptEvent[], nowMs: number): Store
     supersededBy: row.supersededBy,
     cached: row.copiedFrom !== null,
     cachedFrom: row.copiedFrom,
+    startedAt: isoOrNull(row.startedAt),
+    completedAt: isoOrNull(row.completedAt),
+    result: null,
+    error: null,
+    failure: null,
+    nextAttemptAt: null,
   };
-  const startedAt = row.startedAt?.toISOString() ?? null;
-  const completedAt = row.completedAt?.toISOString() ?? null;
-  const nothing = { result: null, error: null, failure: null, nextAttemptAt: null };
+  if (tenant !== undefined) Object.assign(job, { tenant });
+  const startedAt = job.startedAt as string;
+  const completedAt = job.completedAt as string;
+  const runAt = iso(row.runAt);
   switch (row.status) {
     case "pending":
-      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt: row.runAt.getTime() > nowMs ? row.runAt.toISOString() : null, queuePosition: row.position, chatPaused: row.chatPaused, chatReadyAt: row.chatReadyAt !== null && Date.parse(row.chatReadyAt) > nowMs ? row.chatReadyAt : null };
+      return Object.assign(job, {
+        status: "pending" as const, completedAt: null, nextAttemptAt: Date.parse(runAt) > nowMs ? runAt : null, queuePosition: row.position,
+        chatPaused: row.chatPaused, chatReadyAt: row.chatReadyAt !== null && Date.parse(row.chatReadyAt) > nowMs ? row.chatReadyAt : null,
+      });
     case "running":
-      return { ...base, ...nothing, status: "running", startedAt: startedAt as string, completedAt: null };
+      return Object.assign(job, { status: "running" as const, startedAt, completedAt: null });
     case "completed":
       // A summary leaves the result out; the type says that a completed job has one.
-      return { ...base, ...nothing, status: "completed", startedAt: startedAt as string, completedAt: completedAt as string, result: row.result as string };
+      return Object.assign(job, { status: "completed" as const, startedAt, completedAt, result: row.result as string });
     case "failed":
       if (!row.failure) throw new Error(`failed job ${row.id} has no failure`);
-      return { ...base, ...nothing, status: "failed", startedAt, completedAt: completedAt as string, error: row.error as string, failure: row.failure };
+      return Object.assign(job, { status: "failed" as const, completedAt, error: row.error as string, failure: row.failure });
     default:
       return unknownStatus(row.status);
   }

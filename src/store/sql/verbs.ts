@@ -6,7 +6,7 @@ import type { Clock } from "../../clock.js";
 import type { FailureCode } from "../../job.js";
 import { laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, EraseAnswer, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
+import type { CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Ending, EraseAnswer, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
 import { claimOf, iso } from "./claims.js";
 import type { ClaimRow } from "./claims.js";
 import { busy, isContended, lockWaitMs, reaching, uncut } from "./database.js";
@@ -28,6 +28,20 @@ const pauseQueueSql = "update queue_state set paused_at = case when $1 then coal
 const weighSql = "with weighed as (update queue_state set tenant_weights = $1::text::jsonb where tenant_weights <> $1::text::jsonb returning 1) select count(*)::int as answer from weighed";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
 
+/** As the database reads an ending; what is undefined is not sent. */
+function endingRow({ jobId, chatId, attempt, fence, claimId, runMs, endedMs, startedMs, end }: Ending, ord: number, owner: string) {
+  const built = end.kind === "completed" ? end : null;
+  const failed = end.kind === "failed" || end.kind === "retrying" ? end : null;
+  const origin = "origin" in end ? end.origin : undefined;
+  return {
+    ord, job_id: jobId, chat_id: chatId, attempt, owner, fence, claim_id: claimId, kind: end.kind,
+    result: built?.result, source_map: built?.sourceMap, warnings: built?.warnings, externals: built?.externals,
+    failure: failed?.failure, error: failed?.error, blameless: failed ? (failed.blameless ?? false) : undefined, delay_ms: end.kind === "retrying" ? end.delayMs : undefined,
+    stamp: origin?.stamp, copied_from: origin?.from,
+    run_ms: runMs === undefined ? undefined : Math.round(runMs), ended_ms: endedMs, started_ms: startedMs,
+  };
+}
+
 type Verbs = Pick<Store, "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "weighTenants" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
 export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verbs {
@@ -38,14 +52,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
 
   return {
     async turn({ nodeId: node, claimId, endings, want, lineFrom, nodeLossesMax = 5, patient = false, begun = [], ahead = 0, handMs = 0 }, now) {
-      const rows = endings.map(({ end, ...guard }, ord) => ({
-        ord, job_id: guard.jobId, chat_id: guard.chatId, attempt: guard.attempt, owner: node, fence: guard.fence, claim_id: guard.claimId, kind: end.kind,
-        ...(end.kind === "completed" ? { result: end.result, source_map: end.sourceMap, warnings: end.warnings, externals: end.externals } : {}),
-        ...(end.kind === "failed" || end.kind === "retrying" ? { failure: end.failure, error: end.error, blameless: end.blameless ?? false } : {}),
-        ...("origin" in end && end.origin ? { stamp: end.origin.stamp, copied_from: end.origin.from } : {}),
-        ...(end.kind === "retrying" ? { delay_ms: end.delayMs } : {}),
-        run_ms: guard.runMs === undefined ? undefined : Math.round(guard.runMs), ended_ms: guard.endedMs, started_ms: guard.startedMs,
-      }));
+      const rows = endings.map((ending, ord) => endingRow(ending, ord, node));
       const starts = begun.map(({ jobId, chatId, attempt, fence, claimId: claim, startedMs }) => ({ job_id: jobId, chat_id: chatId, attempt, fence, claim_id: claim, started_ms: startedMs }));
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
       let answer: { built: number[] | null; settled: SettledRow[]; claims: ClaimRow[]; taken: ClaimRow[] | null; onRecord: string[] | null; refused: string[] | null; atMs: number };
