@@ -270,6 +270,25 @@ describeBrowser("the dashboard", () => {
     await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed", "3 failed", "4 completed", "5 completed"]);
   });
 
+  it("shows on a phone what runs and waits in a lane, and moves nothing when the service goes away", async () => {
+    const served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url, { viewport: { width: 390, height: 844 } });
+    const { page } = opened;
+    for (let index = 1; index <= 8; index++) await served.queue.waitFor((await served.queue.enqueue({ chatId: "alpha", messageId: `m${index}`, code: code() })).id);
+    for (const messageId of ["running", "waiting"]) await served.queue.enqueue({ chatId: "alpha", messageId, code: code("// hold") });
+    const waiting = page.locator('[data-chat="alpha"] .chip[data-status="pending"]');
+    await page.locator('[data-chat="alpha"] .chip.running').waitFor();
+    await waiting.waitFor();
+    const row = await page.locator('[data-chat="alpha"] .chips').boundingBox();
+    const chip = await waiting.boundingBox();
+    expect((chip?.x ?? 390) + (chip?.width ?? 0)).toBeLessThanOrEqual((row?.x ?? 0) + (row?.width ?? 0));
+    const top = async () => (await page.locator("main").boundingBox())?.y;
+    const before = await top();
+    await served.close();
+    await page.locator('.connection[data-state="stale"]').waitFor();
+    expect(await top()).toBe(before);
+  });
+
   it("says that it is stale while the service's database is away, also when it was opened meanwhile, and goes on when it is back; so does a page's own EventSource", async () => {
     const { store, isAway } = storeWithOutages();
     await using service = await serve({ store, concurrency: 1 });

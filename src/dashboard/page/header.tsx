@@ -15,7 +15,7 @@ export function Header() {
       <div class="bar">
         <a class="brand" href="#/lanes">
           <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M3 6h11M3 12h18M3 18h7" /><circle cx="18" cy="6" r="2" /><circle cx="14" cy="18" r="2" /></svg>
-          Buildlane
+          <span class="brand-name">Buildlane</span>
         </a>
         <nav aria-label="Pages">
           {pages.map(([name, label]) => (
