@@ -94,12 +94,17 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
     },
     async stats(scope) {
       const stats = await store.stats(scope);
-      if (scope !== "everyone") return stats;
+      if (scope !== "everyone") return inTenths(stats);
       keep(stats);
       readAt = clock.monotonic();
-      return stats;
+      return inTenths(stats);
     },
     turnMs: () => Math.max(100, latest?.processing.p50 ?? 0),
     refresh,
   };
 }
+
+/** Between two jobs' times a percentile has as many digits as there are. */
+const tenth = <T extends number | null>(ms: T): T => (ms === null ? ms : ((Math.round(ms * 10) / 10) as T));
+const tenths = <S extends Record<string, number | null>>(spread: S): S => Object.fromEntries(Object.entries(spread).map(([name, ms]) => [name, tenth(ms)])) as S;
+const inTenths = (stats: StoreStats): StoreStats => ({ ...stats, averageProcessingTime: tenth(stats.averageProcessingTime), processing: tenths({ ...stats.processing }), waiting: tenths({ ...stats.waiting }) });

@@ -70,7 +70,8 @@ async function service(client: Client, url: string): Promise<Finding[]> {
     add("oldest wait", oldest !== null && oldest > waitMsWorrying && !stats.queuePaused ? "warning" : "ok", oldest === null ? "nothing waits" : seconds(oldest));
     add("dead letters", stats.deadLetters > 0 ? "warning" : "ok", `${stats.deadLetters}${stats.deadLetters > 0 ? "; see buildlane dead-letters --groups" : ""}`);
   } catch (error) {
-    add("key", "wrong", (error as Error).message);
+    const { statusCode, message } = error as ClientError;
+    add(statusCode === 401 || statusCode === 403 ? "key" : "figures", "wrong", message);
   }
   return found;
 }

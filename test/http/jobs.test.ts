@@ -182,6 +182,8 @@ test("figures: totals, times and slots in one answer, and for Prometheus without
   await using api = await open({ concurrency: 2 });
   for (const code of ["1", "2", "fail"]) await api.control.queue.waitFor((await api.submit({ code })).id);
   expect((await api.get("/stats")).data).toMatchObject({ totalQueued: 0, totalRunning: 0, totalCompleted: 2, totalFailed: 1, averageProcessingTime: expect.any(Number), successRate: 2 / 3, deadLetters: 1, slots: 2, draining: false, processing: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) }, waiting: { p50: expect.any(Number) }, nodes: [{ slots: 2, alive: true }] });
+  const { averageProcessingTime, processing, waiting } = (await api.get("/stats")).data as { averageProcessingTime: number; processing: object; waiting: object };
+  for (const ms of [averageProcessingTime, ...Object.values(processing), ...Object.values(waiting)]) expect(String(ms)).toMatch(/^\d+(\.\d)?$/);
   const { body, headers } = await api.app.inject("/metrics");
   expect(headers["content-type"]).toMatch(/^text\/plain/);
   for (const line of ['buildlane_jobs{status="pending"} 0', 'buildlane_jobs_finished_total{status="completed"} 2', 'buildlane_jobs_finished_total{status="failed"} 1', "buildlane_dead_letters 1", "buildlane_slots 2", "buildlane_database_up 1"]) expect(body.split("\n")).toContain(line);
