@@ -76,7 +76,8 @@ const when = (description: string) => says(z.iso.datetime({ offset: true }).opti
 
 export const chatQuery = z.object({ limit, include });
 const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
-const pageQuery = z.object({ chatId: chatId.optional(), failureCode, limit, cursor, include });
+/** Strict: a misspelt filter would list everything. */
+const pageQuery = z.strictObject({ chatId: chatId.optional(), failureCode, limit, cursor, include });
 export const deadLettersQuery = pageQuery.extend({ fingerprint: fingerprint.optional() });
 export const listQuery = pageQuery.extend({
   status: commaList(jobStatuses as unknown as readonly [JobStatus, ...JobStatus[]], "Only jobs in these statuses"),
@@ -104,7 +105,7 @@ export const inspectQuery = z.object({
   jobId: jobId.optional(),
   sample: says(integerText(1, 10_000).optional(), "One chat in so many, each wholly or not at all."),
 });
-export const groupsQuery = z.object({ chatId: chatId.optional(), failureCode, limit });
+export const groupsQuery = z.strictObject({ chatId: chatId.optional(), failureCode, limit });
 
 const bulkMax = limits.batchJobsMax;
 const onlyOne = ({ ids, filter }: { ids?: unknown; filter?: unknown }): boolean => (ids === undefined) !== (filter === undefined);

@@ -36,6 +36,9 @@ const rows: Row[] = [
   ["GET", `${url}/lanes?cursor=${Buffer.from('[99999999999,"a"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/lanes?cursor=${Buffer.from('[1,"a\\u0000"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?createdAfter=yesterday`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?state=failed`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/dead-letters?chat=c1`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}/dead-letters/groups?failure=timed_out`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/chat/c/events`, { accept: "application/json" }, undefined, 406, "not_acceptable"],
 ];
 test.each(rows.map((row) => [`${row[0]} ${row[1].slice(0, 60)}`, row[4], row[5], row] as const))("%s answers %i %s", async (_, status, code, [method, path, headers, payload]) => {
