@@ -235,13 +235,12 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
     async freeze() {
       const node = oneOf(living);
       if (!node) return;
-      say("frozen", node.name);
       node.child.kill("SIGSTOP");
+      // By then it stands.
+      await sleep(50);
+      say("frozen", node.name);
       await sleep(leaseMs + between(200, 1000));
       node.child.kill("SIGCONT");
-      // Its word from before may be first; by the second it has looked at its clock.
-      for (let asked = 0; asked < 2; asked++) await node.ask("ready");
-      say("awake", node.name);
     },
     crash: () => away(between(50, 700)),
     outage: () => away(leaseMs * between(1, 1.7)),

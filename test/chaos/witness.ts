@@ -29,7 +29,7 @@ interface Run {
   chatSeq: number;
   jobId: string;
   end: "built" | "failed" | "stopped" | "cut off" | null;
-  /** Its process was frozen meanwhile for longer than its lease: its end is refused, and until it knows it may run beside another. */
+  /** Its process was frozen meanwhile for longer than its lease: another may run beside it until it knows, and its end may be refused. */
   wasFrozen: boolean;
 }
 
@@ -45,17 +45,11 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
   const onNode = new Map<string, Set<Run>>();
   const latestSeq = new Map<string, number>();
   const recorded = new Set<string>();
-  const frozen = new Set<string>();
   const told: Testimony = { runs: 0, again: 0, reports: {}, broken: [] };
   const complain = (sentence: string): void => void told.broken.push(sentence);
 
   function begin(run: Run): void {
     const { name, node, chatId, chatSeq, jobId } = run;
-    told.runs++;
-    if (lastOf.has(jobId)) told.again++;
-    runs.set(name, run);
-    lastOf.set(jobId, run);
-    if (run.wasFrozen) return;
     const other = inChat.get(chatId);
     if (other) complain(`overlap: run ${name} of job ${jobId} began while ${other.name} of job ${other.jobId} ran in chat ${chatId}`);
     if (isOrdered(chatId) && chatSeq < (latestSeq.get(chatId) ?? 0)) complain(`order: run ${name} of job ${jobId}, number ${chatSeq} of chat ${chatId}, began after one of number ${latestSeq.get(chatId)}`);
@@ -65,6 +59,10 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     onNode.set(node, beside.add(run));
     inChat.set(chatId, run);
     latestSeq.set(chatId, Math.max(chatSeq, latestSeq.get(chatId) ?? 0));
+    told.runs++;
+    if (lastOf.has(jobId)) told.again++;
+    lastOf.set(jobId, run);
+    runs.set(name, run);
   }
   /** It runs no more, or nobody waits for its end. */
   function forget(run: Run): void {
@@ -81,8 +79,7 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     switch (what) {
       case "began": {
         const [chatId = "", chatSeq, jobId = ""] = rest;
-        const node = name.split(".")[0] ?? "";
-        begin({ name, node, chatId, chatSeq: Number(chatSeq), jobId, end: null, wasFrozen: frozen.has(node) });
+        begin({ name, node: name.split(".")[0] ?? "", chatId, chatSeq: Number(chatSeq), jobId, end: null, wasFrozen: false });
         break;
       }
       case "built":
@@ -98,16 +95,12 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
       case "report":
         told.reports[name] = (told.reports[name] ?? 0) + 1;
         break;
-      // Its process stands still from now on; it has heard since what became of its lanes.
+      // Its process stands still; what it begins when it goes on is judged like any other.
       case "frozen":
-        frozen.add(name);
         for (const run of onNode.get(name) ?? []) {
           run.wasFrozen = true;
           forget(run);
         }
-        break;
-      case "awake":
-        frozen.delete(name);
         break;
       // Its process is gone: `left` by itself, or `killed`.
       case "left":
