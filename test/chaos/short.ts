@@ -68,7 +68,7 @@ const slots = 3;
 const leaseMs = 2000;
 const restMsMax = 60_000;
 const program = path.resolve(import.meta.dirname, "short-node.mjs");
-/** Every fifth chat has priorities: there a job may go before one that is in hand already. */
+/** Every fifth chat has priorities, and at times lets others pass while a job is tried again: there a job may go before one that is in hand already. */
 const isOrdered = (chatId: string): boolean => Number(chatId.slice(4)) % 5 !== 0;
 
 async function startNode(name: string, witness: string, databaseUrl: string): Promise<Node> {
@@ -193,6 +193,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
       const chatId = `chat${Math.floor(random() * chats)}`;
       if (random() < 0.8) await oneOf(living)?.ask("cancel", promised[promised.length - 1 - Math.floor(random() * Math.min(200, promised.length))]).catch(() => {});
       else if (random() < 0.2) await oneOf(living)?.ask("cancelChat", chatId).catch(() => {});
+      else if (!isOrdered(chatId)) await oneOf(living)?.ask("setPolicy", chatId, { whileRetrying: random() < 0.5 ? "yield" : "block" }).catch(() => {});
       else {
         await oneOf(living)?.ask("pauseChat", chatId).catch(() => {});
         await sleep(between(5, 200));
