@@ -92,7 +92,7 @@ export const mutations = [
   { name: "Forget a claim that waits for its lane's actor", promise: "P6", file: "src/slots.ts", find: "let own = promised() + expected.size;", replace: "let own = promised();", run: "simulation" },
   { name: "Say of a run that it was over only when its slot has another", promise: "P6", file: "src/slots.ts", find: "        left();\n", replace: "        queueMicrotask(() => queueMicrotask(left));\n", run: "short runs" },
   { name: "Run on what came on no record in time", promise: "P2", file: "src/hand.ts", find: "if (one.until <= at && !one.isOver) {", replace: "if (one.until <= Number.NEGATIVE_INFINITY) {", run: "hand" },
-  { name: "Begin what was claimed before the process stood still for longer than its lease", promise: "P2", file: "src/effects.ts", find: "        if (!holdsLease()) return lost(claim);\n", replace: "", run: "stood still" },
+  { name: "Begin what was claimed before the process stood still for longer than its lease", promise: "P2", file: "src/effects.ts", find: "        if (!holdsLease()) lost(claim);\n", replace: "", run: "stood still" },
   { name: "Begin what others may take by the time its answer is here", promise: "P2", file: "src/hand.ts", find: " || at >= one.until", replace: "", run: "hand" },
   { name: "Keep in hand what no slot comes free for", promise: "P7", file: "src/hand.ts", find: "at - one.takenAt >= recallMs) recall(one.claim);", replace: "at - one.takenAt >= 1e9) recall(one.claim);", run: "hand" },
   { name: "Record what ended at the time of its record, whoever had its slot since", promise: "P6", file: "src/turns.ts", find: "(tellsTimes ? { ...one, endedMs, startedMs", replace: "(tellsTimes ? { ...one, startedMs", run: "simulation" },

@@ -178,13 +178,14 @@ export function createEffects({ runner, turns, hand, clock, report, holdsLease, 
         report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: claim.startedAt === null ? 0 : Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
       }
       function began(): void {
-        // This process may have stood still, and what waited meanwhile comes before its timers.
-        if (!holdsLease()) return lost(claim);
-        if (claim.startedAt !== null) return;
-        if (!hand.begin(claim)) return tell({ type: "job.recalled" });
-        entry.startedAt = new Date(hand.now()).toISOString();
-        begin();
-        tell({ type: "attempt.began" });
+        if (claim.startedAt === null) {
+          if (!hand.begin(claim)) return tell({ type: "job.recalled" });
+          entry.startedAt = new Date(hand.now()).toISOString();
+          begin();
+          tell({ type: "attempt.began" });
+        }
+        // Last before it runs: this process may have stood still, and what waited meanwhile comes before its timers.
+        if (!holdsLease()) lost(claim);
       }
       if (claim.startedAt !== null) begin();
       const ended = (outcome: AttemptOutcome): void => {

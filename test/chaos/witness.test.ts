@@ -14,10 +14,10 @@ it("finds nothing in runs that follow one another, are stopped, cut off, tried a
   expect(judgeWitness(lines, jobs, { slots: 2, isOrdered: () => true })).toEqual({ runs: 7, again: 4, reports: { "lease.lost": 1 }, broken: [] });
 });
 
-it("does not judge what ran when its process was frozen for longer than its lease, but what that begins afterwards", () => {
-  const lines = ["began a.1 c 1 j1", "frozen a", "began b.1 c 1 j1", "built a.1", "built b.1", "recorded j1"];
+it("does not judge what ran or was about to when its process was frozen for longer than its lease, but what that begins afterwards", () => {
+  const lines = ["began a.1 c 1 j1", "frozen a", "began b.1 c 1 j1", "built a.1", "built b.1", "recorded j1", "began a.2 c 1 j1"];
   expect(judge(lines, [job("j1", "b.1")])).toEqual([]);
-  expect(judge([...lines, "began a.2 c 1 j1"], [job("j1", "b.1")])).toEqual(["again", "outcome"]);
+  expect(judge([...lines, "built a.2", "began a.3 c 1 j1"], [job("j1", "b.1")])).toEqual(["again", "outcome"]);
 });
 
 it("finds what breaks a promise", () => {

@@ -45,11 +45,19 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
   const onNode = new Map<string, Set<Run>>();
   const latestSeq = new Map<string, number>();
   const recorded = new Set<string>();
+  const stands = new Set<string>();
   const told: Testimony = { runs: 0, again: 0, reports: {}, broken: [] };
   const complain = (sentence: string): void => void told.broken.push(sentence);
 
   function begin(run: Run): void {
     const { name, node, chatId, chatSeq, jobId } = run;
+    told.runs++;
+    if (lastOf.has(jobId)) told.again++;
+    lastOf.set(jobId, run);
+    runs.set(name, run);
+    // What it begins first when it goes on may have looked at its clock before.
+    run.wasFrozen = stands.delete(node);
+    if (run.wasFrozen) return;
     const other = inChat.get(chatId);
     if (other) complain(`overlap: run ${name} of job ${jobId} began while ${other.name} of job ${other.jobId} ran in chat ${chatId}`);
     if (isOrdered(chatId) && chatSeq < (latestSeq.get(chatId) ?? 0)) complain(`order: run ${name} of job ${jobId}, number ${chatSeq} of chat ${chatId}, began after one of number ${latestSeq.get(chatId)}`);
@@ -59,10 +67,6 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     onNode.set(node, beside.add(run));
     inChat.set(chatId, run);
     latestSeq.set(chatId, Math.max(chatSeq, latestSeq.get(chatId) ?? 0));
-    told.runs++;
-    if (lastOf.has(jobId)) told.again++;
-    lastOf.set(jobId, run);
-    runs.set(name, run);
   }
   /** It runs no more, or nobody waits for its end. */
   function forget(run: Run): void {
@@ -95,8 +99,9 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
       case "report":
         told.reports[name] = (told.reports[name] ?? 0) + 1;
         break;
-      // Its process stands still; what it begins when it goes on is judged like any other.
+      // Its process stands still.
       case "frozen":
+        stands.add(name);
         for (const run of onNode.get(name) ?? []) {
           run.wasFrozen = true;
           forget(run);
