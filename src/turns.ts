@@ -70,8 +70,9 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
   let sent = 0;
   /** What is under way: the attempts that end with it, and the lanes that it may claim. */
   const flights = new Map<number, { ended: Ended[]; want: number; ahead: number }>();
-  /** The latest turn asked for less than there may be slots for, and left them to what was under way. */
-  let isShort = false;
+  /** The latest turn, if it asked for less than there may be slots for and left them to what had been sent before it; and whether that brought less. */
+  let shortTurn = 0;
+  let isOwed = false;
 
   /**
    * Lanes that a call may claim: those that end with it, and a share of the slots that are free. What ends with a flight runs until that
@@ -99,12 +100,13 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
     flights.set(turn, { ended, want, ahead });
     /** In one step with the ledger: whoever asked in between would take the same slots. */
     function land(brought: number, change: () => void): void {
-      const left = Math.max(want + ahead, ended.filter(takesSlot).length);
+      // Only what was sent before it, or a turn that finds nothing would be followed by another for as long as something is under way.
+      isOwed ||= turn < shortTurn && brought < Math.max(want + ahead, ended.filter(takesSlot).length);
       flights.delete(turn);
       change();
       landed();
-      // It brought less than was left to it, and nobody else would ask before the next pulse.
-      if (isShort && brought < left && wantOf(0) > 0) turns.nudge();
+      // Nobody else would ask before the next pulse.
+      if (isOwed && wantOf(0) > 0) turns.nudge();
     }
     try {
       const answer = await call(clock.id());
@@ -135,7 +137,10 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       // An outcome that is offered again after the lease was lost takes no slot any more, and frees none.
       const freed = ended.filter(takesSlot).length;
       const want = alone ? 0 : wantOf(freed);
-      if (!alone) isShort = want < roomFor(freed);
+      if (!alone) {
+        shortTurn = want < roomFor(freed) ? sent + 1 : 0;
+        isOwed = false;
+      }
       const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
       if (endings.length === 0 && want === 0 && begun.length === 0) {
         land(null);

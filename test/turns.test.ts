@@ -142,3 +142,23 @@ it("what was left to a turn that brought less than it might have is asked for on
   await idle();
   expect(asked).toHaveLength(3);
 });
+
+it("a turn that finds nothing is the last while something else is on its way, however much was left to that", async () => {
+  const { turns, held, asked, told, idle, end, claims } = ledgered(0);
+  delete held["x"];
+  delete held["y"];
+  const accepted = turns.accept([{ jobs: [{ chatId: "v" }], idempotency: null }] as never, {} as never);
+  end("z");
+  await idle();
+  asked[1]?.answer(claims());
+  await idle();
+  expect(told()).toEqual([["acceptAndStart", 0, 1], ["turn", 1, 2]]);
+  // The acceptance starts nothing: one turn more looks for what might have been claimed in its stead.
+  asked[0]?.answer({ ...claims(), answers: [] });
+  await accepted;
+  await idle();
+  expect(told().slice(2)).toEqual([["turn", 0, 3]]);
+  asked[2]?.answer(claims());
+  await idle();
+  expect(asked).toHaveLength(3);
+});
