@@ -67,6 +67,8 @@ interface Node {
 const slots = 3;
 const leaseMs = 2000;
 const restMsMax = 60_000;
+/** Batches are accepted into many lanes at once, which count as in line from before the commit; that may wait for the disk for so long beside other work. */
+const slackMs = 2000;
 const program = path.resolve(import.meta.dirname, "short-node.mjs");
 /** Every fifth chat has priorities, and at times lets others pass while a job is tried again: there a job may go before one that is in hand already. */
 const isOrdered = (chatId: string): boolean => Number(chatId.slice(4)) % 5 !== 0;
@@ -283,7 +285,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
     const [ahead] = await query<{ ranThrough: number; takenAt: number; inHandUntil: number }>(`select
       (select count(*)::int from job_events s join job_events c on c.chat_id = s.chat_id and c.number = s.number + 1 and c.xmin = s.xmin where s.type = 'job.started' and c.type = 'job.completed') as "ranThrough",
       count(*) filter (where data ? 'takenAt')::int as "takenAt", count(*) filter (where data ? 'inHandUntil')::int as "inHandUntil" from job_events where type = 'job.started'`);
-    const verdict = await verifyAtRest(cluster.url, promised, folder.path);
+    const verdict = await verifyAtRest(cluster.url, promised, folder.path, ["--slack-ms", String(slackMs)]);
     return { faults: counts, accepted: promised.length, refused, unanswered, jobs: jobs.length, ends, ...(ahead as NonNullable<typeof ahead>), testimony, restMs, ...verdict };
   } finally {
     isCalm = true;
