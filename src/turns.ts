@@ -69,20 +69,23 @@ const togetherMax = 200;
 export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax, free, takesSlot, leaseLosses, lineFrom, tell, claimed, landed, failed }: Needs): Turns {
   let sent = 0;
   /** What is under way: the attempts that end with it, and the lanes that it may claim. */
-  const flights = new Map<number, { ended: Ended[]; want: number; ahead: number }>();
+  const flights = new Map<number, { ended: Ended[]; want: number; ahead: number; isAnswered: boolean }>();
   /** The latest turn, if it asked for less than there may be slots for and left them to what had been sent before it; and whether that brought less. */
   let shortTurn = 0;
   let isOwed = false;
 
   /**
    * Lanes that a call may claim: those that end with it, and a share of the slots that are free. What ends with a flight runs until that
-   * is done, and what it may claim from then on, so it counts by the larger of the two; and a lane that ends with it may be claimed anew, and told, before.
+   * is done, and what it may claim from then on, so it counts by the larger of the two until it is answered; and a lane that ends with it may be claimed anew, and told, before.
    */
   function wantOf(ending: number): number {
     const unclaimed = free();
     if (unclaimed === null) return 0;
     let spare = unclaimed;
-    for (const { ended, want, ahead } of flights.values()) spare -= Math.max(0, want + ahead - ended.filter(takesSlot).length);
+    for (const { ended, want, ahead, isAnswered } of flights.values()) {
+      const taken = want + ahead - ended.filter(takesSlot).length;
+      spare -= isAnswered ? taken : Math.max(0, taken);
+    }
     return Math.max(0, Math.min(ending + spare, togetherMax));
   }
 
@@ -97,24 +100,29 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
   async function fly<T extends { claims: Claim[] }>(ended: Ended[], want: number, ahead: number, call: (claimId: string) => Promise<T>): Promise<{ answer: T; hear(): void }> {
     const turn = ++sent;
     const losses = leaseLosses();
-    flights.set(turn, { ended, want, ahead });
+    flights.set(turn, { ended, want, ahead, isAnswered: false });
     /** In one step with the ledger: whoever asked in between would take the same slots. */
-    function land(brought: number, change: () => void): void {
-      // Only what was sent before it, or a turn that finds nothing would be followed by another for as long as something is under way.
-      isOwed ||= turn < shortTurn && brought < Math.max(want + ahead, ended.filter(takesSlot).length);
+    function land(change: () => void): void {
       flights.delete(turn);
       change();
       landed();
       // Nobody else would ask before the next pulse.
       if (isOwed && wantOf(0) > 0) turns.nudge();
     }
+    /** Unheard as yet, but it is known what it brought, and what was left to it in vain. So a turn that finds nothing owes the next one nothing, or there would be no end of them. */
+    function answered(claims: readonly Claim[]): void {
+      isOwed ||= turn < shortTurn && claims.length < want + ahead;
+      const started = claims.filter(({ startedAt }) => startedAt !== null).length;
+      flights.set(turn, { ended, want: started, ahead: claims.length - started, isAnswered: true });
+    }
     try {
       const answer = await call(clock.id());
+      answered(answer.claims);
       for (const { startedAt } of answer.claims) if (startedAt !== null) hand.sync(Date.parse(startedAt) + 1);
       return {
         answer,
         hear: () =>
-          land(answer.claims.length, () => {
+          land(() => {
             // Claims of a lease that was lost meanwhile may be another node's by now; the next pulses tell, and give them back.
             const ours = losses === leaseLosses() ? answer.claims : [];
             claimed(ours);
@@ -123,7 +131,8 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
           }),
       };
     } catch (error) {
-      land(0, () => {});
+      answered([]);
+      land(() => {});
       throw error;
     }
   }
