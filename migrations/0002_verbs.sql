@@ -76,3 +76,12 @@ create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigi
     lateral (select j.place from build_jobs j where j.chat_id = p_chat and j.status = 'pending' order by j.rank, j.place limit 1) first
   where l.chat_id = p_chat
 $$;
+
+-- A job as whoever submits it is told: how it stands, and what holds its chat. Until when its first job is delayed or backs off, nobody of it starts.
+create function buildlane_accepted(j build_jobs, p_at timestamptz) returns jsonb language sql stable as $$
+  select jsonb_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at,
+    'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
+    'nextAttemptAt', case when j.status = 'pending' and j.run_at > p_at then buildlane_iso(j.run_at) end,
+    'chatPaused', l.paused_at is not null, 'chatReadyAt', case when l.owner is null and l.head_id is not null and l.ready_at > p_at then buildlane_iso(l.ready_at) end)
+  from chat_lanes l where l.chat_id = j.chat_id
+$$;

@@ -57,7 +57,8 @@ end $$;
 -- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with, and without what has its usual value.
 -- `n` of its chat come together, it is the `nth` of them, and the first says whether any has a priority (`mixed`): the
 -- caller has counted, that is cheaper than here. p_keys: one row for a group with an idempotency key.
--- Answers with `fresh`, for each new job its place in p_jobs, chatSeq, queuePosition and createdAt, or with whole jobs as
+-- Answers with `fresh`, for each new job its place in p_jobs, chatSeq, queuePosition and createdAt, and if its chat is held whether
+-- it is paused, and until when its first job waits; or with whole jobs as
 -- `told`, where there is more to tell: replays, what stands among priorities, what supersedes.
 -- Refusals raise: BL001 chat full, BL002 rate limited, BL003 key used for something else, BL004 queue full; the caller then
 -- offers each group alone. BL005 names the groups that are replays where others are new: both are offered apart.
@@ -113,9 +114,7 @@ begin
       if exists (select 1 from json_to_recordset(p_jobs) as a (g integer) where a.g <> all (v_replays)) then
         raise exception 'some are replays' using errcode = 'BL005', detail = to_json(v_replays)::text;
       end if;
-      select json_agg(json_build_object('g', k.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
-        'createdAt', j.created_at, 'replayed', true,
-        'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end) order by k.g, u.ord) into v_told
+      select json_agg(buildlane_accepted(j, v_now) || jsonb_build_object('g', k.g, 'replayed', true) order by k.g, u.ord) into v_told
       from json_to_recordset(p_keys) as k (g integer, scope text, key text)
       join idempotency_keys i using (scope, key)
       cross join lateral unnest(i.job_ids) with ordinality as u (job_id, ord)
@@ -157,9 +156,10 @@ begin
       head_rank = case when l.state = 'idle' then greatest(l.accepted_at, v_now) else l.head_rank end,
       ready_at = case when l.state = 'idle' then greatest(excluded.ready_at, l.accepted_at) else l.ready_at end,
       turn_at = case when l.state = 'idle' then greatest(excluded.turn_at, l.accepted_at, l.settled_at) else l.turn_at end
-    returning l.chat_id, l.tail, l.place_tail, l.event_tail, l.pending, l.mixed, l.accepted_at, l.rate_at, l.owner
+    returning l.chat_id, l.tail, l.place_tail, l.event_tail, l.pending, l.mixed, l.accepted_at, l.rate_at, l.owner,
+      case when l.paused_at is not null then 'paused' end as paused, case when l.owner is null and l.ready_at > v_now then buildlane_iso(l.ready_at) end as ready_at
   ), numbered as (
-    select a.*, l.accepted_at, l.pending - n + nth + case when l.owner is null then 0 else 1 end as position, l.pending, l.mixed, l.owner, l.rate_at,
+    select a.*, l.paused, l.ready_at, l.accepted_at, l.pending - n + nth + case when l.owner is null then 0 else 1 end as position, l.pending, l.mixed, l.owner, l.rate_at,
       l.tail - n + nth as chat_seq, l.place_tail - n + nth as place, l.event_tail - n + nth as number
     from asked a join lane l using (chat_id)
   ), jobs as (
@@ -174,7 +174,7 @@ begin
         else jsonb_build_object('messageId', message_id, 'priority', priority) end
     from numbered
   )
-  select json_agg(json_build_array(ord, chat_seq, position, accepted_at)), count(*), bool_or(mixed),
+  select json_agg(case when coalesce(paused, ready_at) is null then json_build_array(ord, chat_seq, position, accepted_at) else json_build_array(ord, chat_seq, position, accepted_at, paused is not null, ready_at) end), count(*), bool_or(mixed),
     min(chat_id) filter (where pending > p_pending_max),
     min(chat_id) filter (where rate_at - v_now > buildlane_ms(p_rate_burst * p_rate_interval_ms)), max(rate_at),
     array_agg(chat_id) filter (where mixed and owner is null and nth = 1),
@@ -192,7 +192,8 @@ begin
   end if;
 
   if v_full is not null then
-    raise exception 'chat queue full' using errcode = 'BL001', detail = json_build_object('chatId', v_full)::text;
+    raise exception 'chat queue full' using errcode = 'BL001', detail = (select json_build_object('chatId', v_full, 'chatPaused', l.paused_at is not null,
+      'chatReadyAt', case when l.owner is null and l.ready_at > v_now then buildlane_iso(l.ready_at) end) from chat_lanes l where l.chat_id = v_full)::text;
   end if;
   if (select coalesce(sum(pending), 0) + v_superseded + v_count > p_queue_max from build_counters) then
     raise exception 'queue full' using errcode = 'BL004';
@@ -206,8 +207,7 @@ begin
   end if;
   -- Among priorities a new job need not be last, and before one that supersedes nothing is left: count what stands before it.
   if v_superseding is not null or v_is_mixed then
-    select json_agg(json_build_object('g', a.g, 'id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status,
-        'createdAt', j.created_at, 'replayed', false, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
+    select json_agg(buildlane_accepted(j, v_now) || jsonb_build_object('g', a.g, 'replayed', false,
         'stops', (select json_build_object('chatId', r.chat_id, 'jobId', r.id, 'nodeId', r.owner) from build_jobs r where r.chat_id = j.chat_id and r.status = 'running' and r.superseded_by = j.id))
       order by a.ord) into v_told
     from (select row_number() over () as ord, x.* from json_to_recordset(p_jobs) as x (g integer, id text)) a join build_jobs j on j.id = a.id;

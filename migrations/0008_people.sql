@@ -64,8 +64,7 @@ begin
   end if;
   perform buildlane_line_up(array[v_chat], v_at);
   perform buildlane_count(p_node, 'redrive', 1, 0, 0);
-  return json_build_object('kind', 'redriven', 'job', json_build_object('id', v_job.id, 'chatId', v_chat, 'messageId', v_job.message_id, 'chatSeq', v_job.chat_seq,
-    'status', 'pending', 'createdAt', v_job.created_at, 'queuePosition', buildlane_position(v_chat, v_job.rank, v_job.place)));
+  return json_build_object('kind', 'redriven', 'job', (select buildlane_accepted(j, v_at) from build_jobs j where j.id = p_id));
 end $$;
 
 create function buildlane_pause_chat(p_chat text, p_paused boolean, p_now double precision default null) returns boolean language plpgsql set lock_timeout = '5s' as $$

@@ -10,6 +10,7 @@ import { traceOf } from "./tracing.js";
 import { coalesce } from "./store/coalesce.js";
 import { ofLane, tenantIn } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
+import { untilRoomMs } from "./store/store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, NewJob, Stopping, Store } from "./store/store.js";
 
 /** The jobs have their lanes' keys as `chatId`. */
@@ -89,7 +90,7 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
         if (answer.jobs.length < count) throw jobsRemoved(key ?? "");
         return { jobs: answer.jobs, replayed: true, stopping: [], isStarted };
       case "chatQueueFull":
-        throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, turnMs());
+        throw chatQueueFull(ofLane(answer.chatId).chatId, settings.maxPendingPerChat, answer.chatPaused, untilRoomMs(answer, turnMs(), clock));
       case "queueFull":
         throw queueFull(settings.maxPending, turnMs());
       case "rateLimited":

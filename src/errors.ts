@@ -99,8 +99,8 @@ export const chatStopping = (chatId: string, jobId: string): BuildlaneError =>
 export const notFailed = (id: string, status: string): BuildlaneError =>
   new BuildlaneError("not_failed", `Job ${id} is ${status}; only failed jobs can be retried.`);
 
-export const chatQueueFull = (chatId: string, limit: number, retryAfterMs: number): BuildlaneError =>
-  new BuildlaneError("chat_queue_full", `Chat ${chatId} may have ${limit} pending jobs and would have more. Wait for some to finish, or cancel some.`, { retryAfterMs });
+export const chatQueueFull = (chatId: string, limit: number, paused: boolean, retryAfterMs: number): BuildlaneError =>
+  new BuildlaneError("chat_queue_full", `Chat ${chatId} may have ${limit} pending jobs and would have more. ${paused ? "It is paused: resume it" : "Wait for some to finish"}, or cancel some.`, { retryAfterMs });
 
 export const queueFull = (limit: number, retryAfterMs: number): BuildlaneError =>
   new BuildlaneError("queue_full", `The queue may hold ${limit} pending jobs and would hold more. Try again later.`, { retryAfterMs });

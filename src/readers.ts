@@ -4,15 +4,20 @@ import { estimate } from "./estimate.js";
 import type { Measured } from "./estimate.js";
 import type { Job } from "./job.js";
 import type { Scope } from "./store/scope.js";
-import type { Store, StoredJob, StoreStats } from "./store/store.js";
+import type { Standing, Store, StoredJob, StoreStats } from "./store/store.js";
 
 /** Figures are at most this old: position is exact, estimates need not be. */
 const freshMs = 1000;
 
+export interface Estimated {
+  estimatedWaitTime: number | null;
+  estimatedWaitTimeP90: number | null;
+}
+
 export interface Readers {
   withEstimate(job: StoredJob): Job;
-  /** Estimate for a job that was just accepted at this position. */
-  estimateAt(position: number, delayMs: number, chatPaused?: boolean): { estimatedWaitTime: number | null; estimatedWaitTimeP90: number | null };
+  /** How long until a pending job that stands so starts, milliseconds; null while it is paused. */
+  estimateAt(standing: Standing): Estimated;
   /** Jobs were accepted here: they stand before whoever asks next. */
   accepted(chatIds: string[]): void;
   stats(scope: Scope): Promise<StoreStats>;
@@ -72,22 +77,24 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
     };
   }
 
-  const named = (found: ReturnType<typeof estimate>) => ({ estimatedWaitTime: found?.p50 ?? null, estimatedWaitTimeP90: found?.p90 ?? null });
+  function estimateAt({ queuePosition, nextAttemptAt, chatPaused, chatReadyAt }: Standing): Estimated {
+    const untilMs = (iso: string | null) => (iso === null ? 0 : Math.max(0, Date.parse(iso) - clock.now()));
+    const ownMs = untilMs(nextAttemptAt);
+    // Its chat's first job holds its place: only from then on does the line move.
+    const frontMs = chatReadyAt === nextAttemptAt ? 0 : untilMs(chatReadyAt);
+    const found = estimate({ inChat: Math.max(0, queuePosition - 1), delayMs: frontMs === 0 ? ownMs : 0, paused: chatPaused || (latest?.queuePaused ?? false) }, measured());
+    const late = (ms: number) => Math.max(ownMs, frontMs + ms);
+    if (!found || frontMs === 0) return { estimatedWaitTime: found?.p50 ?? null, estimatedWaitTimeP90: found?.p90 ?? null };
+    return { estimatedWaitTime: late(found.p50), estimatedWaitTimeP90: late(found.p90) };
+  }
 
   return {
     withEstimate(job) {
       if (job.status !== "pending") return job;
-      const { chatPaused, chatReadyAt, ...plain } = job;
-      const untilMs = (iso: string | null) => (iso === null ? 0 : Math.max(0, Date.parse(iso) - clock.now()));
-      const ownMs = untilMs(job.nextAttemptAt);
-      // Its chat's first job holds its place: only from then on does the line move.
-      const frontMs = chatReadyAt === job.nextAttemptAt ? 0 : untilMs(chatReadyAt);
-      const paused = chatPaused || (latest?.queuePaused ?? false);
-      const found = estimate({ inChat: job.queuePosition - 1, delayMs: frontMs === 0 ? ownMs : 0, paused }, measured());
-      const late = (ms: number) => Math.max(ownMs, frontMs + ms);
-      return Object.assign(plain, named(found && frontMs > 0 ? { p50: late(found.p50), p90: late(found.p90) } : found));
+      const { chatPaused: _paused, chatReadyAt: _readyAt, ...plain } = job;
+      return Object.assign(plain, estimateAt(job));
     },
-    estimateAt: (position, delayMs, chatPaused = false) => named(estimate({ inChat: Math.max(0, position - 1), delayMs, paused: chatPaused || (latest?.queuePaused ?? false) }, measured())),
+    estimateAt,
     accepted(chatIds) {
       acceptedSince += chatIds.length;
       for (const chatId of chatIds) acceptedChats.add(chatId);

@@ -16,7 +16,7 @@ import type { Reporter } from "./report.js";
 import { checkPolicy } from "./request.js";
 import { defaultTenant, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
-import type { Accepted, DeadLetterFilter, Place, Stopping, Store } from "./store/store.js";
+import type { Accepted, DeadLetterFilter, Stopping, Store } from "./store/store.js";
 import { explain } from "./why.js";
 
 interface Needs {
@@ -36,7 +36,12 @@ interface Needs {
 const eraseWaitMs = 15_000;
 
 export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining }: Needs): (scope: Scope) => QueueView {
-  const answerOf = (job: Accepted, delayMs: number): AcceptedJob => ({ ...job, chatId: ofLane(job.chatId).chatId, ...readers.estimateAt(job.queuePosition, delayMs) });
+  /** Whoever repeats a request may hear of a job that waits no more. */
+  function answerOf(job: Accepted): AcceptedJob {
+    const { id, messageId, chatSeq, status, queuePosition, createdAt } = job;
+    const { estimatedWaitTime, estimatedWaitTimeP90 } = status === "pending" ? readers.estimateAt(job) : { estimatedWaitTime: null, estimatedWaitTimeP90: null };
+    return { id, chatId: ofLane(job.chatId).chatId, messageId, chatSeq, status, queuePosition, createdAt, estimatedWaitTime, estimatedWaitTimeP90 };
+  }
   const found = <T>(value: T | null, id: string): T => {
     if (value === null) throw jobNotFound(id);
     return value;
@@ -75,7 +80,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     if (answer.kind === "unknown") throw jobNotFound(id);
     if (answer.kind === "notFailed") throw notFailed(id, answer.status);
     announce([answer.job], [0]);
-    return answerOf(answer.job, 0);
+    return answerOf(answer.job);
   }
 
   async function pauseChat(scope: Scope, chatId: string, paused: boolean): Promise<boolean> {
@@ -119,14 +124,14 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       const { jobs, replayed } = taken;
       // Of jobs in a transaction there is nothing to tell until it commits.
       if (!replayed && !enqueueOptions?.tx) announce(jobs, [request.delayMs ?? 0], taken);
-      return { ...answerOf(jobs[0] as Accepted, request.delayMs ?? 0), replayed };
+      return Object.assign(answerOf(jobs[0] as Accepted), { replayed });
     },
     async enqueueMany(requests, enqueueOptions) {
       const taken = await acceptance.accept(scope, requests, enqueueOptions, true);
       const { jobs, replayed } = taken;
       const delays = requests.map((request) => request.delayMs ?? 0);
       if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, taken);
-      return { jobs: jobs.map((job, index) => answerOf(job, delays[index] ?? 0)), replayed };
+      return { jobs: jobs.map(answerOf), replayed };
     },
     get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
     output: async (id) => found(await store.output(scope, id), id),
@@ -220,8 +225,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     async *stream(which, { after, signal }) {
       if (which === "all") return yield* feed.read(scope, signal);
       const { of, chatId } = await laneFor(scope, which, signal);
-      const estimate = ({ queuePosition, nextAttemptAt }: Place, paused: boolean) => readers.estimateAt(queuePosition, nextAttemptAt === null ? 0 : Math.max(0, Date.parse(nextAttemptAt) - clock.now()), paused);
-      yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimate }, of, { chatId, jobId: which.jobId }) });
+      yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
     },
     why: async (id) => explain(found(await store.why(scope, id), id)),
     lanes: (query) => store.lanes(scope, query),

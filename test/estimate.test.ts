@@ -53,7 +53,7 @@ it("counts of all nodes' slots only those that the cluster's cap allows", async 
     const stats = { nodes, clusterCap, averageProcessingTime: 100, processing: { p50: 100, p90: 120 }, totalQueued: 120, totalRunning: 3, activeChats: 120 };
     const readers = createReaders({ store: { stats: async () => stats } as never, clock: { ...systemClock, monotonic: () => 0 }, slots: 4 });
     await readers.stats("everyone");
-    return readers.estimateAt(1, 0).estimatedWaitTime as number;
+    return readers.estimateAt({ queuePosition: 1, nextAttemptAt: null, chatPaused: false, chatReadyAt: null }).estimatedWaitTime as number;
   };
   const [free, loose, tight] = [await waitWith(null), await waitWith(50), await waitWith(3)];
   expect(loose).toBe(free);

@@ -4,6 +4,7 @@ import type { BuildQueue, BuildQueueOptions, HistoryEvent, PendingJob, Report, R
 import { createMemoryStore, createSimulatedClock } from "../src/testing.js";
 import { systemClock } from "../src/clock.js";
 import { databaseUnavailable } from "../src/errors.js";
+import type { BuildlaneError } from "../src/errors.js";
 import { checkHistory } from "../src/history/check.js";
 
 const open: BuildQueue[] = [];
@@ -630,9 +631,24 @@ describe("the queue", () => {
     const { queue, submit } = await gated();
     await submit("a", "1", { delayMs: 60_000 });
     const behind = await submit("a", "2");
-    const { estimatedWaitTime, estimatedWaitTimeP90 } = (await queue.get(behind.id)) as PendingJob;
-    expect(estimatedWaitTime).toBeGreaterThan(55_000);
-    expect(estimatedWaitTimeP90).toBeGreaterThanOrEqual(estimatedWaitTime ?? 0);
+    for (const { estimatedWaitTime, estimatedWaitTimeP90 } of [behind, (await queue.get(behind.id)) as PendingJob]) {
+      expect(estimatedWaitTime).toBeGreaterThan(55_000);
+      expect(estimatedWaitTimeP90).toBeGreaterThanOrEqual(estimatedWaitTime ?? 0);
+    }
+  });
+
+  it("promises no start to who submits to a paused chat, nor room in a full one before a person resumes it or its first job's time comes", async () => {
+    const { queue, submit } = await gated({ maxPendingPerChat: 2 });
+    await submit("a", "1", { delayMs: 60_000 });
+    await submit("a", "2");
+    const full = await submit("a", "3").catch((error: unknown) => error as BuildlaneError);
+    expect(full).toMatchObject({ code: "chat_queue_full", retryAfterMs: expect.any(Number) });
+    expect((full as BuildlaneError).retryAfterMs).toBeGreaterThan(55_000);
+    await queue.pauseChat("a");
+    await expect(submit("a", "3")).rejects.toMatchObject({ code: "chat_queue_full", retryAfterMs: 60_000, message: expect.stringContaining("It is paused: resume it") });
+    await submit("b", "1", { delayMs: 1 });
+    await queue.pauseChat("b");
+    expect(await submit("b", "2")).toMatchObject({ estimatedWaitTime: null, estimatedWaitTimeP90: null });
   });
 
   it("removes old finished jobs with their events, and keeps numbers", async () => {

@@ -1,14 +1,10 @@
 /** Tells a stream's reader when a pending job's place or estimated wait has changed, beside the events that changed it. */
 import type { Clock } from "../clock.js";
 import type { PassingEvent } from "../job.js";
+import type { Readers } from "../readers.js";
 import { defaultTenant, tenantIn } from "../store/scope.js";
 import type { Scope } from "../store/scope.js";
-import type { Place, Store } from "../store/store.js";
-
-interface Estimated {
-  estimatedWaitTime: number | null;
-  estimatedWaitTimeP90: number | null;
-}
+import type { Store } from "../store/store.js";
 
 /** Without an event of the chat, estimates are looked at this often, milliseconds. */
 const lookEveryMs = 5000;
@@ -21,11 +17,11 @@ const watchedMax = 200;
 interface Needs {
   store: Store;
   clock: Clock;
-  estimate(place: Place, chatPaused: boolean): Estimated;
+  estimateAt: Readers["estimateAt"];
 }
 
 /** `look(news)` answers what moved since the call before; `news`: whether the chat had an event since. */
-export function watchMoves({ store, clock, estimate }: Needs, scope: Scope, { chatId, jobId }: { chatId: string; jobId?: string | undefined }): (news: boolean) => Promise<PassingEvent[]> {
+export function watchMoves({ store, clock, estimateAt }: Needs, scope: Scope, { chatId, jobId }: { chatId: string; jobId?: string | undefined }): (news: boolean) => Promise<PassingEvent[]> {
   const tenant = tenantIn(scope);
   let known = new Map<string, { position: number; wait: number | null }>();
   let lookedAt = Number.NEGATIVE_INFINITY;
@@ -41,8 +37,7 @@ export function watchMoves({ store, clock, estimate }: Needs, scope: Scope, { ch
     known = new Map();
     return places.flatMap((place): PassingEvent[] => {
       if (jobId !== undefined && place.id !== jobId) return [];
-      const later = front !== null && (place.nextAttemptAt === null || place.nextAttemptAt < front) ? front : place.nextAttemptAt;
-      const estimated = estimate({ ...place, nextAttemptAt: later }, paused);
+      const estimated = estimateAt({ queuePosition: place.queuePosition, nextAttemptAt: place.nextAttemptAt, chatPaused: paused, chatReadyAt: front });
       const wait = estimated.estimatedWaitTime;
       const last = before.get(place.id);
       const moved = last !== undefined && (last.position !== place.queuePosition || differ(last.wait, wait));

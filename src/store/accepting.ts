@@ -1,4 +1,5 @@
 /** What the way in asks of the store (store.ts has the rules): jobs become rows, numbered under their lanes' locks. */
+import type { Clock } from "../clock.js";
 import type { AcceptedJob, BuildOptions, Supersede } from "../job.js";
 import type { Claim, StartRequest } from "./working.js";
 
@@ -50,7 +51,22 @@ export interface CallersDatabase {
   readonly $client: unknown;
 }
 
-export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "queuePosition" | "createdAt">;
+/** What keeps all of a chat from starting. */
+export interface Hold {
+  chatPaused: boolean;
+  /** While its first job is delayed or backs off: until when, ISO. It holds its place, so nobody starts before. */
+  chatReadyAt: string | null;
+}
+/** Where a pending job stands; what an estimate of its wait is made of. */
+export type Standing = Hold & { queuePosition: number; /** ISO; null when nothing of its own keeps it. */ nextAttemptAt: string | null };
+
+export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "createdAt"> & Standing;
+
+/** Nobody knows when a person resumes what is paused. */
+const pausedRetryMs = 60_000;
+/** When to offer again what a full chat had no room for, milliseconds; `turnMs`: what one job of it takes. */
+export const untilRoomMs = ({ chatPaused, chatReadyAt }: Hold, turnMs: number, clock: Pick<Clock, "now">): number =>
+  chatPaused ? pausedRetryMs : Math.max(turnMs, chatReadyAt === null ? 0 : Date.parse(chatReadyAt) - clock.now());
 
 export interface Stopping {
   chatId: string;
@@ -62,7 +78,7 @@ export type AcceptAnswer =
   /** `stopping`: running jobs that were superseded; their holders must stop them. */
   | { kind: "accepted"; jobs: Accepted[]; stopping: Stopping[] }
   | { kind: "replayed"; jobs: Accepted[] }
-  | { kind: "chatQueueFull"; chatId: string }
+  | ({ kind: "chatQueueFull"; chatId: string } & Hold)
   | { kind: "queueFull" }
   | { kind: "rateLimited"; chatId: string; retryAfterMs: number }
   | { kind: "idempotencyConflict" };

@@ -1,6 +1,7 @@
 /** What people and programs read (store.ts has the rules): jobs, chats, figures, events, why nothing runs, the whole history. */
 import type { History } from "../history/verify.js";
 import type { FailureCode, HistoryEvent, Job, JobStatus, PendingJob } from "../job.js";
+import type { Hold } from "./accepting.js";
 import type { Scope } from "./scope.js";
 
 /**
@@ -33,7 +34,7 @@ export interface ListQuery {
 }
 
 /** Estimates are added above the store, which tells what they need. */
-export type StoredPendingJob = Omit<PendingJob, "estimatedWaitTime" | "estimatedWaitTimeP90"> & { chatPaused: boolean; /** While the chat's first job is delayed or backs off: until when, ISO. It holds its place, so nobody starts before. */ chatReadyAt: string | null };
+export type StoredPendingJob = Omit<PendingJob, "estimatedWaitTime" | "estimatedWaitTimeP90"> & Hold;
 
 export type StoredJob = StoredPendingJob | Exclude<Job, { status: "pending" }>;
 

@@ -1,12 +1,12 @@
 /** accept: numbers jobs in their lanes. A refused group changes nothing, so everything is looked at before anything is written. */
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, NewJob, Stopping } from "../store.js";
 import { invariant } from "../../errors.js";
-import { copy, createLane, enterPending, failPending, failureOf, iso, laneOf, lineUp, positionOf, supersededMessage, write } from "./tables.js";
+import { copy, createLane, enterPending, failPending, failureOf, holdOf, iso, laneOf, lineUp, positionOf, supersededMessage, write } from "./tables.js";
 import type { JobRow, Tables } from "./tables.js";
 
-export const acceptedOf = (tables: Tables, job: JobRow): Accepted => ({
-  id: job.id, chatId: job.chatId, messageId: job.messageId, chatSeq: job.chatSeq, status: job.status,
-  queuePosition: positionOf(laneOf(tables, job.chatId), job), createdAt: iso(job.createdAt),
+export const acceptedOf = (tables: Tables, job: JobRow, at: number): Accepted => ({
+  id: job.id, chatId: job.chatId, messageId: job.messageId, chatSeq: job.chatSeq, status: job.status, createdAt: iso(job.createdAt),
+  queuePosition: positionOf(laneOf(tables, job.chatId), job), nextAttemptAt: job.status === "pending" && job.runAt > at ? iso(job.runAt) : null, ...holdOf(laneOf(tables, job.chatId), at),
 });
 
 export function accept(tables: Tables, groups: AcceptGroup[], limits: AcceptLimits, at: number): AcceptAnswer[] {
@@ -14,7 +14,7 @@ export function accept(tables: Tables, groups: AcceptGroup[], limits: AcceptLimi
   // Positions last: a later group may have put a job of higher priority before an earlier one.
   return decided.map((answer): AcceptAnswer => {
     if (!("rows" in answer)) return answer;
-    const jobs = answer.rows.map((job) => acceptedOf(tables, job));
+    const jobs = answer.rows.map((job) => acceptedOf(tables, job, at));
     return answer.kind === "replayed" ? { kind: "replayed", jobs } : { kind: "accepted", jobs, stopping: answer.stopping };
   });
 }
@@ -78,7 +78,7 @@ function refuse(tables: Tables, jobs: NewJob[], perChat: Map<string, number>, { 
     return { chatId, before, after: last >= 0 ? last + 1 : before + n };
   });
   const full = left.find(({ after }) => after > pendingPerChatMax);
-  if (full) return { kind: "chatQueueFull", chatId: full.chatId };
+  if (full) return { kind: "chatQueueFull", chatId: full.chatId, ...holdOf(tables.lanes.get(full.chatId), at) };
   if (left.reduce((sum, { before, after }) => sum + after - before, tables.totals.pending) > pendingMax) return { kind: "queueFull" };
   if (!rate) return null;
   const over = chats

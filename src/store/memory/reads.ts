@@ -7,8 +7,8 @@ import { createHash } from "node:crypto";
 import type { Failure, HistoryEvent } from "../../job.js";
 import { validationFailed } from "../../errors.js";
 import { attemptsOf } from "../../history/attempts.js";
-import { copy, isDeadLetter, iso, isShownTo, jobWithin, laneOf, positionOf } from "./tables.js";
-import type { JobRow, Lane, Tables } from "./tables.js";
+import { copy, holdOf, isDeadLetter, iso, isShownTo, jobWithin, laneOf, positionOf } from "./tables.js";
+import type { JobRow, Tables } from "./tables.js";
 
 interface Include {
   code: boolean;
@@ -30,7 +30,7 @@ function toJob(tables: Tables, row: JobRow, include: Include, at: number): Store
     case "pending": {
       const lane = laneOf(tables, row.chatId);
       const nextAttemptAt = row.runAt > at ? iso(row.runAt) : null;
-      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt, queuePosition: positionOf(lane, row), chatPaused: lane.pausedAt !== null, chatReadyAt: chatReadyAt(lane, at) };
+      return { ...base, ...nothing, status: "pending", startedAt, completedAt: null, nextAttemptAt, queuePosition: positionOf(lane, row), ...holdOf(lane, at) };
     }
     case "running":
       return { ...base, ...nothing, status: "running", startedAt: startedAt as string, completedAt: null };
@@ -68,12 +68,6 @@ export function chat(tables: Tables, chatId: string, limit: number, include: Inc
     return found;
   };
   return { pending: show(lane.pending.slice(0, limit)), running: show(lane.running ? [lane.running] : []), completed: show(newest("completed")), failed: show(newest("failed")) };
-}
-
-/** While the chat's first job is delayed or backs off. */
-function chatReadyAt({ running, pending }: Lane, at: number): string | null {
-  const front = pending.first;
-  return running === null && front && front.runAt > at ? iso(front.runAt) : null;
 }
 
 /** Opaque to callers: creation time and id of the page's last job. */

@@ -3,7 +3,7 @@
  * a job. The same rows as migrations/0001_tables.sql, where the data is told; times are milliseconds since 1970.
  */
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, HistoryEvent, JobStatus, Origin } from "../../job.js";
-import type { ChatPolicy } from "../store.js";
+import type { ChatPolicy, Hold } from "../store.js";
 import { isWithin, ofLane } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { ownFailures } from "../code.js";
@@ -271,3 +271,9 @@ export function hold(lane: Lane, job: JobRow, at: number): void {
 
 /** 1 for the job that runs next; a running one counts as ahead; 0 when it is not pending. */
 export const positionOf = (lane: Lane, job: JobRow): number => (job.status === "pending" ? lane.pending.rankOf(job) + 1 + (lane.running ? 1 : 0) : 0);
+
+/** What keeps all of a chat from starting; nothing holds one that has no lane yet. */
+export function holdOf(lane: Lane | undefined, at: number): Hold {
+  const front = lane?.pending.first;
+  return { chatPaused: (lane?.pausedAt ?? null) !== null, chatReadyAt: front && lane.running === null && front.runAt > at ? iso(front.runAt) : null };
+}

@@ -75,7 +75,7 @@ export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs, 
     write(lane, null, "chat.resumed", lane.acceptedAt);
   }
   lineUp(tables, lane, at);
-  return { kind: "redriven", job: acceptedOf(tables, job) };
+  return { kind: "redriven", job: acceptedOf(tables, job, at) };
 }
 
 export function discard(tables: Tables, scope: Scope, jobIds: string[], at: number): number {

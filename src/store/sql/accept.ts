@@ -8,8 +8,8 @@ import { sql } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
 import { ofLane } from "../scope.js";
-import { ContendedError } from "../store.js";
-import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Claim, Hint, NewJob, StartRequest, Stopping, Store } from "../store.js";
+import { ContendedError, untilRoomMs } from "../store.js";
+import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Claim, Hint, Hold, NewJob, StartRequest, Stopping, Store } from "../store.js";
 import { claimOf, iso } from "./claims.js";
 import type { ClaimRow } from "./claims.js";
 import { busy, channel, driverError, isContended, isRecorded, lockWaitMs, reaching, uncut } from "./database.js";
@@ -22,10 +22,10 @@ const undefinedFunction = "42883";
 const acceptSql = "select buildlane_accept($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11) as answer";
 const acceptAndStartSql = "select buildlane_accept_and_start($1, $2, $3::text::json, $4::text::json, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) as answer";
 const recordedSql =
-  "select coalesce(json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at, 'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end)), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
+  "select coalesce(json_agg(buildlane_accepted(j, buildlane_now($2))), '[]'::json) as answer from build_jobs j where j.id = any (array(select json_array_elements_text($1::text::json)))";
 
-/** A new job: its place among those that were sent, from 1, chatSeq, queuePosition, createdAt. */
-type FreshRow = [ord: number, chatSeq: number, queuePosition: number, createdAt: string];
+/** A new job: its place among those that were sent, from 1, chatSeq, queuePosition, createdAt; and what holds its chat. */
+type FreshRow = [ord: number, chatSeq: number, queuePosition: number, createdAt: string, chatPaused?: boolean, chatReadyAt?: string | null];
 type ToldRow = Accepted & { g: number; replayed: boolean; stops?: Stopping | null };
 interface AcceptedRows {
   fresh: FreshRow[];
@@ -42,7 +42,7 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
 
   /** Jobs that are there already, whose answer was lost on the way; the other groups are offered again. */
   async function acceptRest(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
-    const jobs = await reaching(() => database.call<Accepted[]>(recordedSql, [JSON.stringify(groups.flatMap((group) => group.jobs.map((job) => job.id)))], "together"));
+    const jobs = await reaching(() => database.call<Accepted[]>(recordedSql, [JSON.stringify(groups.flatMap((group) => group.jobs.map((job) => job.id))), now ?? null], "together"));
     const byId = new Map(jobs.map((job) => [job.id, { ...job, createdAt: iso(job.createdAt) }]));
     const isThere = (group: AcceptGroup) => byId.has(group.jobs[0]?.id ?? "");
     const rest = groups.filter((group) => !isThere(group));
@@ -114,7 +114,7 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
       } catch (error) {
         const refusal = refusalOf(error);
         // The caller's transaction is aborted by now, so a refusal can only be an error.
-        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(ofLane(refusal.chatId).chatId, limits.pendingPerChatMax, 1000);
+        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(ofLane(refusal.chatId).chatId, limits.pendingPerChatMax, refusal.chatPaused, untilRoomMs(refusal, 1000, clock));
         if (refusal?.kind === "rateLimited") throw rateLimited(ofLane(refusal.chatId).chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
         if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, 1000);
         if (refusal) throw idempotencyConflict(groups[0]?.idempotency?.key ?? "");
@@ -173,11 +173,12 @@ function acceptAnswers(groups: AcceptGroup[], { fresh, told }: AcceptedRows): Ac
   if (fresh.length > 0) {
     const sent = groups.flatMap(({ jobs }, g) => jobs.map((job) => ({ g, job })));
     let [last, createdAt] = ["", ""];
-    for (const [ord, chatSeq, queuePosition, at] of fresh.sort(([a], [b]) => a - b)) {
+    for (const [ord, chatSeq, queuePosition, at, chatPaused = false, chatReadyAt = null] of fresh.sort(([a], [b]) => a - b)) {
       const { g, job } = sent[ord - 1] as (typeof sent)[number];
       // Most of a batch are accepted at the same time.
       if (at !== last) [last, createdAt] = [at, iso(at)];
-      answerOf(g).jobs.push({ id: job.id, chatId: job.chatId, messageId: job.messageId, chatSeq, status: "pending", queuePosition, createdAt });
+      const nextAttemptAt = job.delayMs > 0 ? new Date(Date.parse(createdAt) + job.delayMs).toISOString() : null;
+      answerOf(g).jobs.push({ id: job.id, chatId: job.chatId, messageId: job.messageId, chatSeq, status: "pending", queuePosition, createdAt, nextAttemptAt, chatPaused, chatReadyAt });
     }
   }
   for (const { g, replayed, stops, ...job } of told) {
@@ -206,6 +207,6 @@ function refusalOf(error: unknown): AcceptAnswer | null {
   if (!refusals.test(code ?? "")) return null;
   if (code === "BL003") return { kind: "idempotencyConflict" };
   if (code === "BL004") return { kind: "queueFull" };
-  const facts = JSON.parse(detail ?? "{}") as { chatId: string; retryAfterMs: number };
-  return code === "BL001" ? { kind: "chatQueueFull", chatId: facts.chatId } : { kind: "rateLimited", chatId: facts.chatId, retryAfterMs: Math.max(1, Math.ceil(facts.retryAfterMs)) };
+  const facts = JSON.parse(detail ?? "{}") as { chatId: string; retryAfterMs: number } & Hold;
+  return code === "BL001" ? { kind: "chatQueueFull", chatId: facts.chatId, chatPaused: facts.chatPaused, chatReadyAt: facts.chatReadyAt } : { kind: "rateLimited", chatId: facts.chatId, retryAfterMs: Math.max(1, Math.ceil(facts.retryAfterMs)) };
 }

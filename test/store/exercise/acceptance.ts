@@ -99,7 +99,7 @@ export const acceptance: Exercise = (check) => {
   check("a job is kept as it was offered", async (lab) => {
     const files = { "src/ä.tsx": "export {}", "b.css": "a{}" };
     const [job] = await lab.accept(5, ["chat ü", { messageId: "m 1", code: null, files, entry: "src/ä.tsx", options: { minify: true, target: "es2022" }, priority: -3, maxAttempts: 7 }]);
-    expect(job).toEqual({ id: "j1", chatId: "chat ü", messageId: "m 1", chatSeq: 1, status: "pending", queuePosition: 1, createdAt: iso(5) });
+    expect(job).toEqual({ id: "j1", chatId: "chat ü", messageId: "m 1", chatSeq: 1, status: "pending", queuePosition: 1, nextAttemptAt: null, chatPaused: false, chatReadyAt: null, createdAt: iso(5) });
     expect(await lab.job("j1")).toMatchObject({ code: null, files, entry: "src/ä.tsx", options: { minify: true, target: "es2022" }, priority: -3, maxAttempts: 7, attempt: 0, attempts: [], startedAt: null, completedAt: null, result: null, createdAt: iso(5) });
     expect((await lab.takeOne(6)).job).toEqual({ id: "j1", chatId: "chat ü", messageId: "m 1", chatSeq: 1, files, entry: "src/ä.tsx", options: { minify: true, target: "es2022" }, priority: -3, maxAttempts: 7, timeoutMs: 1000, traceparent: null, attempt: 1 });
   });

@@ -18,11 +18,11 @@ export const limitsAndKeys: Exercise = (check) => {
   check("a chat takes exactly as many pending jobs as it may have; what runs does not count", async (lab) => {
     const limits = { ...wide, pendingPerChatMax: 3 };
     expect((await lab.answer(0, ["a", "a", "a"], limits)).kind).toBe("accepted");
-    expect(await lab.answer(0, ["a"], limits)).toEqual({ kind: "chatQueueFull", chatId: "a" });
+    expect(await lab.answer(0, ["a"], limits)).toEqual({ kind: "chatQueueFull", chatId: "a", chatPaused: false, chatReadyAt: null });
     expect((await lab.answer(0, ["b"], limits)).kind).toBe("accepted");
     const claim = (await lab.take(1)).find(({ job }) => job.chatId === "a");
     expect((await lab.answer(1, ["a"], limits)).kind).toBe("accepted");
-    expect(await lab.answer(1, ["a"], limits)).toEqual({ kind: "chatQueueFull", chatId: "a" });
+    expect(await lab.answer(1, ["a"], limits)).toEqual({ kind: "chatQueueFull", chatId: "a", chatPaused: false, chatReadyAt: null });
     // A retry comes back over the limit: what was accepted is never refused.
     if (claim) await lab.end(2, claim, ends.crashed);
     expect((await lab.store.chat(scope, "a", 10, { code: false, result: false })).pending).toHaveLength(4);

@@ -82,7 +82,7 @@ export const people: Exercise = (check) => {
     await lab.end(400, await lab.takeOne(399), ends.failed);
     const [third] = await lab.accept(401, "a");
     const answer = await lab.store.redrive(scope, first?.id as string, aging, T0 + 402);
-    expect(answer).toEqual({ kind: "redriven", job: { id: first?.id, chatId: "a", messageId: first?.messageId, chatSeq: 1, status: "pending", queuePosition: 3, createdAt: first?.createdAt } });
+    expect(answer).toEqual({ kind: "redriven", job: { id: first?.id, chatId: "a", messageId: first?.messageId, chatSeq: 1, status: "pending", queuePosition: 3, nextAttemptAt: null, chatPaused: false, chatReadyAt: null, createdAt: first?.createdAt } });
     expect(await lab.job(first?.id as string)).toMatchObject({ status: "pending", chatSeq: 1, attempt: 2, completedAt: null, error: null, failure: null });
     await lab.end(404, await lab.takeOne(403), ends.completed);
     expect((await lab.takeOne(405)).job.id).toBe(third?.id);

@@ -2,7 +2,7 @@
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
 import { countedMax, lanePendingMax, sampledMax } from "../../../src/store/store.js";
-import type { Claim, Ending, ListQuery, NewJob, StoredJob } from "../../../src/store/store.js";
+import type { Claim, Ending, ListQuery, NewJob, Standing, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, everything, guardOf, ids, iso, scope, agingMs, wide } from "./lab.js";
 import type { Lab, Spec } from "./lab.js";
@@ -44,6 +44,23 @@ export const reads: Exercise = (check) => {
     const [last] = await lab.accept(1003, "c");
     expect(await lab.job(last?.id as string)).toMatchObject({ chatReadyAt: null });
     expect((await lab.job(other?.id as string)).status).toBe("running");
+  });
+
+  check("who submits is told what holds the chat: a pause, or the delay of its first job; so is who finds it full, asks again, or goes among priorities", async (lab) => {
+    const hold = (jobs: readonly object[]) => jobs.map((job) => { const { nextAttemptAt, chatPaused, chatReadyAt } = job as Standing; return [nextAttemptAt, chatPaused, chatReadyAt]; });
+    expect(hold(await lab.accept(0, ["a", { delayMs: 500 }], "a"))).toEqual([[iso(500), false, iso(500)], [null, false, iso(500)]]);
+    expect(hold(await lab.accept(1, "a", ["a", { delayMs: 900 }]))).toEqual([[null, false, iso(500)], [iso(901), false, iso(500)]]);
+    expect(hold(await lab.accept(2, ["a", { priority: -1 }]))).toEqual([[null, false, iso(500)]]);
+    expect(hold(await lab.accept(600, "a"))).toEqual([[null, false, null]]);
+    await lab.accept(700, "b");
+    await lab.store.setChatPaused(scope, "b", true, T0 + 701);
+    expect(hold(await lab.accept(702, "b"))).toEqual([[null, true, null]]);
+    expect(await lab.answer(703, ["b"], { ...wide, pendingPerChatMax: 2 })).toEqual({ kind: "chatQueueFull", chatId: "b", chatPaused: true, chatReadyAt: null });
+    await lab.accept(704, ["c", { delayMs: 10_000 }]);
+    expect(await lab.answer(705, ["c"], { ...wide, pendingPerChatMax: 1 })).toEqual({ kind: "chatQueueFull", chatId: "c", chatPaused: false, chatReadyAt: iso(10_704) });
+    const claim = (await lab.take(706)).find(({ job }) => job.chatId === "a");
+    expect(claim).toBeDefined();
+    expect(hold(await lab.accept(707, "a"))).toEqual([[null, false, null]]);
   });
 
   check("a failed job says why, whole", async (lab) => {
