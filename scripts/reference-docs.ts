@@ -40,7 +40,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   unsupported_media_type: "Send `application/json`.",
   idempotency_conflict: "The idempotency key was used for another request.",
   batch_too_large: "The batch is larger than a limit allows at any time.",
-  chat_queue_full: "The chat has as many pending jobs as it may; `Retry-After` estimates when one will have gone.",
+  chat_queue_full: "The chat has as many pending jobs as it may; `Retry-After` estimates when one will have gone (a minute while the chat is paused, for nobody knows).",
   rate_limited: "The chat submits faster than allowed; `Retry-After` says when it fits again.",
   too_many_streams: "As many event streams are open as the service keeps.",
   queue_full: "The whole queue is full.",
