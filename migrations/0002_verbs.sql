@@ -34,6 +34,16 @@ create function buildlane_failure(p_code text, p_message text, p_quarantined boo
       || case when p_quarantined then '{"quarantined": true}'::jsonb else '{}'::jsonb end
 $$;
 
+-- The answer of a verb that brings code with it. Locks are held until all of an answer has been sent: where a process or a network stands still that
+-- should take in a large one, for ever, unless the system gives the connection up. Small ones always find room on the way.
+create function buildlane_sent(p_answer json) returns json language plpgsql as $$
+begin
+  if octet_length(p_answer::text) > 65536 then
+    perform set_config('tcp_user_timeout', '3000', true);
+  end if;
+  return p_answer;
+end $$;
+
 -- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
 -- The row is nearly always there, and an update makes less ready than an upsert does.
 create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language plpgsql as $$

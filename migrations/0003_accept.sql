@@ -51,7 +51,7 @@ begin
       'code', code, 'files', files, 'entry', entry, 'options', options, 'priority', 0, 'maxAttempts', max_attempts, 'timeoutMs', timeout_ms,
       'traceparent', traceparent, 'spent', 0, 'strikes', 0, 'fence', fence, 'startedAt', started_at)))
   into v_answer from asked, lane;
-  return v_answer;
+  return buildlane_sent(v_answer);
 end $$;
 
 -- accept: p_jobs in order of acceptance, each with the group `g` it is accepted with, and without what has its usual value.

@@ -133,7 +133,7 @@ begin
     perform buildlane_yield_permits(p_node);
   end if;
   perform buildlane_count(p_node, v_counter, v_pending + v_left - v_allowed, v_completed, v_failed);
-  return json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims, 'taken', v_taken, 'onRecord', v_on_record, 'refused', v_refused, 'atMs', extract(epoch from v_at) * 1000);
+  return buildlane_sent(json_build_object('built', v_built, 'settled', v_settled, 'claims', v_claims, 'taken', v_taken, 'onRecord', v_on_record, 'refused', v_refused, 'atMs', extract(epoch from v_at) * 1000));
 end $$;
 
 -- accept, and what a turn would start then for free slots, in one step: a job that need not wait starts with its acceptance.

@@ -27,6 +27,7 @@ export const runs = {
   hand: vitest("test/hand.test.ts"),
   "stood still": vitest("test/nodes/stood-still.test.ts"),
   "short runs": vitest("test/nodes/ahead.test.ts"),
+  "database in trouble": vitest("test/faults/database.test.ts", "-t", "stops reading"),
   "hand-made histories": vitest("test/history/verify.test.ts"),
 };
 
@@ -96,6 +97,7 @@ export const mutations = [
   { name: "Begin what others may take by the time its answer is here", promise: "P2", file: "src/hand.ts", find: " || at >= one.until", replace: "", run: "hand" },
   { name: "Keep in hand what no slot comes free for", promise: "P7", file: "src/hand.ts", find: "at - one.takenAt >= recallMs) recall(one.claim);", replace: "at - one.takenAt >= 1e9) recall(one.claim);", run: "hand" },
   { name: "Record what ended at the time of its record, whoever had its slot since", promise: "P6", file: "src/turns.ts", find: "(tellsTimes ? { ...one, endedMs, startedMs", replace: "(tellsTimes ? { ...one, startedMs", run: "simulation" },
+  { name: "Wait for ever for whoever stopped reading what it claimed", promise: "P11", file: "migrations/0002_verbs.sql", find: "if octet_length(p_answer::text) > 65536 then", replace: "if false then", run: "database in trouble" },
   { name: "Lose the hints and the poll", promise: "P3", file: "src/heartbeat.ts", find: "if (answer.readyLanes > 0) tell({ type: \"lanes.ready\" });", replace: "", run: "simulation", also: { file: "src/node.ts", find: "if (hint.kind === \"ready\") tell({ type: \"lanes.ready\" });", replace: "" } },
   { name: "Never aim at the end of a foreign lease", promise: "P11", file: "src/heartbeat.ts", find: "() => void rescue()", replace: "() => undefined", run: "simulation" },
   { name: "Do not tell the holder of a cancel", promise: "P4", file: "machines/chat.machine.ts", find: "cancelHead: sendTo(\"head\", { type: \"job.cancelRequested\" }),", replace: "cancelHead: () => {},", run: "queue" },

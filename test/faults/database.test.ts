@@ -195,6 +195,28 @@ describePostgres("a database in trouble", () => {
     }
   });
 
+  it("that a node stops reading from, in the middle of what it claimed, keeps those lanes from others no longer than a dead node's", { timeout: 90_000 }, async () => {
+    await using wire = await wireTo(cluster.url);
+    const large = { maxCodeBytes: 4 * 1024 * 1024, maxBodyBytes: 8 * 1024 * 1024, concurrency: 12 };
+    const { queue, runs } = await startNode(cluster.url, large);
+    await queue.pause();
+    const jobs = await Promise.all(Array.from({ length: 12 }, (_, index) => queue.enqueue({ ...request(`large${index}`), code: "//".padEnd(3 * 1024 * 1024, "x") })));
+    await queue.stop();
+    await startNode(wire.url, large);
+    const frozen = wire.freezeInLargeAnswer();
+    const sql = postgres(cluster.url, { max: 1, onnotice() {} });
+    await sql`update queue_state set paused_at = null`;
+    await frozen;
+    const from = performance.now();
+    const other = await startNode(cluster.url, large);
+    await Promise.all(jobs.map(({ id }) => other.queue.waitFor(id)));
+    const rescuedMs = performance.now() - from;
+    await sql.end();
+    process.stderr.write(`lanes of a node that stopped reading were another's after ${Math.round(rescuedMs)} ms\n`);
+    expect([runs.length, other.runs.length]).toEqual([0, 12]);
+    expect(rescuedMs).toBeLessThan(20_000);
+  });
+
   it("that falls silent is given up in time, and a new connection is taken when there is one", { timeout: 90_000 }, async () => {
     await using wire = await wireTo(cluster.url);
     const { queue, saw } = await startNode(wire.url);

@@ -5,6 +5,9 @@
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 
+/** Answers beyond this are large. */
+const largeBytes = 256 * 1024;
+
 export interface Wire {
   /** The database's address by way of this wire. */
   readonly url: string;
@@ -14,6 +17,8 @@ export interface Wire {
   silence(): void;
   /** Questions arrive, answers do not, and after the next answer every connection is cut. Resolves then. */
   loseNextAnswer(): Promise<void>;
+  /** From within the next large answer on nothing is read any more, on either side: as of a process or a network that stands still. Resolves then. */
+  freezeInLargeAnswer(): Promise<void>;
   cut(): void;
   /** New connections are good again; silenced ones stay dead, as after a failover. */
   restore(): void;
@@ -25,18 +30,28 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
   const pairs = new Set<{ near: Socket; far: Socket }>();
   let silent = false;
   let losing: (() => void) | null = null;
+  let freezing: (() => void) | null = null;
   let connections = 0;
   const server = createServer({ noDelay: true }, (near) => {
     connections++;
     const far = connect({ port: Number(target.port || 5432), host: target.hostname, noDelay: true });
     const pair = { near, far };
     let dead = silent;
+    let answered = 0;
     Object.assign(pair, { kill: () => (dead = true) });
     pairs.add(pair);
     for (const socket of [near, far]) socket.on("error", () => {});
-    near.on("data", (bytes) => void (dead || far.write(bytes)));
+    near.on("data", (bytes) => {
+      answered = 0;
+      if (!dead) far.write(bytes);
+    });
     far.on("data", (bytes) => {
-      if (losing) {
+      answered += bytes.length;
+      if (freezing && answered > largeBytes) {
+        freezing();
+        freezing = null;
+        for (const one of pairs) for (const socket of [one.near, one.far]) socket.pause();
+      } else if (losing) {
         const lost = losing;
         losing = null;
         cut();
@@ -63,6 +78,7 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
       for (const pair of pairs) (pair as unknown as { kill(): void }).kill();
     },
     loseNextAnswer: () => new Promise((resolve) => (losing = resolve)),
+    freezeInLargeAnswer: () => new Promise((resolve) => (freezing = resolve)),
     cut,
     restore: () => void (silent = false),
     async [Symbol.asyncDispose]() {
