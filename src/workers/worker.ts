@@ -209,6 +209,9 @@ function keepStderr(child: ChildProcess): () => string {
   return () => head;
 }
 
-const memoryTexts = /fatal error: (runtime: )?(out of memory|cannot allocate)|cannot allocate memory|failed to (create new OS thread|reserve memory)/i;
+/** Where its collector gets no memory for its own queues, Go's runtime dereferences null on its system stack instead of saying so. */
+const memoryTexts =
+  /fatal error: (runtime: )?(out of memory|cannot allocate)|cannot allocate memory|failed to (create new OS thread|reserve memory)|^SIGSEGV: segmentation violation\nPC=\w+ m=\d+ sigcode=1 addr=0x0\n\ngoroutine 0 [^\n]*\nruntime\./i;
 
-const reasonOf = (stderr: string): DeathReason => (memoryTexts.test(stderr) ? "out_of_memory" : "crashed");
+/** Of a worker that ended by itself, from the head of what it said on stderr. */
+export const reasonOf = (stderr: string): DeathReason => (memoryTexts.test(stderr) ? "out_of_memory" : "crashed");
