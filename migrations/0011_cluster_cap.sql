@@ -86,14 +86,14 @@ begin
     + (select count(*) from chat_lanes l where l.owner is not null and not exists (select 1 from build_nodes n where n.id = l.owner and n.lease_until > p_at));
 end $$;
 
--- Puts it in force; what runs already keeps or gets its permit.
-create function buildlane_set_cap(p_at timestamptz) returns void language plpgsql as $$
+-- Puts it in force; what runs already keeps or gets its permit. Who joins always comes to the lock: of nodes that join together none sees the others before.
+create function buildlane_set_cap(p_at timestamptz, p_joins boolean) returns void language plpgsql as $$
 declare
   v_cap integer;
   v_binds boolean;
 begin
-  select cap, binds into v_cap, v_binds from buildlane_cap(p_at);
-  if exists (select 1 from queue_state where cluster_cap is not distinct from v_cap and cap_binds = v_binds) then
+  -- In one statement, so that what is in force and who lives are of one moment.
+  if not p_joins and exists (select 1 from queue_state q cross join buildlane_cap(p_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
     return;
   end if;
   -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.

@@ -1,3 +1,4 @@
+import postgres from "postgres";
 import { afterEach, expect, it } from "vitest";
 import { createBuildQueue } from "../../src/index.js";
 import type { BuildQueue, BuildQueueOptions, Run } from "../../src/index.js";
@@ -54,6 +55,24 @@ describePostgres("the cluster's cap on PostgreSQL", () => {
     await using database = await freshDatabase();
     await capHolds({ databaseUrl: database.url }, [4, 4, 4], 4);
     await Promise.all(open.splice(0).map((queue) => queue.stop()));
+  });
+
+  it("binds once two nodes have joined in the same moment, each of which alone would have stayed within it", async () => {
+    await using database = await freshDatabase();
+    await using queue = await createBuildQueue({ databaseUrl: database.url, run: () => "built", concurrency: 1, clusterConcurrency: 5 });
+    const [one, other] = [postgres(database.url, { max: 1 }), postgres(database.url, { max: 1 })];
+    const joins = (sql: postgres.Sql | postgres.TransactionSql, node: string) => sql`select buildlane_pulse(${node}, 10000, 3, false, 5)`;
+    let second: Promise<unknown> = Promise.resolve();
+    await one.begin(async (sql) => {
+      await joins(sql, "second");
+      second = joins(other, "third").execute();
+      // It is through, or waits for the first.
+      await Promise.race([second, new Promise((resolve) => setTimeout(resolve, 200))]);
+    });
+    await second;
+    const [state] = await one`select cluster_cap, cap_binds from queue_state`;
+    await Promise.all([one.end(), other.end()]);
+    expect([state, (await queue.stats()).clusterCap]).toEqual([{ cluster_cap: 5, cap_binds: true }, 5]);
   });
 
   it("is the lowest that a living node was given, for those too that were given none", async () => {
