@@ -73,6 +73,29 @@ function shuffled<T>(items: T[], random: () => number): T[] {
   return items.map(() => left.splice(Math.floor(random() * left.length), 1)[0] as T);
 }
 
+/** Starts a node as a supervisor of processes would: the database may be away at the moment. */
+export async function startUntilUp<T>(start: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await start();
+    } catch (error) {
+      if (!/database/.test(String(error))) throw error;
+      await sleep(100);
+    }
+  }
+}
+
+/** Asks the database until it answers. */
+export const untilAnswered = (admin: postgres.Sql) => async <T>(statement: string, args: string[] = []): Promise<T[]> => {
+  for (;;) {
+    try {
+      return (await admin.unsafe(statement, args)) as unknown as T[];
+    } catch {
+      await sleep(50);
+    }
+  }
+};
+
 export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {}, ...wanted }: ChaosOptions): Promise<ChaosResult> {
   const random = chance(seed);
   const between = (from: number, to: number) => from + (to - from) * random();
@@ -85,29 +108,12 @@ export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {
   const logs: string[] = [];
   let living: Service[] = [];
   const start = async (): Promise<Service> => {
-    for (;;) {
-      try {
-        const service = await startService(env);
-        services.push(service);
-        return service;
-      } catch (error) {
-        // As a supervisor of services would: the database may be away at the moment.
-        if (!/database/.test(String(error))) throw error;
-        await sleep(200);
-      }
-    }
+    const service = await startUntilUp(() => startService(env));
+    services.push(service);
+    return service;
   };
   const idOf = (service: Service): string => /"nodeId":"(\w+)"/.exec(service.output())?.[1] ?? "";
-  /** Asks the database until it answers. */
-  const ask = async <T>(statement: string, args: string[] = []): Promise<T[]> => {
-    for (;;) {
-      try {
-        return (await admin.unsafe(statement, args)) as unknown as T[];
-      } catch {
-        await sleep(50);
-      }
-    }
-  };
+  const ask = untilAnswered(admin);
   const pick = (): Service => living[Math.floor(random() * living.length)] as Service;
 
   const promised: string[] = [];

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { postgresCluster } from "../support/postgres-cluster.js";
 import { tempFolder } from "../support/temp.js";
-import { chance, faultsOf, verifyAtRest } from "./chaos.js";
+import { chance, faultsOf, startUntilUp, untilAnswered, verifyAtRest } from "./chaos.js";
 import { judgeWitness } from "./witness.js";
 import type { Testimony, WitnessedJob } from "./witness.js";
 
@@ -119,28 +119,11 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   let living: Node[] = [];
   let isCalm = false;
   const start = async (): Promise<Node> => {
-    for (;;) {
-      try {
-        const node = await startNode(`n${named++}`, witness, cluster.url);
-        all.push(node);
-        return node;
-      } catch (error) {
-        // As a supervisor of processes would: the database may be away at the moment.
-        if (!/database/.test(String(error))) throw error;
-        await sleep(100);
-      }
-    }
+    const node = await startUntilUp(() => startNode(`n${named++}`, witness, cluster.url));
+    all.push(node);
+    return node;
   };
-  /** Asks the database until it answers. */
-  const query = async <T>(statement: string, args: string[] = []): Promise<T[]> => {
-    for (;;) {
-      try {
-        return (await admin.unsafe(statement, args)) as unknown as T[];
-      } catch {
-        await sleep(50);
-      }
-    }
-  };
+  const query = untilAnswered(admin);
   /** Asks any node until one does it: whatever was paused must be resumed. */
   const insist = async (verb: string, ...args: unknown[]): Promise<void> => {
     for (;;) {
