@@ -62,7 +62,9 @@ const aheadMax = 100;
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
 export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
   const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, promised: () => turns.promised(), clock });
-  const tell = (event: SupervisorEvent) => supervisor.send(event);
+  const isOver = (): boolean => supervisor.getSnapshot().status !== "active";
+  // While a node leaves, pulses and hints go on for longer than there is anything to tell.
+  const tell = (event: SupervisorEvent): void => (isOver() ? undefined : supervisor.send(event));
   function lost(claim: Claim): void {
     if (!effects.workOf(claim)) return;
     report({ type: "lane.lost", chatId: claim.job.chatId, jobId: claim.job.id, fence: claim.fence });
@@ -99,7 +101,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     lineFrom: () => heartbeat.lineFrom,
     tell(event) {
       // A turn that was in flight when the last lane ended: what it claimed goes back.
-      if (supervisor.getSnapshot().status !== "active") return effects.returnClaims(event.grants);
+      if (isOver()) return effects.returnClaims(event.grants);
       tell(event);
       if (event.grants.length > 0) heartbeat.working();
       for (const { claim } of event.grants) store.hint({ kind: "chat", chatId: claim.job.chatId });
@@ -181,7 +183,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
       const tellUntil = effects.atWork.size > 0 ? clock.monotonic() + settings.drainMs : 0;
       heartbeat.drain();
       const stopped = new Promise<void>((resolve) => {
-        if (supervisor.getSnapshot().status !== "active") resolve();
+        if (isOver()) resolve();
         else supervisor.subscribe({ complete: resolve, error: () => resolve() });
       });
       tell({ type: "node.drained" });

@@ -96,7 +96,7 @@ describe("the packed package", () => {
   describe.each(versions)("on Node %s", (version) => {
     const node = nodeAtHand(version);
     if (node === null) process.stderr.write(`Skipped: the package on Node ${version} (not fetched; npm run node-versions fetches it and asks more).\n`);
-    it.skipIf(node === null)(`builds as a module${node === null ? " (not fetched: npm run node-versions)" : ""}`, async () => {
+    it.skipIf(node === null)(`builds as a module${node === null ? " (not here: not fetched; npm run node-versions)" : ""}`, async () => {
       expect(await moduleSmoke(node as string, packed)).toBe(version);
     }, 60_000);
   });

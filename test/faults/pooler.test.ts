@@ -1,10 +1,11 @@
 import postgres from "postgres";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { createBuildQueue } from "../../src/index.js";
 import type { BuildQueue } from "../../src/index.js";
-import { pgbouncerTo, pgbouncerVersion } from "../support/pgbouncer.js";
+import { describeNeeding } from "../support/needs.js";
+import { pgbouncerMissing, pgbouncerTo } from "../support/pgbouncer.js";
 import { poolerTo } from "../support/pooler.js";
-import { describePostgres, freshDatabase } from "../support/postgres.js";
+import { describePostgres, freshDatabase, postgresMissing } from "../support/postgres.js";
 
 const ended: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -70,8 +71,4 @@ function behind(poolerOf: typeof poolerTo): void {
 }
 
 describePostgres("a transaction pooler in between", () => behind(poolerTo));
-const version = pgbouncerVersion();
-if (version === null) {
-  process.stderr.write('Not tested here: "PgBouncer in between", because none is installed\n');
-  describe.skip("PgBouncer in between (none is installed)", () => behind(poolerTo));
-} else describePostgres(`PgBouncer ${version} in between`, () => behind(pgbouncerTo));
+describeNeeding({ name: "pgbouncer", missing: postgresMissing ?? pgbouncerMissing }, "PgBouncer in between", () => behind(pgbouncerTo));

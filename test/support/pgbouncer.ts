@@ -1,18 +1,19 @@
-/** A real PgBouncer in front of a database, in transaction mode, where one is installed: `pooler.ts` is ours and always there. */
-import { execFileSync, spawn } from "node:child_process";
+/**
+ * A real PgBouncer in front of a database, in transaction mode: the machine's own, or one that `PGBOUNCER_PATH` names.
+ * `pooler.ts` is ours and always there.
+ */
+import { spawn } from "node:child_process";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { findPgbouncer } from "../../scripts/bring-packages.mjs";
 import { freePort } from "./postgres-cluster.js";
 
-/** Its version; null where there is none. */
-export function pgbouncerVersion(): string | null {
-  try {
-    return /PgBouncer (\S+)/.exec(execFileSync("pgbouncer", ["--version"], { encoding: "utf8" }))?.[1] ?? null;
-  } catch {
-    return null;
-  }
-}
+const pgbouncerFile = findPgbouncer();
+
+/** Why there is none; undefined: there is. */
+export const pgbouncerMissing: string | undefined =
+  pgbouncerFile === null ? "no PgBouncer was found; install one, name it in PGBOUNCER_PATH, or run node scripts/bring-packages.mjs as root of a Debian" : undefined;
 
 export interface PgBouncer {
   /** Through it. */
@@ -22,6 +23,7 @@ export interface PgBouncer {
 
 /** `sessions`: connections to the server for each database, over all clients. */
 export async function pgbouncerTo(url: string, sessions: number): Promise<PgBouncer> {
+  if (pgbouncerFile === null) throw new Error(pgbouncerMissing);
   const to = new URL(url);
   const home = await mkdtemp(path.join(tmpdir(), "buildlane-bouncer-"));
   const port = await freePort();
@@ -34,7 +36,7 @@ export async function pgbouncerTo(url: string, sessions: number): Promise<PgBoun
       `max_client_conn = 200\nauth_type = scram-sha-256\nauth_file = ${path.join(home, "users.txt")}\n`,
   );
   const asNobody = process.getuid?.() === 0 ? ["-u", "nobody"] : [];
-  const child = spawn("pgbouncer", [...asNobody, path.join(home, "bouncer.ini")], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(pgbouncerFile, [...asNobody, path.join(home, "bouncer.ini")], { stdio: ["ignore", "ignore", "pipe"] });
   let log = "";
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   await new Promise<void>((resolve, reject) => {

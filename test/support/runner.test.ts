@@ -12,7 +12,7 @@ test("XState's development build is loaded, whose warnings name mistakes", () =>
 });
 
 /** In plain Node: the module is plain JavaScript and has no types. */
-const summarize = (run: unknown, inCi: boolean, allowed: string) =>
+const summarize = (run: unknown, inCi: boolean, allowed = "undefined") =>
   new Promise<unknown>((resolve, reject) => {
     const script = `import { closingLine, summarize } from "./scripts/closing-reporter.mjs";
       console.log(closingLine(summarize(${JSON.stringify(run)}, ${inCi}, ${allowed})));`;
@@ -25,4 +25,6 @@ test("the closing line counts, and under CI a skip without a listed reason is a 
   expect(await summarize(run, false, "[]")).toBe("12 passed, 0 failed, 2 skipped");
   expect(await summarize(run, true, "[]")).toBe("12 passed, 2 failed");
   expect(await summarize(run, true, '[{ test: /^a/, reason: "no such machine" }]')).toBe("12 passed, 1 failed, 1 skipped");
+  const told = ["a.test.ts > a store > one (not here: it has (no) transactions)", "a.test.ts > a pooler (not here: none was found) > one"];
+  expect(await summarize({ ...run, skips: [...told, "a.test.ts > not here: > one"] }, true)).toBe("12 passed, 1 failed, 2 skipped");
 });
