@@ -52,12 +52,13 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_at timestamptz := buildlane_now(p_now);
   v_from timestamptz;
-  v_joins boolean := not exists (select 1 from build_nodes where id = p_node and lease_until > v_at and slots = p_slots and cluster_cap is not distinct from p_cluster_cap);
+  v_is_new boolean := not exists (select 1 from build_nodes where id = p_node and lease_until > v_at);
+  v_joins boolean := v_is_new or exists (select 1 from build_nodes where id = p_node and (slots <> p_slots or cluster_cap is distinct from p_cluster_cap));
 begin
-  insert into build_nodes as n (id, slots, draining, cluster_cap, started_at, lease_until)
-  values (p_node, p_slots, p_draining, p_cluster_cap, v_at, v_at + buildlane_ms(p_lease_ms))
-  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, cluster_cap = excluded.cluster_cap, lease_until = excluded.lease_until, left_at = null;
-  perform buildlane_set_cap(v_at, v_joins);
+  insert into build_nodes as n (id, slots, draining, cluster_cap, started_at, lease_ms, lease_until)
+  values (p_node, p_slots, p_draining, p_cluster_cap, v_at, p_lease_ms, v_at + buildlane_ms(p_lease_ms))
+  on conflict (id) do update set slots = excluded.slots, draining = excluded.draining, cluster_cap = excluded.cluster_cap, lease_ms = excluded.lease_ms, lease_until = excluded.lease_until, left_at = null;
+  perform buildlane_set_cap(p_node, v_joins, v_is_new, p_now);
   v_from := buildlane_line_from(v_at);
   return json_build_object(
     'held', (select coalesce(json_agg(json_build_object('chatId', l.chat_id, 'jobId', j.id, 'attempt', j.attempt, 'fence', l.fence, 'claimId', l.claim_id, 'cancelRequested', j.cancel_requested_at is not null)), '[]'::json)

@@ -15,23 +15,42 @@ create table cluster_slots (
 ) with (fillfactor = 50);
 create index cluster_slots_owner on cluster_slots (owner, permit);
 
-alter table build_nodes add column cluster_cap integer check (cluster_cap > 0);
+alter table build_nodes
+  add column cluster_cap integer check (cluster_cap > 0),
+  add column lease_ms double precision not null;
+-- Where the cap did not bind, nodes took lanes ahead of free slots: until hands_until what they began so may run, on no record, when it does. No more than
+-- they had slots when it began to bind (hands, by node), and what they say of it since is refused.
 alter table queue_state
   add column cluster_cap integer check (cluster_cap > 0),
-  add column cap_binds boolean not null default false;
+  add column cap_binds boolean not null default false,
+  add column hands_until timestamptz,
+  add column hands jsonb not null default '{}';
 
 create function buildlane_running(p_owner text) returns bigint language sql stable as $$
   select count(*) from chat_lanes where owner = p_owner and state = 'running'
 $$;
 
+-- What runs over all nodes, and what may run on no record: of other nodes as much as they had slots, of this one what it does not want slots for.
+create function buildlane_running_at_most(p_node text, p_want integer, p_hands jsonb, p_at timestamptz) returns bigint language sql stable as $$
+  select coalesce(sum(greatest(running, hands - case when node = p_node then p_want else 0 end)), 0) from (
+    select node, sum(running) as running, sum(hands) as hands from (
+      select owner as node, count(*) as running, 0 as hands from chat_lanes where owner is not null and state = 'running' group by owner
+      union all
+      select h.key, 0, h.value::integer from jsonb_each_text(p_hands) h join build_nodes n on n.id = h.key where n.lease_until > p_at
+    ) parts group by node
+  ) nodes
+$$;
+
 -- How many of p_want lanes a node may start now; called in its turn, after the endings.
 create function buildlane_allow(p_node text, p_want integer, p_at timestamptz) returns integer language plpgsql as $$
 declare
-  v_cap integer := (select cluster_cap from queue_state where cap_binds);
+  v_cap integer;
+  v_hands jsonb;
   v_want integer;
   v_spare integer;
   v_got integer;
 begin
+  select cluster_cap, case when hands_until > p_at then hands end into v_cap, v_hands from queue_state where cap_binds;
   if p_want <= 0 or v_cap is null then
     return p_want;
   end if;
@@ -43,6 +62,17 @@ begin
   select count(*) into v_want from (
     (select 1 from chat_lanes where state = 'ready' limit p_want) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit p_want) limit p_want
   ) waiting;
+  if v_hands is not null then
+    -- Permits say nothing of what is on no record. For as long as there may be some, the turns of all nodes follow one another.
+    perform pg_advisory_xact_lock(727271005);
+    v_want := least(v_want, v_cap - buildlane_running_at_most(p_node, p_want, v_hands, p_at));
+  end if;
+  if exists (select 1 from cluster_slots where permit > v_cap) then
+    v_want := least(v_want, v_cap - (select count(*) from cluster_slots where owner <> p_node) - buildlane_running(p_node));
+  end if;
+  if v_want <= 0 then
+    return 0;
+  end if;
   v_spare := (select count(*) from cluster_slots where owner = p_node) - buildlane_running(p_node);
   if v_want > v_spare then
     with free as (
@@ -51,9 +81,6 @@ begin
     update cluster_slots s set owner = p_node from free f where s.permit = f.permit;
     get diagnostics v_got = row_count;
     v_spare := v_spare + v_got;
-  end if;
-  if exists (select 1 from cluster_slots where permit > v_cap) then
-    v_spare := least(v_spare, v_cap - (select count(*) from cluster_slots where owner <> p_node) - buildlane_running(p_node));
   end if;
   return greatest(0, least(v_want, v_spare));
 end $$;
@@ -87,22 +114,31 @@ begin
 end $$;
 
 -- Puts it in force; what runs already keeps or gets its permit. Who joins always comes to the lock: of nodes that join together none sees the others before.
-create function buildlane_set_cap(p_at timestamptz, p_joins boolean) returns void language plpgsql as $$
+-- p_is_new: it had no lease, and so no hand.
+create function buildlane_set_cap(p_node text, p_joins boolean, p_is_new boolean, p_now double precision) returns void language plpgsql as $$
 declare
+  v_at timestamptz := buildlane_now(p_now);
   v_cap integer;
   v_binds boolean;
 begin
   -- In one statement, so that what is in force and who lives are of one moment.
-  if not p_joins and exists (select 1 from queue_state q cross join buildlane_cap(p_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
+  if not p_joins and exists (select 1 from queue_state q cross join buildlane_cap(v_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
     return;
   end if;
   -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.
   perform 1 from queue_state for update;
-  select cap, binds into v_cap, v_binds from buildlane_cap(p_at);
-  update queue_state set cluster_cap = v_cap, cap_binds = v_binds where cluster_cap is distinct from v_cap or cap_binds <> v_binds;
-  if not found then
+  if exists (select 1 from queue_state q cross join buildlane_cap(v_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
     return;
   end if;
+  -- Whoever claims has read what is in force, and holds this until all see what it started.
+  perform pg_advisory_xact_lock(727271004);
+  v_at := buildlane_now(p_now);
+  select cap, binds into v_cap, v_binds from buildlane_cap(v_at);
+  if v_binds and not (select cap_binds from queue_state) then
+    update queue_state set hands_until = v_at + buildlane_ms(h.lease_ms), hands = coalesce(h.slots, '{}')
+    from (select max(lease_ms) as lease_ms, jsonb_object_agg(id, slots) as slots from build_nodes where lease_until > v_at and not (p_is_new and id = p_node)) h;
+  end if;
+  update queue_state set cluster_cap = v_cap, cap_binds = v_binds;
   delete from cluster_slots where not v_binds or permit > v_cap and owner is null;
   if v_binds then
     with running as (

@@ -1,6 +1,6 @@
 /**
  * The builds of a simulated node, and a watch on what really runs: never two of one chat on nodes that are awake, never
- * more than a node's slots. What a job's builds do is said by its code, so that a replay does the same.
+ * more than a node's slots, nor over all nodes more than the cluster's cap. What a job's builds do is said by its code, so that a replay does the same.
  */
 import type { Failure, Outcome, RunnableJob, Runner } from "../../src/job.js";
 import type { SimulatedProcess } from "./process.js";
@@ -47,7 +47,8 @@ function outcomeOf(end: AttemptPlan["end"]): Outcome {
   }
 }
 
-export function createRunner(process: SimulatedProcess, nodeId: string, slots: number, watch: Watch): Runner {
+/** `clusterMax`: a cap that all nodes were given; undefined: none. */
+export function createRunner(process: SimulatedProcess, nodeId: string, slots: number, watch: Watch, clusterMax?: number): Runner {
   /** A dead node runs nothing; one that was frozen may be fenced by now, and needs a moment to see it and kill. */
   const surelyOurs = ({ process: holder, thaws }: Running): boolean => holder.state === "up" && holder.thaws === thaws;
 
@@ -56,6 +57,8 @@ export function createRunner(process: SimulatedProcess, nodeId: string, slots: n
     if (other && surelyOurs(other)) watch.violations.push(`Two builds of chat ${chatId} ran at once, on ${other.nodeId} and ${nodeId}.`);
     const mine = { process, nodeId, thaws: process.thaws };
     watch.running.set(chatId, mine);
+    const inAll = [...watch.running.values()].filter(surelyOurs).length;
+    if (clusterMax !== undefined && inAll > clusterMax) watch.violations.push(`${inAll} builds ran at once over all nodes, with a cap of ${clusterMax}.`);
     const count = (watch.perNode.get(nodeId) ?? 0) + 1;
     watch.perNode.set(nodeId, count);
     if (count > slots) watch.violations.push(`Node ${nodeId} ran ${count} builds with ${slots} slots.`);

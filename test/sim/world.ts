@@ -108,7 +108,7 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
     world.nodes.push(node);
     const settings = queueSettings({ concurrency: slots, agingMs, retryBaseMs: 200, retryMaxMs: 3000, buildTimeoutMs: 5000, drainMs: 2000, maxPendingPerChat: 1000, maxPending: 100_000, clusterConcurrency: clusterMax });
     const parts = {
-      nodeId: id, settings, store: doors.doorFor(process, () => clock.now() < node.cutUntil), runner: createRunner(process, id, slots, world.watch),
+      nodeId: id, settings, store: doors.doorFor(process, () => clock.now() < node.cutUntil), runner: createRunner(process, id, slots, world.watch, clusterMax),
       clock: process.clock, report: (report: Report) => world.onReport(id, report), counters: {},
     };
     // The database may be away: whoever starts services tries again.

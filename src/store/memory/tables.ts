@@ -83,6 +83,7 @@ export interface NodeRow {
   draining: boolean;
   clusterCap: number | null;
   readonly startedAt: number;
+  leaseMs: number;
   leaseUntil: number;
 }
 
@@ -129,6 +130,8 @@ export const createTables = () => ({
   clusterCap: Number.POSITIVE_INFINITY,
   /** Whether more could run than the cap lets. */
   capBinds: false,
+  /** Until then nodes may have runs that they began ahead of their record before the cap began to bind; as many as they had slots, by node. */
+  hands: { until: Number.NEGATIVE_INFINITY, slots: new Map<string, number>() },
 });
 export type Tables = ReturnType<typeof createTables>;
 

@@ -16,14 +16,14 @@ const isCrash = (end: Offered["end"]): end is Extract<Offered["end"], { failure:
   "failure" in end && !end.blameless && (end.failure.code === "worker_crashed" || end.failure.code === "out_of_memory");
 
 export function turn(tables: Tables, request: TurnRequest, at: number): TurnAnswer {
-  const { nodeId, endings, want, ahead = 0, begun = [] } = request;
+  const { nodeId, endings, want, begun = [] } = request;
   const onRecord = recordAhead(tables, request, at);
   const settled = endAttempts(tables, endings.map((ending) => ({ ...ending, nodeId })), at);
   const mayClaim = tables.queuePausedAt === null && isAlive(tables, nodeId, at);
   const claims = mayClaim ? claim(tables, request, at) : [];
   // Where a start needs more than its turn in line, a permit of the cluster's or a tenant's share, nothing is taken ahead of it.
   const mayTake = mayClaim && claims.length === want && !tables.capBinds && tables.shares.next.size === 0;
-  return { settled, claims: mayTake ? [...claims, ...takeAhead(tables, ahead, request, at)] : claims, onRecord, refused: begun.flatMap(({ jobId }) => (onRecord.includes(jobId) ? [] : [jobId])), atMs: at };
+  return { settled, claims: mayTake ? [...claims, ...takeAhead(tables, request, at)] : claims, onRecord, refused: begun.flatMap(({ jobId }) => (onRecord.includes(jobId) ? [] : [jobId])), atMs: at };
 }
 
 const isAlive = (tables: Tables, nodeId: string, at: number): boolean => (tables.nodes.get(nodeId)?.leaseUntil ?? Number.NEGATIVE_INFINITY) > at;
@@ -59,15 +59,15 @@ function recordAhead(tables: Tables, { nodeId, begun = [], endings, handMs = 0 }
 const isInHand = (lane: Lane, fence: number, claimId: string): boolean => lane.running === null && lane.fence === fence && lane.taken?.claimId === claimId;
 
 /** Takes the next lanes in line, up to one that must wait for a slot of its own. */
-function takeAhead(tables: Tables, ahead: number, { nodeId, claimId, lineFrom, handMs = 0 }: TurnRequest, at: number): Claim[] {
+function takeAhead(tables: Tables, { nodeId, claimId, lineFrom, ahead = 0, inHand = 0, handMs = 0 }: TurnRequest, at: number): Claim[] {
   if (ahead === 0) return [];
   const nodes = [...tables.nodes.values()].filter(({ leaseUntil }) => leaseUntil > at).length;
   // Where others claim too, all hands together take half of a long line at most, and nothing of a short one: so whoever is in a hand has its turn before the
   // others are through with the rest, and nobody has two turns meanwhile (P8).
   lineUpDue(tables, at);
-  const most = nodes > 1 ? Math.min(ahead, Math.floor(tables.ready.size / (2 * nodes))) : ahead;
-  if (nodes > 1 && most < 2 * (tables.nodes.get(nodeId)?.slots ?? 0)) return [];
-  const lanes = nextLanes(tables, most, at, lineFrom);
+  const share = nodes > 1 ? Math.floor(tables.ready.size / (2 * nodes)) : Number.POSITIVE_INFINITY;
+  if (share < 2 * (tables.nodes.get(nodeId)?.slots ?? 0)) return [];
+  const lanes = nextLanes(tables, Math.min(ahead, share - inHand), at, lineFrom);
   const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || first.priority !== 0 || isQuarantined(tables, first));
   return lanes.slice(0, apart < 0 ? lanes.length : apart).map((lane) => {
     lane.taken = { until: at + handMs, claimId };
@@ -200,11 +200,26 @@ function free(tables: Tables, lane: Lane, job: JobRow): void {
   tables.totals.running--;
 }
 
+/**
+ * What a node may start under the cluster's cap. For a while after the cap began to bind, a node may have runs that are on no
+ * record: no more than it had slots then, and its own are no more than those that it does not want.
+ */
+function roomUnderCap(tables: Tables, nodeId: string, want: number, at: number): number {
+  if (at >= tables.hands.until) return tables.clusterCap - tables.totals.running;
+  let running = 0;
+  for (const id of new Set([...tables.owned.keys(), ...tables.hands.slots.keys()])) {
+    const inHand = isAlive(tables, id, at) ? (tables.hands.slots.get(id) ?? 0) - (id === nodeId ? want : 0) : 0;
+    running += Math.max(tables.owned.get(id)?.size ?? 0, inHand);
+  }
+  return tables.clusterCap - running;
+}
+
 /** Starts the heads of up to `want` lanes from the head of the line. */
 function claim(tables: Tables, { nodeId, claimId, want, lineFrom }: StartRequest, at: number): Claim[] {
   const claims: Claim[] = [];
+  const most = Math.min(want, roomUnderCap(tables, nodeId, want, at));
   for (;;) {
-    const left = Math.min(want - claims.length, tables.clusterCap - tables.totals.running);
+    const left = most - claims.length;
     if (left <= 0) return claims;
     const lanes = nextLanes(tables, left, at, lineFrom);
     const heads = lanes.flatMap((lane) => (lane.pending.first ? { lane, head: lane.pending.first } : []));

@@ -13,12 +13,15 @@ const deadNodeKeptMs = 60_000;
 const shareKeptMs = 3_600_000;
 
 export function pulse(tables: Tables, { nodeId, leaseMs, slots, draining, clusterCap = null }: PulseRequest, at: number): PulseAnswer {
-  const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, clusterCap, startedAt: at, leaseUntil: at };
-  tables.nodes.set(nodeId, Object.assign(node, { slots, draining, clusterCap, leaseUntil: at + leaseMs }));
+  const before = [...tables.nodes.values()].filter((one) => one.leaseUntil > at);
+  const node = tables.nodes.get(nodeId) ?? { id: nodeId, slots, draining, clusterCap, startedAt: at, leaseMs, leaseUntil: at };
+  tables.nodes.set(nodeId, Object.assign(node, { slots, draining, clusterCap, leaseMs, leaseUntil: at + leaseMs }));
   const living = [...tables.nodes.values()].filter((one) => one.leaseUntil > at);
   tables.clusterCap = Math.min(...living.map((one) => one.clusterCap ?? Number.POSITIVE_INFINITY));
   const orphaned = [...tables.owned].reduce((sum, [owner, lanes]) => sum + (living.some((one) => one.id === owner) ? 0 : lanes.size), 0);
-  tables.capBinds = tables.clusterCap < living.reduce((sum, one) => sum + one.slots, orphaned);
+  const binds = tables.clusterCap < living.reduce((sum, one) => sum + one.slots, orphaned);
+  if (binds && !tables.capBinds) tables.hands = { until: at + Math.max(0, ...before.map((one) => one.leaseMs)), slots: new Map(before.map((one) => [one.id, one.slots])) };
+  tables.capBinds = binds;
   lineUpDue(tables, at);
   const others = [...tables.owned.keys()].filter((owner) => owner !== nodeId).map((owner) => (tables.nodes.get(owner)?.leaseUntil ?? at) - at);
   return {

@@ -122,9 +122,10 @@ export const ahead: Exercise = (check) => {
     // Twice its three slots would be in hand.
     expect(await takeAhead(lab, 10)).toHaveLength(0);
     await lab.accept(10, ...Array.from({ length: 5 }, (_, index) => `late${index}`));
-    expect(await takeAhead(lab, 10)).toHaveLength(7);
+    expect((await turn(lab, 10, { ahead: 10, inHand: 3 })).claims).toHaveLength(4);
+    expect((await turn(lab, 10, { ahead: 10, inHand: 7 })).claims).toHaveLength(0);
     // Of a long line no more than was asked for.
-    expect(await takeAhead(lab, 20, 6)).toHaveLength(6);
+    expect(await takeAhead(lab, 20, 2)).toHaveLength(2);
   });
   check("a priority waits for a slot of its own, and so do those behind it: several nodes follow the ranks to the letter", async (lab) => {
     await lab.accept(0, "a", "b");
@@ -208,6 +209,28 @@ export const ahead: Exercise = (check) => {
     await lab.take(30);
     await lab.accept(40, "c", [laneKey({ tenant: "t" }, "y"), {}]);
     expect(await takeAhead(lab, 40)).toEqual([]);
+  });
+  check("when a cap begins to bind, what others may have begun ahead counts until their hands are empty (P6)", async (lab) => {
+    const wants = (nodeId: string, ms: number, want: number) => turn(lab, ms, { nodeId, want, clusterCap: 5 }).then(({ claims }) => claims.length);
+    await lab.accept(0, ...Array.from({ length: 20 }, (_, index) => `chat${index}`));
+    expect((await turn(lab, 0, { want: 1, ahead: 2, clusterCap: 5 })).claims).toHaveLength(3);
+    // One runs; of its three slots it may have begun to use all. So may nobody else, whose slots come on top.
+    expect(await wants("n2", 100, 3)).toBe(2);
+    expect(await wants("n2", 110, 1)).toBe(0);
+    // It knows what it has begun: what it wants slots for is free.
+    expect(await wants("n1", 200, 1)).toBe(1);
+    expect(await wants("n2", 300, 1)).toBe(0);
+    // By now they are.
+    expect(await wants("n2", 4100, 1)).toBe(1);
+    expect(await wants("n1", 4200, 1)).toBe(0);
+  });
+  check("a node that is gone has begun nothing that counts", async (lab) => {
+    await lab.accept(0, ...Array.from({ length: 20 }, (_, index) => `chat${index}`));
+    await turn(lab, 0, { ahead: 2, clusterCap: 5 });
+    const wants = (ms: number) => turn(lab, ms, { nodeId: "n2", want: 3, clusterCap: 5 }).then(({ claims }) => claims.length);
+    expect(await wants(100)).toBe(2);
+    await lab.store.leave({ nodeId: "n1" }, T0 + 200);
+    expect(await wants(300)).toBe(3);
   });
   check("quarantined code is not taken ahead, nor what stands behind it", async (lab) => {
     await lab.accept(0, ["x", { codeHash: "bad" }], ["y", { codeHash: "bad" }]);
