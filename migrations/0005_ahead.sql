@@ -80,7 +80,7 @@ end $$;
 -- Takes lanes ahead: the next in line, up to one that must wait for a slot of its own. That is one whose job was tried before, or that some
 -- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with a priority, which several nodes follow
 -- to the letter so, and one with quarantined code, which does not start.
-create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_in_hand integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
+create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_nodes bigint := (select count(*) from build_nodes where lease_until > p_at);
@@ -89,21 +89,18 @@ declare
   v_chats text[];
   v_claims json;
 begin
-  -- Where others claim too, all hands together take half of a long line at most, and nothing of a short one: so whoever is in a hand has its turn before the others
+  -- Where others claim too, a turn takes no more than its node's part of half of a long line, and nothing of a short one: so whoever is in a hand has its turn before the others
   -- are through with the rest, and nobody has two turns meanwhile (P8).
   if v_nodes > 1 then
     -- Not counted further than it matters.
-    v_share := 2 * v_nodes * greatest(p_ahead + p_in_hand, 2 * p_slots);
+    v_share := 2 * v_nodes * greatest(p_ahead, 2 * p_slots);
     v_share := (select count(*) / (2 * v_nodes) from (
       (select 1 from chat_lanes where state = 'ready' limit v_share) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit v_share)
       limit v_share) waiting);
     if v_share < 2 * p_slots then
       return null;
     end if;
-    v_ahead := least(v_ahead, v_share - p_in_hand);
-    if v_ahead <= 0 then
-      return null;
-    end if;
+    v_ahead := least(v_ahead, v_share);
   end if;
   v_chats := buildlane_next_lanes(v_ahead::integer, p_at, p_line_from);
   if v_chats is null then

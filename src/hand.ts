@@ -24,9 +24,8 @@ export interface Hand {
 }
 
 export interface Departure {
-  /** Lanes to take with the turn, and those that wait for a slot already. */
+  /** Lanes to take with the turn. */
   ahead: number;
-  inHand: number;
   /** What has begun and is neither on record nor over. */
   begun: Begun[];
   /** Slots may have been taken over from what ends here: it matters when its run was over. */
@@ -173,7 +172,6 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
       for (const one of telling) one.isTold = true;
       return {
         ahead,
-        inHand: unbegun,
         tellsTimes,
         begun: telling.map(({ claim: { job, fence, claimId }, startedMs }) => ({ jobId: job.id, chatId: job.chatId, attempt: job.attempt, fence, claimId, startedMs })),
         startedMs(jobId) {

@@ -150,14 +150,14 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
         shortTurn = want < roomFor(freed) ? sent + 1 : 0;
         isOwed = false;
       }
-      const { ahead, inHand, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
+      const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
       if (endings.length === 0 && want === 0 && begun.length === 0) {
         land(null);
         return [];
       }
       const told = endings.map(({ endedMs, ...one }) => (tellsTimes ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
       try {
-        const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, inHand, handMs }));
+        const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs }));
         land(answer);
         if (alone) hear();
         else unheard.push(hear);

@@ -83,8 +83,6 @@ export interface TurnRequest {
   begun?: Begun[];
   /** Lanes to take ahead of free slots, at most, beyond those wanted; nobody else claims them for `handMs`. */
   ahead?: number;
-  /** Lanes that it took ahead before and that wait for a slot still. */
-  inHand?: number;
   handMs?: number;
 }
 export interface TurnAnswer {

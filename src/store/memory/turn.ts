@@ -59,15 +59,15 @@ function recordAhead(tables: Tables, { nodeId, begun = [], endings, handMs = 0 }
 const isInHand = (lane: Lane, fence: number, claimId: string): boolean => lane.running === null && lane.fence === fence && lane.taken?.claimId === claimId;
 
 /** Takes the next lanes in line, up to one that must wait for a slot of its own. */
-function takeAhead(tables: Tables, { nodeId, claimId, lineFrom, ahead = 0, inHand = 0, handMs = 0 }: TurnRequest, at: number): Claim[] {
+function takeAhead(tables: Tables, { nodeId, claimId, lineFrom, ahead = 0, handMs = 0 }: TurnRequest, at: number): Claim[] {
   if (ahead === 0) return [];
   const nodes = [...tables.nodes.values()].filter(({ leaseUntil }) => leaseUntil > at).length;
-  // Where others claim too, all hands together take half of a long line at most, and nothing of a short one: so whoever is in a hand has its turn before the
-  // others are through with the rest, and nobody has two turns meanwhile (P8).
+  // Where others claim too, a turn takes no more than its node's part of half of a long line, and nothing of a short one: so whoever is in a hand has its turn
+  // before the others are through with the rest, and nobody has two turns meanwhile (P8).
   lineUpDue(tables, at);
   const share = nodes > 1 ? Math.floor(tables.ready.size / (2 * nodes)) : Number.POSITIVE_INFINITY;
   if (share < 2 * (tables.nodes.get(nodeId)?.slots ?? 0)) return [];
-  const lanes = nextLanes(tables, Math.min(ahead, share - inHand), at, lineFrom);
+  const lanes = nextLanes(tables, Math.min(ahead, share), at, lineFrom);
   const apart = lanes.findIndex(({ taken, pending: { first } }) => taken !== null || !first || first.attempt > 0 || first.priority !== 0 || isQuarantined(tables, first));
   return lanes.slice(0, apart < 0 ? lanes.length : apart).map((lane) => {
     lane.taken = { until: at + handMs, claimId };

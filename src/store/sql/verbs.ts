@@ -12,7 +12,7 @@ import type { ClaimRow } from "./claims.js";
 import { busy, isContended, lockWaitMs, reaching, uncut } from "./database.js";
 import type { Database, Line } from "./database.js";
 
-const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7, $8, $9::text::json, $10, $11, $12) as answer";
+const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7, $8, $9::text::json, $10, $11) as answer";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const leaveSql = "select buildlane_leave($1, $2) as answer";
@@ -51,14 +51,14 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
     call<T>(statement, args).catch((error: unknown) => Promise.reject(busy(error, chatId)));
 
   return {
-    async turn({ nodeId: node, claimId, endings, want, lineFrom, nodeLossesMax = 5, patient = false, begun = [], ahead = 0, inHand = 0, handMs = 0 }, now) {
+    async turn({ nodeId: node, claimId, endings, want, lineFrom, nodeLossesMax = 5, patient = false, begun = [], ahead = 0, handMs = 0 }, now) {
       const rows = endings.map((ending, ord) => endingRow(ending, ord, node));
       const starts = begun.map(({ jobId, chatId, attempt, fence, claimId: claim, startedMs }) => ({ job_id: jobId, chat_id: chatId, attempt, fence, claim_id: claim, started_ms: startedMs }));
       type SettledRow = { ord: number; jobId: string; chatId: string; status: "pending" | "completed" | "failed"; runAt: string | null; quarantined: boolean; failureCode: FailureCode | null };
       let answer: { built: number[] | null; settled: SettledRow[]; claims: ClaimRow[]; taken: ClaimRow[] | null; onRecord: string[] | null; refused: string[] | null; atMs: number };
       try {
         const line = patient ? "lone" : "together";
-        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null, lineFrom ?? null, starts.length > 0 ? JSON.stringify(starts) : null, ahead, handMs, inHand], line);
+        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null, lineFrom ?? null, starts.length > 0 ? JSON.stringify(starts) : null, ahead, handMs], line);
       } catch (error) {
         if (rows.length > 0 && !patient && isContended(error)) throw new ContendedError("turn", { cause: error });
         throw error;
