@@ -34,13 +34,14 @@ interface Totals {
   jobs: number;
   attempts: number;
   waits: number;
+  takenAhead: number;
   simulatedMs: number;
   convergedMsMost: number;
   faults: Record<string, number>;
 }
-const nothing = (): Totals => ({ seeds: 0, jobs: 0, attempts: 0, waits: 0, simulatedMs: 0, convergedMsMost: 0, faults: {} });
+const nothing = (): Totals => ({ seeds: 0, jobs: 0, attempts: 0, waits: 0, takenAhead: 0, simulatedMs: 0, convergedMsMost: 0, faults: {} });
 function add(totals: Totals, more: Totals): void {
-  for (const name of ["seeds", "jobs", "attempts", "waits", "simulatedMs"] as const) totals[name] += more[name];
+  for (const name of ["seeds", "jobs", "attempts", "waits", "takenAhead", "simulatedMs"] as const) totals[name] += more[name];
   totals.convergedMsMost = Math.max(totals.convergedMsMost, more.convergedMsMost);
   for (const [kind, count] of Object.entries(more.faults)) totals.faults[kind] = (totals.faults[kind] ?? 0) + count;
 }
@@ -50,8 +51,8 @@ async function play(): Promise<Totals> {
   const show = values.show;
   const onLine = show === undefined ? undefined : (line: string) => void (line.includes(show) && console.log(line));
   for (let seed = first; seed < first + seeds; seed++) {
-    const { jobs, attempts, waits, simulatedMs, convergedMs, faults, trace, violations } = await simulate({ ...options, seed, onLine });
-    add(totals, { seeds: 1, jobs, attempts, waits, simulatedMs, convergedMsMost: convergedMs, faults });
+    const { jobs, attempts, waits, takenAhead, simulatedMs, convergedMs, faults, trace, violations } = await simulate({ ...options, seed, onLine });
+    add(totals, { seeds: 1, jobs, attempts, waits, takenAhead, simulatedMs, convergedMsMost: convergedMs, faults });
     if (!values.share) console.log(`seed ${seed}: ${jobs} jobs, ${attempts} attempts, at rest ${convergedMs} ms after the last fault, trace ${trace.slice(0, 16)}`);
     if (violations.length === 0) continue;
     for (const violation of violations.slice(0, 20)) console.error(typeof violation === "string" ? violation : `${violation.kind}: ${violation.message}`);
@@ -90,6 +91,6 @@ const totals = await (workers > 1 ? playTogether() : play());
 if (values.share) console.log(JSON.stringify(totals));
 else {
   const seconds = (performance.now() - from) / 1000;
-  console.log(`kept: ${totals.seeds} seeds, ${totals.jobs} jobs, ${totals.attempts} attempts, ${totals.waits} waits judged, faults ${JSON.stringify(totals.faults)}`);
+  console.log(`kept: ${totals.seeds} seeds, ${totals.jobs} jobs, ${totals.attempts} attempts, ${totals.waits} waits judged, ${totals.takenAhead} lanes taken ahead, faults ${JSON.stringify(totals.faults)}`);
   console.log(`at rest at most ${totals.convergedMsMost} ms after the last fault; ${Math.round(totals.simulatedMs / 1000)} s simulated in ${Math.round(seconds)} s, ${Math.round(totals.jobs / seconds)} jobs a second`);
 }

@@ -32,6 +32,8 @@ export interface SimulationResult {
   attempts: number;
   /** Heads whose wait was judged. */
   waits: number;
+  /** Lanes that nodes took ahead of free slots. */
+  takenAhead: number;
   faults: Faults["counts"];
   /** Simulated milliseconds from the last fault until nothing was left to do. */
   convergedMs: number;
@@ -87,7 +89,7 @@ export async function simulate({ seed, nodes, chats, jobs, clients, clusterMax, 
   const untold = [...people.untold].filter((id) => !world.erased.has(id)).length;
   if (verdict.jobs !== promised.length + untold) violations.push(`${verdict.jobs} jobs exist, ${promised.length} were promised and not erased, and ${untold} accepted untold.`);
   if (verdict.attemptsWithSlots < verdict.attempts) violations.push(`The budget of ${verdict.attempts - verdict.attemptsWithSlots} attempts could not be judged.`);
-  return { violations, trace: trace.digest("hex"), jobs: verdict.jobs, attempts: verdict.attempts, waits: verdict.waits, faults: faults.counts, convergedMs, simulatedMs: clock.monotonic() };
+  return { violations, trace: trace.digest("hex"), jobs: verdict.jobs, attempts: verdict.attempts, waits: verdict.waits, takenAhead: world.takenAhead, faults: faults.counts, convergedMs, simulatedMs: clock.monotonic() };
 }
 
 async function until({ clock }: World, done: () => boolean, msMax: number): Promise<boolean> {

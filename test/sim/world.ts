@@ -48,6 +48,8 @@ export interface World {
   readonly left: Map<string, number>;
   /** Jobs that were erased with their chats. */
   readonly erased: Set<string>;
+  /** Lanes that nodes took ahead of free slots. */
+  takenAhead: number;
   /** What was accepted under an idempotency key. */
   readonly acceptedBy: Map<string, string[]>;
   /** The database answers nobody until then. */
@@ -62,7 +64,7 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const clock = createSimulatedClock({ seed });
   const store = createMemoryStore({ clock });
   const between = (from: number, to: number) => from + (to - from) * clock.random();
-  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, startNode, open, onReport };
+  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, takenAhead: 0, startNode, open, onReport };
   const accepted = new Map<string, string[]>();
   function noted(groups: AcceptGroup[], answers: AcceptAnswer[]): AcceptAnswer[] {
     for (const [index, answer] of answers.entries()) {
@@ -75,6 +77,11 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   }
   const noting: Store = {
     ...store,
+    async turn(request, now) {
+      const answer = await store.turn(request, now);
+      world.takenAhead += answer.claims.filter(({ startedAt }) => startedAt === null).length;
+      return answer;
+    },
     leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)),
     async accept(groups, limits, now) {
       return noted(groups, await store.accept(groups, limits, now));
