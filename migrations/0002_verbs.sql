@@ -87,11 +87,16 @@ create function buildlane_position(p_chat text, p_rank timestamptz, p_place bigi
   where l.chat_id = p_chat
 $$;
 
--- A job as whoever submits it is told: how it stands, and what holds its chat. Until when its first job is delayed or backs off, nobody of it starts.
+-- Until when a chat's first job is delayed or backs off: nobody of it starts before. Null: it does not, or one of it runs.
+create function buildlane_held_until(l chat_lanes, p_at timestamptz) returns text language sql immutable as $$
+  select case when l.owner is null and l.ready_at > p_at then buildlane_iso(l.ready_at) end
+$$;
+
+-- A job as whoever submits it is told: how it stands, and what holds its chat.
 create function buildlane_accepted(j build_jobs, p_at timestamptz) returns jsonb language sql stable as $$
   select jsonb_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'status', j.status, 'createdAt', j.created_at,
     'queuePosition', case when j.status = 'pending' then buildlane_position(j.chat_id, j.rank, j.place) else 0 end,
     'nextAttemptAt', case when j.status = 'pending' and j.run_at > p_at then buildlane_iso(j.run_at) end,
-    'chatPaused', l.paused_at is not null, 'chatReadyAt', case when l.owner is null and l.head_id is not null and l.ready_at > p_at then buildlane_iso(l.ready_at) end)
+    'chatPaused', l.paused_at is not null, 'chatReadyAt', buildlane_held_until(l, p_at))
   from chat_lanes l where l.chat_id = j.chat_id
 $$;

@@ -93,6 +93,11 @@ begin
   if p_lock_ms is not null then
     v_setting := set_config('lock_timeout', p_lock_ms::text, true);
   end if;
+  -- Whoever may wait for long stands in line since it came to its lanes, not since it asked (P8).
+  if p_lock_ms is null or p_lock_ms > 1000 then
+    perform 1 from chat_lanes l where l.chat_id in (select a.chat_id from json_to_recordset(p_jobs) as a (chat_id text)) order by l.chat_id for update;
+    v_now := buildlane_now(p_now);
+  end if;
   if p_keys is not null then
     with k as (
       select * from json_to_recordset(p_keys) as x (g integer, scope text, key text, request_hash text, job_ids json)
@@ -159,7 +164,7 @@ begin
       ready_at = case when l.state = 'idle' then greatest(excluded.ready_at, l.accepted_at) else l.ready_at end,
       turn_at = case when l.state = 'idle' then greatest(excluded.turn_at, l.accepted_at, l.settled_at) else l.turn_at end
     returning l.chat_id, l.tail, l.place_tail, l.event_tail, l.pending, l.mixed, l.accepted_at, l.rate_at, l.owner,
-      case when l.paused_at is not null then 'paused' end as paused, case when l.owner is null and l.ready_at > v_now then buildlane_iso(l.ready_at) end as ready_at
+      case when l.paused_at is not null then 'paused' end as paused, buildlane_held_until(l, v_now) as ready_at
   ), numbered as (
     select a.*, l.paused, l.ready_at, l.accepted_at, l.pending - n + nth + case when l.owner is null then 0 else 1 end as position, l.pending, l.mixed, l.owner, l.rate_at,
       l.tail - n + nth as chat_seq, l.place_tail - n + nth as place, l.event_tail - n + nth as number
@@ -195,7 +200,7 @@ begin
 
   if v_full is not null then
     raise exception 'chat queue full' using errcode = 'BL001', detail = (select json_build_object('chatId', v_full, 'chatPaused', l.paused_at is not null,
-      'chatReadyAt', case when l.owner is null and l.ready_at > v_now then buildlane_iso(l.ready_at) end) from chat_lanes l where l.chat_id = v_full)::text;
+      'chatReadyAt', buildlane_held_until(l, v_now)) from chat_lanes l where l.chat_id = v_full)::text;
   end if;
   if (select coalesce(sum(pending), 0) + v_superseded + v_count > p_queue_max from build_counters) then
     raise exception 'queue full' using errcode = 'BL004';

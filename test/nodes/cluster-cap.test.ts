@@ -75,29 +75,34 @@ describePostgres("the cluster's cap on PostgreSQL", () => {
     expect([state, (await queue.stats()).clusterCap]).toEqual([{ cluster_cap: 5, cap_binds: true }, 5]);
   });
 
-  it("counts what turns start that were under way when it began to bind", async () => {
+  it("counts what turns start that were under way when it began to bind, also when all hands are empty", async () => {
     await using database = await freshDatabase();
-    await using queue = await createBuildQueue({ databaseUrl: database.url, run: () => new Promise(() => {}), concurrency: 1, drainMs: 0 });
+    const queue = await createBuildQueue({ databaseUrl: database.url, run: () => "built" });
+    await queue.pause();
+    await queue.enqueueMany(Array.from({ length: 10 }, (_, index) => ({ chatId: `chat${index}`, messageId: "m", code: "1" })));
+    await queue.stop();
     const [one, other] = [postgres(database.url, { max: 1 }), postgres(database.url, { max: 1 })];
-    const joins = (sql: postgres.Sql, node: string) => sql`select buildlane_pulse(${node}, 10000, 4, false, 5)`;
-    const starts = async (sql: postgres.Sql | postgres.TransactionSql, node: string) => {
-      const [row] = await sql`select json_array_length(buildlane_turn(${node}, ${`${node}'s`}, null, 4, 1) -> 'claims') as claims`;
+    await one`update queue_state set paused_at = null`;
+    const from = Date.now();
+    const pulse = (sql: postgres.Sql, node: string, ms: number) => sql`select buildlane_pulse(${node}, 4000, 4, false, 5, ${from + ms})`;
+    const starts = async (sql: postgres.Sql | postgres.TransactionSql, node: string, ms: number) => {
+      const [row] = await sql`select json_array_length(buildlane_turn(${node}, ${`${node} ${ms}`}, null, 4, 1, null, ${from + ms}) -> 'claims') as claims`;
       return row?.["claims"] as number;
     };
-    await joins(one, "first");
-    await queue.enqueueMany(Array.from({ length: 10 }, (_, index) => ({ chatId: `chat${index}`, messageId: "m", code: "1" })));
+    await pulse(one, "first", 0);
     let joined: Promise<unknown> = Promise.resolve();
     const first = await one.begin(async (sql) => {
-      const started = await starts(sql, "first");
-      joined = joins(other, "second").execute();
+      const started = await starts(sql, "first", 10);
+      joined = pulse(other, "second", 20).execute();
       await Promise.race([joined, new Promise((resolve) => setTimeout(resolve, 200))]);
       return started;
     });
     await joined;
-    const second = await starts(other, "second");
+    const second = [await starts(other, "second", 30)];
+    for (const ms of [3000, 6000]) for (const node of ["first", "second"]) await pulse(one, node, ms);
+    second.push(await starts(other, "second", 6000));
     await Promise.all([one.end(), other.end()]);
-    // One runs on the queue's own node.
-    expect([first, second]).toEqual([4, 0]);
+    expect([first, second]).toEqual([4, [1, 0]]);
   });
 
   it("is the lowest that a living node was given, for those too that were given none", async () => {
