@@ -155,7 +155,8 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
         land(null);
         return [];
       }
-      const told = endings.map(({ endedMs, ...one }) => (tellsTimes ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
+      // One that goes alone may wait for its lane while other turns take lanes ahead, which begin in its slot.
+      const told = endings.map(({ endedMs, ...one }) => (tellsTimes || alone ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
       try {
         const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs }));
         land(answer);

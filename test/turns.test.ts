@@ -5,6 +5,7 @@ import type { Clock } from "../src/clock.js";
 import { createSimulatedClock } from "../src/simulated-clock.js";
 import type { TurnAnswer } from "../src/store/store.js";
 import { createHand } from "../src/hand.js";
+import { ContendedError } from "../src/store/store.js";
 import { createTurns } from "../src/turns.js";
 
 const handOf = (clock: Clock) => createHand({ clock, handMs: 4000, max: 0, tellStarts() {}, recorded() {}, recall() {}, refused() {}, lost() {} });
@@ -110,6 +111,23 @@ function ledgered(aheadTurns: number) {
     claims: (...chats: string[]) => ({ ...unsaid, claims: chats.map((chatId) => ({ job: { id: chatId, chatId }, fence: 1, claimId: "c", startedAt: null })) }),
   };
 }
+
+it("an end that waits alone for a lane that is stuck tells when its run was over: others begin ahead in its slot meanwhile (P6)", async () => {
+  const clock = createSimulatedClock();
+  const told: { patient: boolean; endedMs: number | undefined }[] = [];
+  const turns = createTurns({
+    store: {
+      async turn({ endings, patient }: { endings: { endedMs?: number }[]; patient: boolean }) {
+        for (const { endedMs } of endings) told.push({ patient, endedMs });
+        if (!patient) throw new ContendedError("turn");
+        return { ...unsaid, settled: [{ kind: "notMine", jobId: "x" }], claims: [] };
+      },
+    } as never,
+    ...rest, clock, hand: handOf(clock), free: () => 0, takesSlot: () => true, leaseLosses: () => 0, tell() {},
+  });
+  await turns.settle({ jobId: "x", chatId: "x", attempt: 1, fence: 1, claimId: "c" }, { kind: "released" }, { runMs: 1, endedMs: 1234 });
+  expect(told).toEqual([{ patient: false, endedMs: undefined }, { patient: true, endedMs: 1234 }]);
+});
 
 it("a turn that ends more than it may claim frees nothing before it is answered (P6)", async () => {
   const { turns, held, asked, told, idle, end, claims } = ledgered(1);
