@@ -2,7 +2,7 @@
 import type { World } from "./world.js";
 import { calm, storm } from "./world.js";
 
-export const faultKinds = ["kill", "freeze", "cut", "down", "drain", "pauseQueue", "pauseChat"] as const;
+export const faultKinds = ["kill", "freeze", "cut", "down", "drain", "pauseQueue", "pauseChat", "hold"] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
 export interface Faults {
@@ -12,6 +12,8 @@ export interface Faults {
   readonly counts: Record<FaultKind, number>;
 }
 
+/** Chats that one transaction holds: in a run of few, some that are at work. */
+const heldTogether = 6;
 /** A killed node's successor starts after this. */
 const restartMs = 300;
 
@@ -62,6 +64,9 @@ export function createFaults(world: World, { nodes, chats, everyMs, onFault }: {
         clock.after(between(50, 3000), () => void store.setChatPaused("everyone", chatId, false));
         return;
       }
+      case "hold":
+        for (let count = 0; count < heldTogether; count++) world.heldUntil.set(`chat${Math.floor(chats * clock.random())}`, clock.now() + between(20, 3000));
+        return;
       default:
         return kind satisfies never;
     }

@@ -6,6 +6,7 @@ import { composeQueue } from "../../src/queue.js";
 import type { BuildQueue } from "../../src/queue-api.js";
 import type { Report } from "../../src/report.js";
 import { createMemoryStore } from "../../src/store/memory.js";
+import { ContendedError } from "../../src/store/store.js";
 import type { AcceptAnswer, AcceptGroup, Store } from "../../src/store/store.js";
 import { createRunner, createWatch } from "./builds.js";
 import type { Watch } from "./builds.js";
@@ -35,6 +36,8 @@ export const calm: Weather = { failThere: 0, answerLost: 0, slowCommit: 0, hintL
 
 export const slots = 3;
 export const agingMs = 30_000;
+/** What goes to the store with others waits so long for a lane that is held, milliseconds. */
+const lockWaitMs = 50;
 /** Nodes' wall clocks are wrong by up to this, either way, milliseconds. */
 const skewMaxMs = 5000;
 
@@ -54,6 +57,8 @@ export interface World {
   readonly acceptedBy: Map<string, string[]>;
   /** The database answers nobody until then. */
   downUntil: number;
+  /** Somebody's transaction holds these chats until then: who ends an attempt of theirs, or adds to them, waits. */
+  readonly heldUntil: Map<string, number>;
   startNode(): SimulatedNode;
   /** Nodes that may be spoken to. */
   open(): SimulatedNode[];
@@ -64,7 +69,7 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
   const clock = createSimulatedClock({ seed });
   const store = createMemoryStore({ clock });
   const between = (from: number, to: number) => from + (to - from) * clock.random();
-  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, takenAhead: 0, startNode, open, onReport };
+  const world: World = { clock, store, nodes: [], watch: createWatch(), left: new Map(), erased: new Set(), acceptedBy: new Map(), weather: calm, downUntil: 0, heldUntil: new Map(), takenAhead: 0, startNode, open, onReport };
   const accepted = new Map<string, string[]>();
   function noted(groups: AcceptGroup[], answers: AcceptAnswer[]): AcceptAnswer[] {
     for (const [index, answer] of answers.entries()) {
@@ -75,18 +80,30 @@ export function createWorld({ seed, clusterMax, onReport }: { seed: number; clus
     }
     return answers;
   }
+  const isHeld = (chatId: string): boolean => (world.heldUntil.get(chatId) ?? 0) > clock.now();
+  const chatsOf = (groups: AcceptGroup[]): string[] => groups.flatMap(({ jobs }) => jobs.map(({ chatId }) => chatId));
+  async function lanesFree(verb: "turn" | "accept", chats: string[], isPatient = false): Promise<void> {
+    for (const until = clock.now() + lockWaitMs; chats.some(isHeld); ) {
+      if (!isPatient && clock.now() >= until) throw new ContendedError(verb);
+      await new Promise<void>((resolve) => void clock.after(5, resolve));
+    }
+  }
   const noting: Store = {
     ...store,
     async turn(request, now) {
-      const answer = await store.turn(request, now);
+      await lanesFree("turn", request.endings.map(({ chatId }) => chatId), request.patient);
+      // A start on record is not worth a wait.
+      const answer = await store.turn({ ...request, begun: request.begun?.filter(({ chatId }) => !isHeld(chatId)) ?? [] }, now);
       world.takenAhead += answer.claims.filter(({ startedAt }) => startedAt === null).length;
       return answer;
     },
     leave: (request, now) => (world.left.set(request.nodeId, clock.now()), store.leave(request, now)),
     async accept(groups, limits, now) {
+      await lanesFree("accept", chatsOf(groups), limits.patient);
       return noted(groups, await store.accept(groups, limits, now));
     },
     async acceptAndStart(groups, limits, start, now) {
+      await lanesFree("accept", chatsOf(groups), limits.patient);
       const { answers, claims } = await store.acceptAndStart(groups, limits, start, now);
       return { answers: noted(groups, answers), claims };
     },
