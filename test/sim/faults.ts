@@ -65,7 +65,8 @@ export function createFaults(world: World, { nodes, chats, everyMs, onFault }: {
         return;
       }
       case "hold":
-        for (let count = 0; count < heldTogether; count++) world.heldUntil.set(`chat${Math.floor(chats * clock.random())}`, clock.now() + between(20, 3000));
+        // Half of them for little longer than what goes together waits.
+        for (let count = 0; count < heldTogether; count++) world.heldUntil.set(`chat${Math.floor(chats * clock.random())}`, clock.now() + between(20, clock.random() < 0.5 ? 100 : 3000));
         return;
       default:
         return kind satisfies never;
