@@ -2,7 +2,7 @@
 import { createLane, createTables } from "../../src/store/memory/tables.js";
 import type { JobRow, Lane, Tables } from "../../src/store/memory/tables.js";
 
-const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePausedAt", "clusterCap", "capBinds", "known", "shares"];
+const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePausedAt", "clusterCap", "capBinds", "hands", "known", "shares"];
 
 export function copyTables(from: Tables): Tables {
   const unknown = Object.keys(from).filter((name) => !known.includes(name));
@@ -37,6 +37,7 @@ export function copyTables(from: Tables): Tables {
   for (const [id, node] of from.nodes) to.nodes.set(id, { ...node });
   for (const [key, kept] of from.keys) to.keys.set(key, kept);
   for (const [hash, crashes] of from.crashes) to.crashes.set(hash, { ...crashes });
+  to.hands = { until: from.hands.until, slots: new Map(from.hands.slots) };
   Object.assign(to.totals, from.totals);
   to.queuePausedAt = from.queuePausedAt;
   to.clusterCap = from.clusterCap;
