@@ -73,8 +73,8 @@ const program = path.resolve(import.meta.dirname, "short-node.mjs");
 /** Every fifth chat has priorities, and at times lets others pass while a job is tried again: there a job may go before one that is in hand already. */
 const isOrdered = (chatId: string): boolean => Number(chatId.slice(4)) % 5 !== 0;
 
-async function startNode(name: string, witness: string, databaseUrl: string): Promise<Node> {
-  const options = { databaseUrl, concurrency: slots, leaseMs, drainMs: 1000, maxPending: 1e6, maxPendingPerChat: 1e5, retryBaseMs: 20, retryMaxMs: 200, maxNodeLosses: 50, retention: "7d,10000000" };
+async function startNode(name: string, witness: string, databaseUrl: string, cap: number): Promise<Node> {
+  const options = { databaseUrl, concurrency: slots, clusterConcurrency: cap, leaseMs, drainMs: 1000, maxPending: 1e6, maxPendingPerChat: 1e5, retryBaseMs: 20, retryMaxMs: 200, maxNodeLosses: 50, retention: "7d,10000000" };
   const child = fork(program, [JSON.stringify({ name, witness, options })], { stdio: ["ignore", "ignore", "pipe", "ipc"], execArgv: [] });
   let said = "";
   child.stderr?.on("data", (chunk: Buffer) => void (said += chunk.toString()));
@@ -109,6 +109,8 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   const between = (from: number, to: number) => from + (to - from) * random();
   const oneOf = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
   const faults = faultsOf<Fault>({ kill: wanted.kills, stop: wanted.stops, freeze: wanted.freezes, crash: wanted.crashes, outage: wanted.outages, cut: wanted.cuts, pause: wanted.pauses }, random);
+  // It binds while one node takes another's place, and as long as a dead one's lease lasts.
+  const cap = nodes * slots;
   await using folder = await tempFolder();
   await using cluster = await postgresCluster({ durable: true });
   const admin = postgres(cluster.url, { max: 3, onnotice: () => {}, backoff: () => 0.05, fetch_types: false });
@@ -119,7 +121,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   let living: Node[] = [];
   let isCalm = false;
   const start = async (): Promise<Node> => {
-    const node = await startUntilUp(() => startNode(`n${named++}`, witness, cluster.url));
+    const node = await startUntilUp(() => startNode(`n${named++}`, witness, cluster.url, cap));
     all.push(node);
     return node;
   };
@@ -264,7 +266,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
     for (const { status, failureCode } of jobs) ends[failureCode ?? status] = (ends[failureCode ?? status] ?? 0) + 1;
     const lines: string[] = [];
     for await (const line of createInterface({ input: createReadStream(witness) })) lines.push(line);
-    const testimony = judgeWitness(lines, jobs, { slots, isOrdered });
+    const testimony = judgeWitness(lines, jobs, { slots, cap, isOrdered });
     const [ahead] = await query<{ ranThrough: number; takenAt: number; inHandUntil: number }>(`select
       (select count(*)::int from job_events s join job_events c on c.chat_id = s.chat_id and c.number = s.number + 1 and c.xmin = s.xmin where s.type = 'job.started' and c.type = 'job.completed') as "ranThrough",
       count(*) filter (where data ? 'takenAt')::int as "takenAt", count(*) filter (where data ? 'inHandUntil')::int as "inHandUntil" from job_events where type = 'job.started'`);

@@ -36,8 +36,8 @@ interface Run {
 /** Ends that a person or a newer job decided: a node that had the job in hand may hear of it after its run has begun. */
 const byOthers: (string | null)[] = ["cancelled", "superseded"];
 
-/** `isOrdered`: the chat's jobs have no priorities, so they run in the order of their numbers. */
-export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJob[], { slots, isOrdered }: { slots: number; isOrdered(chatId: string): boolean }): Testimony {
+/** `cap`: of runs over all nodes. `isOrdered`: the chat's jobs have no priorities, so they run in the order of their numbers. */
+export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJob[], { slots, cap, isOrdered }: { slots: number; cap: number; isOrdered(chatId: string): boolean }): Testimony {
   const runs = new Map<string, Run>();
   const lastOf = new Map<string, Run>();
   /** What runs now, by chat and by node. */
@@ -65,6 +65,8 @@ export function judgeWitness(lines: Iterable<string>, jobs: readonly WitnessedJo
     const beside = onNode.get(node) ?? new Set();
     if (beside.size >= slots) complain(`budget: run ${name} began on node ${node} while ${beside.size} others ran there`);
     onNode.set(node, beside.add(run));
+    const inAll = [...onNode.values()].reduce((sum, { size }) => sum + size, 0);
+    if (inAll > cap) complain(`cap: run ${name} began on node ${node} as one of ${inAll}`);
     inChat.set(chatId, run);
     latestSeq.set(chatId, Math.max(chatSeq, latestSeq.get(chatId) ?? 0));
   }
