@@ -44,6 +44,11 @@ begin
   return p_answer;
 end $$;
 
+-- Whoever claims holds this until all see what it started; whoever changes the cluster's cap has it alone (0011_cluster_cap.sql).
+create function buildlane_keep_cap() returns text language sql volatile as $$
+  select pg_advisory_xact_lock_shared(727271004)::text
+$$;
+
 -- Adds to the running totals, last in each verb: the row is this node's and this verb's alone.
 -- The row is nearly always there, and an update makes less ready than an upsert does.
 create function buildlane_count(p_node text, p_verb text, p_pending bigint, p_completed bigint, p_failed bigint) returns void language plpgsql as $$

@@ -7,8 +7,7 @@ create function buildlane_accept_running(
   p_node text, p_jobs json, p_queue_max bigint, p_claim_id text, p_at timestamptz, p_line_from double precision
 ) returns json language plpgsql as $$
 declare
-  -- As in a turn.
-  v_locked text := pg_advisory_xact_lock_shared(727271004)::text;
+  v_cap_lock text := buildlane_keep_cap();
   v_slots integer;
   v_answer json;
 begin

@@ -85,6 +85,7 @@ set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off 
 declare
   v_nodes bigint := (select count(*) from build_nodes where lease_until > p_at);
   v_ahead bigint := p_ahead;
+  v_most bigint;
   v_share bigint;
   v_chats text[];
   v_claims json;
@@ -93,10 +94,10 @@ begin
   -- are through with the rest, and nobody has two turns meanwhile (P8).
   if v_nodes > 1 then
     -- Not counted further than it matters.
-    v_share := 2 * v_nodes * greatest(p_ahead, 2 * p_slots);
+    v_most := 2 * v_nodes * greatest(p_ahead, 2 * p_slots);
     v_share := (select count(*) / (2 * v_nodes) from (
-      (select 1 from chat_lanes where state = 'ready' limit v_share) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit v_share)
-      limit v_share) waiting);
+      (select 1 from chat_lanes where state = 'ready' limit v_most) union all (select 1 from chat_lanes where state = 'delayed' and ready_at <= p_at limit v_most)
+      limit v_most) waiting);
     if v_share < 2 * p_slots then
       return null;
     end if;

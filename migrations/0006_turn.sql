@@ -48,8 +48,7 @@ begin
     select array_agg(b) into v_begun from json_populate_recordset(null::buildlane_begun, p_begun) b
     where exists (select 1 from chat_lanes l where l.chat_id = b.chat_id for update skip locked);
   end if;
-  -- What starts with this turn starts under the cap that is in force now (0011_cluster_cap.sql).
-  v_setting := pg_advisory_xact_lock_shared(727271004)::text;
+  v_setting := buildlane_keep_cap();
   v_at := buildlane_now(p_now);
   if v_begun is not null or exists (select 1 from unnest(v_endings) e where e.started_ms is not null or e.kind = 'returned') then
     select * into v_ahead from buildlane_record_ahead(p_node, v_begun, v_endings, v_at, buildlane_ms(p_hand_ms));

@@ -113,6 +113,11 @@ begin
     + (select count(*) from chat_lanes l where l.owner is not null and not exists (select 1 from build_nodes n where n.id = l.owner and n.lease_until > p_at));
 end $$;
 
+-- Whether that is what is in force; one statement, so that both are of one moment.
+create function buildlane_cap_stands(p_at timestamptz) returns boolean language sql stable as $$
+  select q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds from queue_state q cross join buildlane_cap(p_at) c
+$$;
+
 -- Puts it in force; what runs already keeps or gets its permit. Who joins always comes to the lock: of nodes that join together none sees the others before.
 -- p_is_new: it had no lease, and so no hand.
 create function buildlane_set_cap(p_node text, p_joins boolean, p_is_new boolean, p_now double precision) returns void language plpgsql as $$
@@ -121,16 +126,15 @@ declare
   v_cap integer;
   v_binds boolean;
 begin
-  -- In one statement, so that what is in force and who lives are of one moment.
-  if not p_joins and exists (select 1 from queue_state q cross join buildlane_cap(v_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
+  if not p_joins and buildlane_cap_stands(v_at) then
     return;
   end if;
   -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.
   perform 1 from queue_state for update;
-  if exists (select 1 from queue_state q cross join buildlane_cap(v_at) c where q.cluster_cap is not distinct from c.cap and q.cap_binds is not distinct from c.binds) then
+  if buildlane_cap_stands(v_at) then
     return;
   end if;
-  -- Whoever claims has read what is in force, and holds this until all see what it started.
+  -- Whoever claims has read what is in force, and shares this (buildlane_keep_cap).
   perform pg_advisory_xact_lock(727271004);
   v_at := buildlane_now(p_now);
   select cap, binds into v_cap, v_binds from buildlane_cap(v_at);

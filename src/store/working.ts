@@ -133,8 +133,8 @@ export interface Working {
    * One turn of the slots. Records endings whose guard holds (job, attempt, node, fence, claim id, status `running`),
    * puts their lanes back in line, then claims up to `want` lanes from the head of the line and starts their heads.
    * Claims nothing while the queue is paused or when the node's lease is over, and no more than the cluster's cap allows.
-   * When it got all it wanted it takes lanes ahead: up to one whose job was tried before or that a lost node had in hand, and
-   * none while there is a cap, a share between tenants or quarantined code.
+   * When it got all it wanted it takes lanes ahead: up to one whose job was tried before, has a priority or quarantined code, or
+   * whose lane was in a hand before, and none while the cluster's cap binds or tenants share.
    */
   turn(request: TurnRequest, now?: number): Promise<TurnAnswer>;
   /** Renews the node's lease (registering it at the first time) and tells what a node must know. */
