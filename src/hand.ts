@@ -1,7 +1,7 @@
 /**
- * The lanes that this node has in hand ahead of free slots. Where runs are shorter than a turn, slots would stand empty
- * while each turn is under way; so turns bring the next lanes of the line along, whose jobs begin as slots come free and
- * go on record with the next turn. Here stands how many to take, what of them has begun, and when by the store's clock.
+ * The lanes that this node has in hand ahead of free slots. A slot that comes free would stand empty while a turn is
+ * under way; so where runs are short, turns bring the next lanes of the line along, whose jobs begin as slots come free and
+ * go on record with a later turn. Here stands how many to take, what of them has begun, and when by the store's clock.
  */
 import type { Clock, Timer } from "./clock.js";
 import type { Begun, Claim, Ending, TurnAnswer } from "./store/store.js";
@@ -38,6 +38,7 @@ export interface Departure {
 
 interface Needs {
   clock: Clock;
+  slots: number;
   /** How long the store gives what was taken to nobody else, from the turn's sending, milliseconds. */
   handMs: number;
   /** In hand and on its way at once, at most. */
@@ -56,15 +57,21 @@ interface Needs {
 
 /** Turns that answer faster leave no slot empty for long enough to be worth it, milliseconds. */
 const flightMsMin = 0.5;
+/** A slot that is empty for a turn after each longer run is not empty for long enough either, milliseconds. */
+const quickMs = 50;
 /** The latest turn's part in how long turns take, and in how many runs are over with one. */
 const flightWeight = 0.2;
 const paceWeight = 0.5;
 /** In hand and on its way: what is over with a turn, so often. Half of it is worked on while the other half is told. */
 const depth = 4;
+/** A start is on record after so long at the latest, milliseconds, or after a turn: most runs are over by then, and are written once. */
+const tellMs = 20;
 /** How often what is in hand is looked at, milliseconds. */
 const lookMs = 10;
 /** What waits for a slot for so long goes back: another node may have one. */
 const recallMs = 20;
+/** So no more is taken than slots come free for in a part of that time. */
+const recallMargin = 0.5;
 /** What waited for so long is not begun any more: this process stood still, or it would be back by now. */
 const staleMs = 100;
 /** Whoever has it in hand is done with it before others may take it: a part of the time. */
@@ -83,13 +90,15 @@ interface InHand {
   isTold: boolean;
 }
 
-export function createHand({ clock, handMs, max, tellStarts, recorded, recall, refused, lost }: Needs): Hand {
+export function createHand({ clock, slots, handMs, max, tellStarts, recorded, recall, refused, lost }: Needs): Hand {
   const inHand = new Map<string, InHand>();
   let unbegun = 0;
   /** Turns under way that may bring some. */
   let asking = 0;
   let flightMs = 0;
+  /** Quick runs that are over with a turn, and how long one lasts. */
   let pace = 0;
+  let runMs = 0;
   /** The store's clock less this process's; no more than that, for an answer takes its time back. */
   let offset = Number.NEGATIVE_INFINITY;
   let timer: Timer | null = null;
@@ -108,8 +117,18 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
     if (one.begunAt === null) unbegun--;
     inHand.delete(claim.job.id);
   }
-  /** Short runs are told by their ends, so a start is only once it has lasted longer than a turn. */
-  const isToTell = ({ begunAt, isOver, isTold }: InHand): boolean => begunAt !== null && !isOver && !isTold && clock.monotonic() - begunAt >= flightMs;
+  /** Short runs are told by their ends. */
+  const isToTell = ({ begunAt, isOver, isTold }: InHand): boolean => begunAt !== null && !isOver && !isTold && clock.monotonic() - begunAt >= Math.max(tellMs, flightMs);
+
+  /** What is over now says how much the slots get through. */
+  function learn(endings: readonly Ending[]): void {
+    const runs = endings.flatMap((one) => (one.runMs !== undefined && one.runMs < Math.max(quickMs, flightMs) ? [one.runMs] : []));
+    if (runs.length > 0) runMs += paceWeight * (runs.reduce((sum, ms) => sum + ms, 0) / runs.length - runMs);
+    // A turn brings at least one end, be it the only one of ten turns' time.
+    pace += paceWeight * (Math.min(runs.length, comeFreeIn(flightMs)) - pace);
+  }
+  /** Slots that come free within a time, where runs last longer than turns; else more than anybody asks for. */
+  const comeFreeIn = (ms: number): number => (runMs <= flightMs ? Number.POSITIVE_INFINITY : (slots * ms) / runMs);
 
   function watch(): void {
     if (timer || isClosed || inHand.size === 0) return;
@@ -162,8 +181,8 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
     },
     depart(endings, mayTake) {
       const sentAt = clock.monotonic();
-      if (endings.length > 0) pace += paceWeight * (endings.filter(({ runMs }) => runMs !== undefined && runMs < flightMs).length - pace);
-      const aim = Math.min(max, Math.round(depth * pace));
+      if (endings.length > 0) learn(endings);
+      const aim = Math.min(max, Math.round(depth * pace), Math.floor(comeFreeIn(recallMs * recallMargin)));
       // As many as are missing, but not at once: turns would bring many and few in turn.
       const ahead = mayTake && flightMs >= flightMsMin ? Math.max(0, Math.round((3 * aim) / 4 - unbegun / 2)) : 0;
       const tellsTimes = asking > 0 || inHand.size > 0 || ahead > 0;

@@ -121,7 +121,7 @@ export const settings = {
   databaseNotify: setting({ env: "BUILDLANE_DATABASE_NOTIFY", schema: flag, default: "true", meaning: "Whether nodes tell each other news by NOTIFY; without, they poll, which costs up to a second." }),
   dataDir: setting({ env: "BUILDLANE_DATA_DIR", schema: z.string().min(1), default: ".buildlane", meaning: "Folder of the embedded database." }),
   concurrency: setting({ env: "BUILDLANE_CONCURRENCY", schema: integer(1, 1000), default: "3", meaning: "Slots of this node: builds that run at once." }),
-  takeAhead: setting({ env: "BUILDLANE_TAKE_AHEAD", schema: flag, default: "true", meaning: "Where runs are shorter than a turn at the database, takes lanes ahead of free slots: their starts go on record a moment after they happened. False: every start is on record before it happens." }),
+  takeAhead: setting({ env: "BUILDLANE_TAKE_AHEAD", schema: flag, default: "true", meaning: "Where runs are short, takes lanes ahead of free slots: their starts go on record a moment after they happened. False: every start is on record before it happens." }),
   clusterConcurrency: setting({ env: "BUILDLANE_CLUSTER_CONCURRENCY", schema: integer(1, 100_000).optional(), default: undefined, meaning: "Builds that run at once over all nodes; unset: the sum of their slots. The lowest of the living nodes' holds." }),
   buildTimeoutMs: setting({ env: "BUILDLANE_BUILD_TIMEOUT_MS", schema: integer(100, 3_600_000), default: "10000", meaning: "Wall-clock limit of one attempt, milliseconds." }),
   maxAttempts: setting({ env: "BUILDLANE_MAX_ATTEMPTS", schema: integer(1, 25), default: "3", meaning: "Attempts of a job that may cost one." }),

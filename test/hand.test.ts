@@ -9,6 +9,7 @@ import type { Claim, Ending, TurnAnswer } from "../src/store/store.js";
 
 const handMs = 1000;
 const max = 20;
+const slots = 10;
 const unsaid: TurnAnswer = { settled: [], claims: [], onRecord: [], refused: [], atMs: 0 };
 const claimOf = (id: string, startedAt: string | null = null): Claim =>
   ({ job: { id, chatId: id, attempt: 1 }, fence: 1, claimId: `claim of ${id}`, startedAt }) as Claim;
@@ -18,7 +19,7 @@ function handWith() {
   const clock = createSimulatedClock();
   const told: string[] = [];
   const hand = createHand({
-    clock, handMs, max,
+    clock, slots, handMs, max,
     tellStarts: () => told.push("tell"),
     recorded: ({ job }) => told.push(`recorded ${job.id}`),
     recall: ({ job }) => told.push(`recall ${job.id}`),
@@ -35,7 +36,7 @@ function handWith() {
   return { clock, told, hand, turn };
 }
 
-it("takes nothing while runs last longer than turns, and as much as slots get through while they are shorter", async () => {
+it("takes nothing while runs are long, and as much as slots get through while they are shorter than turns", async () => {
   const { turn } = handWith();
   for (let count = 0; count < 10; count++) expect((await turn(4, ended(3, 50))).ahead).toBe(0);
   const asked: number[] = [];
@@ -47,6 +48,22 @@ it("takes nothing while runs last longer than turns, and as much as slots get th
   // Long runs again, and the hand is empty after a few turns.
   for (let count = 0; count < 12; count++) await turn(4, ended(3, 50));
   expect((await turn(4, ended(3, 50))).ahead).toBe(0);
+});
+
+it("takes what slots come free for while a turn is under way where runs last longer than one, and no more than begins soon", async () => {
+  const asked = async (ms: number, ends: Ending[]) => {
+    const { turn } = handWith();
+    let ahead = 0;
+    for (let count = 0; count < 30; count++) ({ ahead } = await turn(ms, ends));
+    return ahead;
+  };
+  // Ten slots, 16 ms each: 2.5 come free in a turn of 4 ms, and six in the time that a lane may well wait for one.
+  expect(await asked(4, ended(3, 16))).toBe(5);
+  // A turn has one end at least; ten such turns fit into 40 ms.
+  expect(await asked(1, ended(1, 40))).toBe(1);
+  // A slow database: no more than may begin before they are recalled, however many would be over with a turn.
+  expect(await asked(15, ended(9, 16))).toBe(5);
+  expect(await asked(40, ended(10, 45))).toBe(2);
 });
 
 it("takes nothing where turns are answered at once, or lanes may not be claimed", async () => {
@@ -80,9 +97,9 @@ it("tells no start of what is over: its end says when it began", async () => {
   await turn(4, [], { claims: [claimOf("a")] });
   hand.begin(claimOf("a"));
   const startedMs = hand.now();
-  await clock.advance(50);
+  await clock.advance(60);
   hand.end(claimOf("a"));
-  const departure = await turn(4, ended(1, 0));
+  const departure = await turn(4, ended(1, 60));
   expect([departure.begun, departure.startedMs("a"), departure.tellsTimes]).toEqual([[], startedMs, true]);
   hand.drop(claimOf("a"));
   const after = hand.depart([], true);

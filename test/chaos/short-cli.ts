@@ -10,7 +10,7 @@ import { shortChaos } from "./short.js";
 const text = (fallback: string) => ({ type: "string" as const, default: fallback });
 const { values } = parseArgs({
   options: {
-    seed: text(String(Math.floor(performance.timeOrigin % 1e9))), nodes: text("3"), chats: text("250"), backlog: text("600"),
+    seed: text(String(Math.floor(performance.timeOrigin % 1e9))), nodes: text("3"), chats: text("250"), backlog: text("600"), longestMs: text("0"),
     kills: text("12"), stops: text("8"), freezes: text("4"), crashes: text("4"), outages: text("2"), cuts: text("6"), pauses: text("8"),
   },
 });

@@ -22,6 +22,8 @@ export interface ShortChaosOptions {
   chats: number;
   /** Unfinished jobs that clients keep up. */
   backlog: number;
+  /** Most runs take up to so long, milliseconds; 0: no time at all. */
+  longestMs?: number;
   kills: number;
   stops: number;
   crashes: number;
@@ -104,7 +106,7 @@ async function startNode(name: string, witness: string, databaseUrl: string, cap
   };
 }
 
-export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {}, ...wanted }: ShortChaosOptions): Promise<ShortChaosResult> {
+export async function shortChaos({ seed, nodes, chats, backlog, longestMs = 0, onLine = () => {}, ...wanted }: ShortChaosOptions): Promise<ShortChaosResult> {
   const random = chance(seed);
   const between = (from: number, to: number) => from + (to - from) * random();
   const oneOf = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
@@ -144,7 +146,7 @@ export async function shortChaos({ seed, nodes, chats, backlog, onLine = () => {
   function request(): Record<string, unknown> {
     const chatId = `chat${Math.floor(random() * chats)}`;
     const kind = random();
-    const code = kind < 0.89 ? "quick" : kind < 0.93 ? `wait ${Math.round(between(1, 40))}` : kind < 0.932 ? `wait ${Math.round(between(300, 1500))}` : kind < 0.935 ? `busy ${Math.round(between(5, 150))}` : kind < 0.985 ? `fail ${1 + Math.floor(random() * 2)}` : "final";
+    const code = kind < 0.89 ? (longestMs > 0 ? `wait ${Math.round(between(0, longestMs))}` : "quick") : kind < 0.93 ? `wait ${Math.round(between(1, 40))}` : kind < 0.932 ? `wait ${Math.round(between(300, 1500))}` : kind < 0.935 ? `busy ${Math.round(between(5, 150))}` : kind < 0.985 ? `fail ${1 + Math.floor(random() * 2)}` : "final";
     return {
       chatId, messageId: `m${count++}`, code,
       ...(isOrdered(chatId) || random() < 0.7 ? {} : { priority: Math.round(between(-3, 3)) }),
