@@ -39,6 +39,8 @@ export interface Canary {
 
 export interface ConfinementOptions {
   memoryMb: number;
+  /** Of esbuild's own, that work at once. */
+  threads: number;
   /** Makes the canary's secret. */
   id: () => string;
   /** Only a test sets these two. */
@@ -49,7 +51,7 @@ export interface ConfinementOptions {
 const shell = "/bin/sh";
 
 /** Throws when esbuild's program is not installed. */
-export function confine({ memoryMb, id, walls = allWalls, openings = {} }: ConfinementOptions): Confinement {
+export function confine({ memoryMb, threads, id, walls = allWalls, openings = {} }: ConfinementOptions): Confinement {
   const engine = engineBinary();
   const limited = (openings.limits ?? process.platform === "linux") && canRun(shell);
   // One option a call: all that dash understands. Chained, so that a limit that fails never starts esbuild. Open files
@@ -59,9 +61,8 @@ export function confine({ memoryMb, id, walls = allWalls, openings = {} }: Confi
   return {
     walls,
     command: limited ? { file: shell, args: ["-c", `${limits.join(" && ")} && exec "$0" "$@"`, engine, ...service] } : { file: engine, args: service },
-    // A second thread for what esbuild does beside parsing; more would let one slot take the whole machine. Collecting
-    // garbage less often makes a build a third faster; the soft limit has it collected in earnest well before the kernel's is met.
-    environment: { GOMAXPROCS: "2", GOGC: "400", GOMEMLIMIT: `${Math.floor(memoryMb * 0.7)}MiB`, ...openings.environment },
+    // Collecting garbage less often makes a build a third faster; the soft limit has it collected in earnest well before the kernel's is met.
+    environment: { GOMAXPROCS: String(threads), GOGC: "400", GOMEMLIMIT: `${Math.floor(memoryMb * 0.7)}MiB`, ...openings.environment },
     missing: limited ? [] : ["open files", "memory", "core dumps"],
     place: () => makePlace(id(), openings.workingFolder),
   };

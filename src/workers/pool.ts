@@ -4,6 +4,7 @@
  *
  * An attempt's promise settles only when nothing of the attempt runs any more. So a slot that is given back is free.
  */
+import { availableParallelism } from "node:os";
 import type { Clock } from "../clock.js";
 import type { Outcome, RunnableJob, Runner } from "../job.js";
 import { limits } from "../options.js";
@@ -65,6 +66,12 @@ const spares = 1;
 const recycleAboveRssBytes = 150 * 1024 * 1024;
 const recycleAfterJobsDefault = 1000;
 
+/**
+ * A second thread, for what esbuild does beside parsing, makes a build a fifth faster while a processor is free for it; more would let one slot take the
+ * whole machine. Where there are many more slots than processors there is none, and a second thread costs a seventh of a worker's time (bench/README.md).
+ */
+const threadsOf = (slots: number): number => (slots >= 2 * availableParallelism() ? 1 : 2);
+
 /** The second parameter is for tests of the walls only. */
 export function createWorkerPool(options: WorkerPoolOptions, { walls, openings }: { walls?: Walls | undefined; openings?: Openings | undefined } = {}): WorkerPool {
   const { slots, memoryMb, clock, onEvent = () => {}, recycleAfterJobs = recycleAfterJobsDefault } = options;
@@ -82,7 +89,7 @@ export function createWorkerPool(options: WorkerPoolOptions, { walls, openings }
 
   function hire(): Crew {
     const { memoryMb, outputBytesMax, allowUnconfined = false } = options;
-    const confinement = confine({ memoryMb, id: () => clock.id(), walls, openings });
+    const confinement = confine({ memoryMb, threads: threadsOf(slots), id: () => clock.id(), walls, openings });
     if (confinement.missing.length > 0) {
       if (!allowUnconfined) throw unconfined(confinement.missing);
       onEvent({ type: "worker.unconfined", missing: confinement.missing });

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { expect, test } from "vitest";
 import { built, failed, startPool } from "./support.js";
 
@@ -16,6 +17,14 @@ test("a worker stands in an empty folder that is no more, with nothing in its en
   expect(readdirSync(`/proc/${pid}/cwd`)).toEqual([]);
   const names = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").map((one) => one.split("=")[0]).filter(Boolean);
   expect(names.filter((name) => !["GOMAXPROCS", "GOGC", "GOMEMLIMIT", "PWD", "OLDPWD", "_", "SHLVL"].includes(name!))).toEqual([]);
+});
+
+test("a worker has a second thread only where a processor may be free for it", async () => {
+  const threadsWith = async (slots: number) => {
+    await using shared = await startPool({ slots });
+    return /GOMAXPROCS=(\d+)/.exec(readFileSync(`/proc/${shared.pool.stats().workers[0]!.pid!}/environ`, "utf8"))?.[1];
+  };
+  expect([await threadsWith(1), await threadsWith(2 * availableParallelism())]).toEqual(["2", "1"]);
 });
 
 test("a worker has its memory, open files and core dumps limited, and a process group of its own", async () => {
