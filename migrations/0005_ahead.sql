@@ -80,7 +80,7 @@ end $$;
 -- Takes lanes ahead: the next in line, up to one that must wait for a slot of its own. That is one whose job was tried before, or that some
 -- node had in hand already: should it be what nodes are lost by, its start must be on record before it happens. And one with a priority, which several nodes follow
 -- to the letter so, and one with quarantined code, which does not start.
-create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean) returns json language plpgsql
+create function buildlane_take_ahead(p_claim_id text, p_ahead integer, p_slots integer, p_at timestamptz, p_until timestamptz, p_line_from double precision, p_is_quarantining boolean, p_asks_code boolean) returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_nodes bigint := (select count(*) from build_nodes where lease_until > p_at);
@@ -117,7 +117,7 @@ begin
   )
   select json_agg(json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'attempt', j.attempt + 1,
       'code', j.code, 'files', j.files, 'entry', j.entry, 'options', j.options, 'priority', j.priority, 'maxAttempts', j.max_attempts, 'timeoutMs', j.timeout_ms,
-      'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', t.fence, 'startedAt', null) order by t.ord)
+      'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', t.fence, 'startedAt', null, 'isNovel', case when p_asks_code then buildlane_is_novel(j.code_hash) end) order by t.ord)
   into v_claims from taken t join build_jobs j on j.id = t.head_id;
   return v_claims;
 end $$;

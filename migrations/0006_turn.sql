@@ -1,9 +1,10 @@
 -- A node's turn at the line, for itself and together with what is accepted (the rules of 0002_verbs.sql).
 
 -- turn: ends attempts, then claims up to p_want lanes from the head of the line and starts their heads, and takes up to p_ahead
--- more of them ahead of free slots, for p_hand_ms. p_begun: runs of such lanes that began since.
+-- more of them ahead of free slots, for p_hand_ms. p_begun: runs of such lanes that began since. p_asks_code: for each claim
+-- it is told whether its code is no other job's, so that nobody need ask what is known of it.
 create function buildlane_turn(p_node text, p_claim_id text, p_endings json, p_want integer, p_losses_max integer, p_lock_ms integer default null,
-  p_now double precision default null, p_line_from double precision default null, p_begun json default null, p_ahead integer default 0, p_hand_ms double precision default 0)
+  p_now double precision default null, p_line_from double precision default null, p_begun json default null, p_ahead integer default 0, p_hand_ms double precision default 0, p_asks_code boolean default false)
 returns json language plpgsql
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
@@ -102,7 +103,7 @@ begin
       returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.started_at, l.turn_at as waited_since, l.taken_until,
         json_build_object('id', j.id, 'chatId', j.chat_id, 'messageId', j.message_id, 'chatSeq', j.chat_seq, 'attempt', j.attempt,
           'code', j.code, 'files', j.files, 'entry', j.entry, 'options', j.options, 'priority', j.priority, 'maxAttempts', j.max_attempts, 'timeoutMs', j.timeout_ms,
-          'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', j.fence, 'startedAt', j.started_at) as claim
+          'traceparent', j.traceparent, 'spent', j.spent, 'strikes', j.strikes, 'fence', j.fence, 'startedAt', j.started_at, 'isNovel', case when p_asks_code then buildlane_is_novel(j.code_hash) end) as claim
     ), lane as (
       update chat_lanes l set state = 'running', owner = p_node, fence = l.fence + 1, claim_id = p_claim_id, taken_until = null, taken_claim = null, pending = l.pending - 1,
         head_id = null, head_rank = null, ready_at = null, turn_at = null, event_tail = l.event_tail + 1
@@ -128,7 +129,7 @@ begin
 
   -- Where a start needs more than its turn in line, a permit of the cluster's or a tenant's share, nothing is taken ahead of it.
   if p_ahead > 0 and v_left <= 0 and v_slots is not null and not (v_is_paused or v_is_capped) and not exists (select 1 from tenant_shares) then
-    v_taken := buildlane_take_ahead(p_claim_id, p_ahead, v_slots, v_at, v_at + buildlane_ms(p_hand_ms), p_line_from, v_is_quarantining);
+    v_taken := buildlane_take_ahead(p_claim_id, p_ahead, v_slots, v_at, v_at + buildlane_ms(p_hand_ms), p_line_from, v_is_quarantining, p_asks_code);
   end if;
   if v_is_capped and (p_endings is not null or v_allowed > 0) then
     perform buildlane_yield_permits(p_node);

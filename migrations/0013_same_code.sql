@@ -24,3 +24,9 @@ set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off 
     order by r.started_at, r.id limit 1
   ) r on true
 $$;
+
+-- Whether no other job of this code, whoever's, runs or has ended as any other would: then what `buildlane_known` would say is known.
+create function buildlane_is_novel(p_hash text) returns boolean language sql stable as $$
+  select not exists (select 1 from build_jobs j where j.code_hash = p_hash and j.stamp is not null)
+    and not exists (select 1 from build_jobs j where j.status = 'running' and j.code_hash = p_hash)
+$$;

@@ -25,8 +25,9 @@ export interface RecallNeeds {
 /** A build that runs on another node is asked for this often, and waited for so long at most, milliseconds. */
 const askAgainMs = 100;
 const waitMsMax = 3000;
-/** Tenants whose stamps are kept. */
+/** Tenants whose stamps are kept, and builds that ended here. */
 const stampsMax = 1000;
+const builtMax = 1000;
 
 /** Only what is the code's own doing: another attempt at anything else may end otherwise. */
 const isRepeatable = (outcome: Outcome): boolean => outcome.kind === "built" || ownFailures.includes(outcome.failure.code);
@@ -37,12 +38,20 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
   /** What is being built here, with the job that builds it. */
   const building = new Map<string, { jobId: string; outcome: Promise<Outcome | null> }>();
 
+  /** What was built here last, oldest first. */
+  const built = new Set<string>();
+  function remember(key: string): void {
+    built.delete(key);
+    built.add(key);
+    if (built.size > builtMax) for (const oldest of built) return void built.delete(oldest);
+  }
+
   /** Null when nothing is known, or the store cannot say: then the code is built. */
   async function recall(job: RunnableJob, codeHash: string, stamp: string, signal: AbortSignal): Promise<Outcome | null> {
     const untilMs = clock.monotonic() + waitMsMax;
     try {
       for (;;) {
-        const answer = await code.ask({ codeHash, stamp, ageMs, jobId: job.id });
+        const answer = await code.ask({ codeHash, stamp, ageMs, jobId: job.id, isBuiltHere: built.has(`${codeHash}/${stamp}`) });
         if (answer.kind === "known") return answer.outcome;
         // One that runs here waits for us already, or will in a moment.
         if (answer.kind === "unknown" || here.has(answer.jobId) || signal.aborted || clock.monotonic() > untilMs) return null;
@@ -90,7 +99,9 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
       const known = await recall(job, codeHash, stamp, context.signal);
       if (known) return known;
       const outcome = await runner.run(job, context);
-      return isRepeatable(outcome) ? { ...outcome, origin: { stamp, from: null } } : outcome;
+      if (!isRepeatable(outcome)) return outcome;
+      remember(key);
+      return { ...outcome, origin: { stamp, from: null } };
     };
     const outcome = build();
     const mine = { jobId: job.id, outcome: outcome.then((one) => (isRepeatable(one) ? one : null), () => null) };

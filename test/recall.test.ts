@@ -7,7 +7,7 @@ import type { Outcome, RunnableJob, Runner } from "../src/job.js";
 import { queueSettings } from "../src/options.js";
 import { composeQueue } from "../src/queue.js";
 import { withRecall } from "../src/recall.js";
-import type { CodeAnswer } from "../src/store/code.js";
+import type { CodeAnswer, CodeQuestion } from "../src/store/code.js";
 import { createMemoryStore } from "../src/store/memory.js";
 import { openStore } from "../src/store/open.js";
 import { describePostgres, freshDatabase } from "./support/postgres.js";
@@ -16,7 +16,7 @@ const done: Outcome = { kind: "built", result: "built", sourceMap: null, warning
 const crashed: Outcome = { kind: "failed", failure: { code: "worker_crashed", message: "x", retryable: true, diagnostics: [] }, error: "x" };
 
 /** A runner whose builds end when the test says so. */
-function lab(ask: () => CodeAnswer | Promise<CodeAnswer> = () => ({ kind: "unknown" })) {
+function lab(ask: (question: CodeQuestion) => CodeAnswer | Promise<CodeAnswer> = () => ({ kind: "unknown" })) {
   const builds: { job: RunnableJob; end(outcome: Outcome): void; fail(error: Error): void }[] = [];
   const reports: unknown[] = [];
   const runner: Runner = {
@@ -28,7 +28,7 @@ function lab(ask: () => CodeAnswer | Promise<CodeAnswer> = () => ({ kind: "unkno
         signal.addEventListener("abort", () => fail(new Error("aborted")));
       }),
   };
-  const code = { lift: async () => false, ask: async () => ask() };
+  const code = { lift: async () => false, ask: async (question: CodeQuestion) => ask(question) };
   const recall = withRecall(runner, { code, ageMs: 1000, clock: systemClock, version: async () => "1", report: (one) => void reports.push(one) });
   let serial = 0;
   const run = (source: string, { tenant, signal = new AbortController().signal }: { tenant?: string; signal?: AbortSignal } = {}) =>
@@ -49,6 +49,22 @@ describe("in one process", () => {
     const outcomes = await Promise.all(runs);
     expect(outcomes.map(({ origin }) => origin?.from)).toEqual([null, "j1", null, "j1"]);
     expect(builds).toHaveLength(2);
+  });
+
+  test("whoever asks says whether its code has been built here, since what its claim told may be older than that", async () => {
+    const asked: unknown[] = [];
+    const { builds, run, begun } = lab(({ jobId, isBuiltHere }) => {
+      asked.push([jobId, isBuiltHere]);
+      return { kind: "unknown" };
+    });
+    const ends: [source: string, outcome: Outcome][] = [["a", crashed], ["a", done], ["b", done], ["a", done]];
+    for (const [index, [source, outcome]] of ends.entries()) {
+      const outcomeOf = run(source);
+      await begun(index + 1);
+      builds[index]?.end(outcome);
+      await outcomeOf;
+    }
+    expect(asked).toEqual([["j1", false], ["j2", false], ["j3", false], ["j4", true]]);
   });
 
   test("a build that dies is nobody else's answer: the next of those that waited builds, the others join that", async () => {

@@ -12,6 +12,8 @@ export interface CodeQuestion {
   ageMs: number;
   /** Who asks, while it runs. */
   jobId: string;
+  /** A job of this code has ended on the asker's node a moment ago: what was known when this one was claimed is old. */
+  isBuiltHere?: boolean;
 }
 
 export type CodeAnswer =

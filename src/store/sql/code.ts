@@ -6,6 +6,35 @@ import { coalesce } from "../coalesce.js";
 import { reaching } from "./database.js";
 import type { Database } from "./database.js";
 
+/** Jobs of which their claim told that no other has their code. Claims tell it once somebody has asked about any code. */
+export interface Novelties {
+  readonly areAsked: boolean;
+  add(jobId: string): void;
+  /** Told once. */
+  take(jobId: string): boolean;
+}
+
+/** Those that nobody asks about, since they never began, leave when others come. */
+const noveltiesMax = 1000;
+
+export function createNovelties(): Novelties {
+  const jobIds = new Set<string>();
+  let areAsked = false;
+  return {
+    get areAsked() {
+      return areAsked;
+    },
+    add(jobId) {
+      jobIds.add(jobId);
+      if (jobIds.size > noveltiesMax) for (const oldest of jobIds) return void jobIds.delete(oldest);
+    },
+    take(jobId) {
+      areAsked = true;
+      return jobIds.delete(jobId);
+    },
+  };
+}
+
 const askSql = "select buildlane_known($1::text::json, $2::text::text[], $3) as answer";
 const liftSql = "with lifted as (delete from code_crashes where code_hash = $1 and quarantined_at is not null returning code_hash) select count(*) > 0 as answer from lifted";
 
@@ -33,7 +62,7 @@ function answerOf(answer: Row, stamp: string): CodeAnswer {
 /** Questions of one statement: each answer may carry a whole build. */
 const askedTogetherMax = 50;
 
-export function sqlCode(database: Database): CodeStore {
+export function sqlCode(database: Database, novelties: Novelties): CodeStore {
   const call = <T>(statement: string, args: unknown[]): Promise<T> => reaching(() => database.call<T>(statement, args, "apart"));
   async function askAll(asked: CodeQuestion[], now?: number): Promise<CodeAnswer[]> {
     const rows = await call<Row[]>(askSql, [JSON.stringify(asked.map(({ codeHash, stamp, jobId, ageMs }) => ({ hash: codeHash, stamp, job: jobId, age_ms: ageMs }))), `{${ownFailures.join(",")}}`, now ?? null]);
@@ -43,6 +72,9 @@ export function sqlCode(database: Database): CodeStore {
   const asking = coalesce<CodeQuestion, CodeAnswer>({ send: (asked) => askAll(asked), lanesOf: () => [], weightOf: () => 1, weightMax: askedTogetherMax });
   return {
     lift: (hash) => call<boolean>(liftSql, [hash]),
-    ask: async (question, now) => (now === undefined ? asking.add(question) : ((await askAll([question], now))[0] as CodeAnswer)),
+    async ask(question, now) {
+      if (now !== undefined) return (await askAll([question], now))[0] as CodeAnswer;
+      return novelties.take(question.jobId) && !question.isBuiltHere ? { kind: "unknown" } : asking.add(question);
+    },
   };
 }

@@ -5,7 +5,7 @@ import type { Database } from "./database.js";
 import { sqlAccepting } from "./accept.js";
 import { sqlLive } from "./live.js";
 import { sqlAccess } from "./access.js";
-import { sqlCode } from "./code.js";
+import { createNovelties, sqlCode } from "./code.js";
 import { sqlHistory } from "./history.js";
 import { sqlReads } from "./reads.js";
 import { sqlStats } from "./stats.js";
@@ -15,15 +15,16 @@ import { sqlWebhook } from "./webhook.js";
 /** `nodeId` names the running totals that this store's writes go to. */
 export function createSqlStore(database: Database, { nodeId, clock }: { nodeId: string; clock: Clock }): Store {
   const listeners = new Set<(hint: Hint) => void>();
+  const novelties = createNovelties();
   const tell = (hint: Hint) => listeners.forEach((listener) => listener(hint));
   database.onNotify(tell);
   return {
     kind: database.kind,
     access: sqlAccess(database, clock),
     webhook: sqlWebhook(database),
-    code: sqlCode(database),
+    code: sqlCode(database, novelties),
     ...sqlAccepting(database, nodeId, clock),
-    ...sqlVerbs(database, nodeId, clock),
+    ...sqlVerbs(database, nodeId, clock, novelties),
     ...sqlReads(database, clock),
     ...sqlStats(database, clock),
     ...sqlLive(database, clock),

@@ -9,10 +9,11 @@ import { ContendedError } from "../store.js";
 import type { CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Ending, EraseAnswer, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
 import { claimOf, iso } from "./claims.js";
 import type { ClaimRow } from "./claims.js";
+import type { Novelties } from "./code.js";
 import { busy, isContended, lockWaitMs, reaching, uncut } from "./database.js";
 import type { Database, Line } from "./database.js";
 
-const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7, $8, $9::text::json, $10, $11) as answer";
+const turnSql = "select buildlane_turn($1, $2, $3::text::json, $4, $5, $6, $7, $8, $9::text::json, $10, $11, $12) as answer";
 const pulseSql = "select buildlane_pulse($1, $2, $3, $4, $5, $6) as answer";
 const rescueSql = "select buildlane_rescue($1, $2, $3, $4) as answer";
 const leaveSql = "select buildlane_leave($1, $2) as answer";
@@ -44,7 +45,7 @@ function endingRow({ jobId, chatId, attempt, fence, claimId, runMs, endedMs, sta
 
 type Verbs = Pick<Store, "turn" | "pulse" | "rescue" | "leave" | "endLeases" | "cancel" | "redrive" | "weighTenants" | "setQueuePaused" | "setChatPaused" | "setPolicy" | "chatState" | "cancelChat" | "erase" | "prune">;
 
-export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verbs {
+export function sqlVerbs(database: Database, nodeId: string, clock: Clock, novelties: Novelties): Verbs {
   const call = <T>(statement: string, args: unknown[], line: Line = "apart"): Promise<T> => reaching(() => database.call<T>(statement, args, line));
   /** For one chat at a person's word. */
   const callApart = <T>(statement: string, args: unknown[], chatId: string | null): Promise<T> =>
@@ -58,11 +59,13 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
       let answer: { built: number[] | null; settled: SettledRow[]; claims: ClaimRow[]; taken: ClaimRow[] | null; onRecord: string[] | null; refused: string[] | null; atMs: number };
       try {
         const line = patient ? "lone" : "together";
-        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null, lineFrom ?? null, starts.length > 0 ? JSON.stringify(starts) : null, ahead, handMs], line);
+        answer = await call(turnSql, [node, claimId, rows.length > 0 ? JSON.stringify(rows) : null, want, nodeLossesMax, lockWaitMs[line], now ?? null, lineFrom ?? null, starts.length > 0 ? JSON.stringify(starts) : null, ahead, handMs, novelties.areAsked], line);
       } catch (error) {
         if (rows.length > 0 && !patient && isContended(error)) throw new ContendedError("turn", { cause: error });
         throw error;
       }
+      const claimed = [...answer.claims, ...(answer.taken ?? [])];
+      for (const { id, isNovel } of claimed) if (isNovel) novelties.add(id);
       const built = new Set(answer.built);
       const settledBy = new Map(answer.settled.map((row) => [row.ord, row]));
       return {
@@ -72,7 +75,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock): Verb
           if (!row) return { kind: "notMine", jobId };
           return { kind: "settled", jobId, chatId, status: row.status, runAt: row.runAt && iso(row.runAt), quarantined: row.quarantined, failureCode: row.failureCode };
         }),
-        claims: [...answer.claims, ...(answer.taken ?? [])].map((row) => claimOf(row, claimId)),
+        claims: claimed.map((row) => claimOf(row, claimId)),
         onRecord: answer.onRecord ?? [],
         refused: answer.refused ?? [],
         atMs: answer.atMs,

@@ -1,5 +1,6 @@
 /** What is known of code by its hash: quarantine, and outcomes that another job of the same code has had. */
 import { expect } from "vitest";
+import type { Claim } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, iso, scope, agingMs } from "./lab.js";
 import type { Lab } from "./lab.js";
@@ -98,5 +99,20 @@ export const code: Exercise = (check) => {
     for (const job of [b, c]) expect(await lab.store.code.ask(question(job?.id as string), T0 + 4)).toEqual({ kind: "running", jobId: a?.id });
     // Another tenant's builds are not waited for.
     expect(await lab.store.code.ask(question(theirs?.id as string), T0 + 4)).toEqual({ kind: "unknown" });
+  });
+
+  check("what the claim told of a job's code is an answer without asking, once, unless a job of that code was built here since", async (lab) => {
+    const old = 1e12;
+    // Claims tell it once somebody has asked.
+    await lab.store.code.ask(question("x", { ageMs: old }));
+    await lab.accept(0, ["a", { codeHash: "same" }], ["b", { codeHash: "same" }], ["c", { codeHash: "same" }], ["d", { codeHash: "same" }]);
+    const [a, b, c] = (await lab.take(1, 3)) as [Claim, Claim, Claim];
+    await lab.end(3, a, made);
+    const knows = async (claim: Claim, isBuiltHere?: boolean) => (await lab.store.code.ask(question(claim.job.id, { ageMs: old, isBuiltHere }))).kind;
+    // Memory is asked at no cost.
+    const told = lab.store.kind === "memory" ? "known" : "unknown";
+    expect([await knows(b), await knows(b), await knows(c, true)]).toEqual([told, "known", "known"]);
+    // This one's claim saw what had ended, and c at work.
+    expect(await knows(await lab.takeOne(4))).toBe("known");
   });
 };
