@@ -17,7 +17,7 @@ export interface Wire {
   silence(): void;
   /** Questions arrive, answers do not, and after the next answer every connection is cut. Resolves then. */
   loseNextAnswer(): Promise<void>;
-  /** From within the next large answer on nothing is read any more, on either side: as of a process or a network that stands still. Resolves then. */
+  /** From within the next large answer on nothing is read any more, on either side, nor of connections that are new: as of a process or a network that stands still. Resolves then. */
   freezeInLargeAnswer(): Promise<void>;
   cut(): void;
   /** New connections are good again; silenced ones stay dead, as after a failover. */
@@ -31,6 +31,7 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
   let silent = false;
   let losing: (() => void) | null = null;
   let freezing: (() => void) | null = null;
+  let isFrozen = false;
   let connections = 0;
   const server = createServer({ noDelay: true }, (near) => {
     connections++;
@@ -40,6 +41,7 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
     let answered = 0;
     Object.assign(pair, { kill: () => (dead = true) });
     pairs.add(pair);
+    if (isFrozen) for (const socket of [near, far]) socket.pause();
     for (const socket of [near, far]) socket.on("error", () => {});
     near.on("data", (bytes) => {
       answered = 0;
@@ -50,6 +52,7 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
       if (freezing && answered > largeBytes) {
         freezing();
         freezing = null;
+        isFrozen = true;
         for (const one of pairs) for (const socket of [one.near, one.far]) socket.pause();
       } else if (losing) {
         const lost = losing;
