@@ -10,9 +10,9 @@ const layered = (chats, perChat) => Array.from({ length: chats * perChat }, (_, 
 const bursts = (chats, perChat) => Array.from({ length: chats * perChat }, (_, index) => ({ chat: `chat${Math.floor(index / perChat)}`, seq: (index % perChat) + 1 }));
 
 /** All jobs are accepted first, then worked off. */
-async function throughput(open, place, { chats, perChat, slots, inBursts = false }) {
+async function throughput(open, place, { chats, perChat, slots, workMs, inBursts = false }) {
   const judge = createJudge(chats * perChat, slots);
-  const queue = await open({ ...place, slots, perChat: perChat > 1, run: (chat, seq) => judge.run(chat, perChat > 1 ? seq : 1) });
+  const queue = await open({ ...place, slots, perChat: perChat > 1, run: (chat, seq) => judge.run(chat, perChat > 1 ? seq : 1, workMs ? () => sleep(workMs).then(() => "ok") : undefined) });
   await queue.hold();
   await queue.addMany((inBursts ? bursts : layered)(chats, perChat));
   const cpu = process.cpuUsage();
@@ -244,6 +244,8 @@ const everyone = ["buildlane", "bullmq", "pg-boss", "graphile-worker"];
 export const workloads = {
   ordered10: { run: throughput, options: { chats: 200, perChat: 50, slots: 10 }, peers: everyone, figure: "jobsPerSecond" },
   ordered50: { run: throughput, options: { chats: 200, perChat: 50, slots: 50 }, peers: ["buildlane", "bullmq"], figure: "jobsPerSecond" },
+  ordered5ms: { run: throughput, options: { chats: 200, perChat: 50, slots: 10, workMs: 5 }, peers: everyone, figure: "jobsPerSecond" },
+  ordered20ms: { run: throughput, options: { chats: 200, perChat: 10, slots: 10, workMs: 20 }, peers: everyone, figure: "jobsPerSecond" },
   backlog: { run: throughput, options: { chats: 800, perChat: 50, slots: 10 }, peers: everyone, figure: "jobsPerSecond" },
   bursts: { run: throughput, options: { chats: 200, perChat: 50, slots: 10, inBursts: true }, peers: ["buildlane", "bullmq"], figure: "jobsPerSecond" },
   unordered: { run: throughput, options: { chats: 20000, perChat: 1, slots: 10 }, peers: everyone, figure: "jobsPerSecond" },
