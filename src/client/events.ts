@@ -17,8 +17,9 @@ export interface StreamEvent {
 
 const againMs = { first: 250, most: 5000 };
 
-/** Before another try, longer each time; false when the signal aborted meanwhile. */
-export const pause = (failures: number, signal: AbortSignal | undefined): Promise<boolean> => slept(Math.min(againMs.most, againMs.first * 2 ** failures), signal);
+/** Before another try: longer each time, and for as long as the service asks for. */
+export const pauseMsAfter = (failures: number, error: unknown): number =>
+  Math.max(Math.min(againMs.most, againMs.first * 2 ** failures), (error instanceof ClientError ? error.retryAfterMs : undefined) ?? 0);
 
 /** Ends when the service says that nothing more will come, or the signal aborts. Rejects when the first connection finds no service, or is refused by more than a 503, such as for a database that is away. */
 export async function* follow(requests: Requests, path: string, { after, signal }: { after?: number | undefined; signal?: AbortSignal | undefined }): AsyncGenerator<StreamEvent, void, undefined> {
@@ -26,6 +27,7 @@ export async function* follow(requests: Requests, path: string, { after, signal 
   let failures = 0;
   let connected = false;
   while (!signal?.aborted) {
+    let failure: unknown;
     try {
       const response = await requests.open("GET", path, {
         signal, unlimited: true, query: { after: connected ? undefined : after },
@@ -43,13 +45,14 @@ export async function* follow(requests: Requests, path: string, { after, signal 
       // An address that was never right must not be asked for ever; Buildlane's own 503 says that it is.
       if (!connected && !(error instanceof ClientError && error.statusCode === 503 && error.code !== "not_buildlane")) throw error;
       if (error instanceof ClientError && !error.retryable) throw error;
+      failure = error;
     }
-    if (!(await pause(failures++, signal))) return;
+    if (!(await pause({ ms: pauseMsAfter(failures++, failure), signal }))) return;
   }
 }
 
 /** False when the signal aborted meanwhile. */
-const slept = (ms: number, signal: AbortSignal | undefined): Promise<boolean> =>
+export const pause = ({ ms, signal }: { ms: number; signal: AbortSignal | undefined }): Promise<boolean> =>
   new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

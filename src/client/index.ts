@@ -5,14 +5,14 @@
  *     const job = await client.submit({ chatId: "c1", messageId: "m1", code: 'console.log("hi")' });
  *     const done = await client.waitFor(job.id);
  *
- * Submitting is safe to try again: each submission has an idempotency key, and is offered again when no answer came.
+ * Submitting is safe to try again: each submission has an idempotency key, and is offered again when no answer came, or none that says whether it was accepted.
  */
 import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
 import type { OperatorAction } from "../store/access.js";
 import type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
 import type { QueueStats } from "../store/reading.js";
 import type { Why } from "../why.js";
-import { follow, pause } from "./events.js";
+import { follow, pause, pauseMsAfter } from "./events.js";
 import type { StreamEvent } from "./events.js";
 import { ClientError, createRequests } from "./request.js";
 import type { Answer, Call, CallOptions, ClientOptions } from "./request.js";
@@ -77,28 +77,34 @@ export interface ApiKey {
 }
 export type NewApiKey = ApiKey & { key: string };
 
-/** How often a submission is offered when no answer comes, and the pause between. */
+/** How often a submission is offered when it is not known to be refused, and the pause between. */
 const submitTries = 4;
 const submitPauseMs = 300;
+/** A moment's trouble of the service; a limit that was met, on the other hand, is told at once. */
+const passing = new Set<ClientError["code"]>(["unreachable", "timed_out", "draining", "database_unavailable", "database_busy", "chat_busy"]);
+/** Of a proxy, too, whose service is away for a moment. */
+const isPassing = (error: unknown): boolean => error instanceof ClientError && (passing.has(error.code) || (error.code === "not_buildlane" && error.retryable));
 
 export type Client = ReturnType<typeof createClient>;
 
+/** Throws TypeError when the address is none. */
 export function createClient(options: ClientOptions = {}) {
+  if (typeof options !== "object" || options === null) throw new TypeError(`Expected options such as { url: "http://127.0.0.1:3001" }, got ${JSON.stringify(options)}.`);
   const requests = createRequests(options);
   const data = async <T>(method: string, path: string, call?: Call): Promise<T> => (await requests.call(method, path, call)).data as T;
   const at = (id: string): string => `/${encodeURIComponent(id)}`;
   const chatAt = (chatId: string): string => `/chat/${encodeURIComponent(chatId)}`;
   const joined = ({ status, include, ...rest }: ListOptions): Call["query"] => ({ ...rest, status: status?.join(","), include: include?.join(",") });
 
-  /** Offers it again while no answer comes: the key makes that safe. */
+  /** Offers it again while nobody says whether it is accepted: the key makes that safe. */
   async function submitSafely(path: string, body: unknown, { idempotencyKey = crypto.randomUUID(), signal }: SubmitOptions): Promise<Answer> {
     for (let tried = 1; ; tried++) {
       try {
         return await requests.call("POST", path, { body, signal, headers: { "idempotency-key": idempotencyKey } });
       } catch (error) {
-        const again = error instanceof ClientError && (error.code === "unreachable" || error.code === "timed_out" || error.code === "draining") && tried < submitTries;
-        if (!again) throw error;
-        await new Promise((resolve) => setTimeout(resolve, submitPauseMs * tried));
+        if (!isPassing(error) || tried >= submitTries) throw error;
+        await pause({ ms: submitPauseMs * tried, signal });
+        signal?.throwIfAborted();
       }
     }
   }
@@ -127,8 +133,8 @@ export function createClient(options: ClientOptions = {}) {
           return (await get(id, { signal })) as FinishedJob;
         } catch (error) {
           if (!(error instanceof ClientError && error.retryable)) throw error;
+          await pause({ ms: pauseMsAfter(failures, error), signal });
         }
-        await pause(failures, signal);
         signal?.throwIfAborted();
       }
     },
