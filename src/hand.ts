@@ -38,7 +38,6 @@ export interface Departure {
 
 interface Needs {
   clock: Clock;
-  slots: number;
   /** How long the store gives what was taken to nobody else, from the turn's sending, milliseconds. */
   handMs: number;
   /** In hand and on its way at once, at most. */
@@ -62,6 +61,8 @@ const quickMs = 50;
 /** The latest turn's part in how long turns take, and in how many runs are over with one. */
 const flightWeight = 0.2;
 const paceWeight = 0.5;
+/** A queue that was idle for longer says no more of its pace, milliseconds. */
+const gapMsMax = 100;
 /** In hand and on its way: what is over with a turn, so often. Half of it is worked on while the other half is told. */
 const depth = 4;
 /** A start is on record after so long at the latest, milliseconds, or after a turn: most runs are over by then, and are written once. */
@@ -90,15 +91,17 @@ interface InHand {
   isTold: boolean;
 }
 
-export function createHand({ clock, slots, handMs, max, tellStarts, recorded, recall, refused, lost }: Needs): Hand {
+export function createHand({ clock, handMs, max, tellStarts, recorded, recall, refused, lost }: Needs): Hand {
   const inHand = new Map<string, InHand>();
   let unbegun = 0;
   /** Turns under way that may bring some. */
   let asking = 0;
   let flightMs = 0;
-  /** Quick runs that are over with a turn, and how long one lasts. */
+  /** Quick runs that are over with a turn, how long one lasts, and how long after the turn before. */
   let pace = 0;
   let runMs = 0;
+  let gapMs = 0;
+  let learnedAt = Number.NEGATIVE_INFINITY;
   /** The store's clock less this process's; no more than that, for an answer takes its time back. */
   let offset = Number.NEGATIVE_INFINITY;
   let timer: Timer | null = null;
@@ -120,15 +123,17 @@ export function createHand({ clock, slots, handMs, max, tellStarts, recorded, re
   /** Short runs are told by their ends. */
   const isToTell = ({ begunAt, isOver, isTold }: InHand): boolean => begunAt !== null && !isOver && !isTold && clock.monotonic() - begunAt >= Math.max(tellMs, flightMs);
 
-  /** What is over now says how much the slots get through. */
+  /** What is over now says how much the slots that are not at something long get through. */
   function learn(endings: readonly Ending[]): void {
     const runs = endings.flatMap((one) => (one.runMs !== undefined && one.runMs < Math.max(quickMs, flightMs) ? [one.runMs] : []));
     if (runs.length > 0) runMs += paceWeight * (runs.reduce((sum, ms) => sum + ms, 0) / runs.length - runMs);
-    // A turn brings at least one end, be it the only one of ten turns' time.
-    pace += paceWeight * (Math.min(runs.length, comeFreeIn(flightMs)) - pace);
+    const at = clock.monotonic();
+    gapMs += paceWeight * (Math.min(at - learnedAt, gapMsMax) - gapMs);
+    learnedAt = at;
+    pace += paceWeight * (runs.length - pace);
   }
-  /** Slots that come free within a time, where runs last longer than turns; else more than anybody asks for. */
-  const comeFreeIn = (ms: number): number => (runMs <= flightMs ? Number.POSITIVE_INFINITY : (slots * ms) / runMs);
+  /** Of slots that are at runs that last longer than turns, so many come free within a time; else more than anybody asks for. */
+  const comeFreeIn = (ms: number): number => (runMs <= flightMs ? Number.POSITIVE_INFINITY : (pace * ms) / gapMs);
 
   function watch(): void {
     if (timer || isClosed || inHand.size === 0) return;
@@ -182,7 +187,7 @@ export function createHand({ clock, slots, handMs, max, tellStarts, recorded, re
     depart(endings, mayTake) {
       const sentAt = clock.monotonic();
       if (endings.length > 0) learn(endings);
-      const aim = Math.min(max, Math.round(depth * pace), Math.floor(comeFreeIn(recallMs * recallMargin)));
+      const aim = Math.min(max, Math.round(depth * Math.min(pace, comeFreeIn(flightMs))), Math.floor(comeFreeIn(recallMs * recallMargin)));
       // As many as are missing, but not at once: turns would bring many and few in turn.
       const ahead = mayTake && flightMs >= flightMsMin ? Math.max(0, Math.round((3 * aim) / 4 - unbegun / 2)) : 0;
       const tellsTimes = asking > 0 || inHand.size > 0 || ahead > 0;

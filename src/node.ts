@@ -71,7 +71,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     tell({ type: "lane.lost", chatId: claim.job.chatId });
   }
   const hand = createHand({
-    clock, slots: settings.concurrency, handMs: settings.leaseMs,
+    clock, handMs: settings.leaseMs,
     // The embedded database works in this very process: nothing can be done while it takes a turn.
     max: settings.takeAhead && store.kind !== "pglite" ? aheadMax : 0,
     tellStarts: () => turns.take(),

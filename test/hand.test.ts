@@ -9,7 +9,6 @@ import type { Claim, Ending, TurnAnswer } from "../src/store/store.js";
 
 const handMs = 1000;
 const max = 20;
-const slots = 10;
 const unsaid: TurnAnswer = { settled: [], claims: [], onRecord: [], refused: [], atMs: 0 };
 const claimOf = (id: string, startedAt: string | null = null): Claim =>
   ({ job: { id, chatId: id, attempt: 1 }, fence: 1, claimId: `claim of ${id}`, startedAt }) as Claim;
@@ -19,7 +18,7 @@ function handWith() {
   const clock = createSimulatedClock();
   const told: string[] = [];
   const hand = createHand({
-    clock, slots, handMs, max,
+    clock, handMs, max,
     tellStarts: () => told.push("tell"),
     recorded: ({ job }) => told.push(`recorded ${job.id}`),
     recall: ({ job }) => told.push(`recall ${job.id}`),
@@ -51,19 +50,33 @@ it("takes nothing while runs are long, and as much as slots get through while th
 });
 
 it("takes what slots come free for while a turn is under way where runs last longer than one, and no more than begins soon", async () => {
-  const asked = async (ms: number, ends: Ending[]) => {
-    const { turn } = handWith();
+  const asked = async (ms: number, ends: Ending[], apartMs = 0) => {
+    const { clock, turn } = handWith();
     let ahead = 0;
-    for (let count = 0; count < 30; count++) ({ ahead } = await turn(ms, ends));
+    for (let count = 0; count < 30; count++) {
+      ({ ahead } = await turn(ms, ends));
+      await clock.advance(apartMs);
+    }
     return ahead;
   };
-  // Ten slots, 16 ms each: 2.5 come free in a turn of 4 ms, and six in the time that a lane may well wait for one.
+  // Three come free in each turn of 4 ms, and seven in the time that a lane may well wait for one.
   expect(await asked(4, ended(3, 16))).toBe(5);
-  // A turn has one end at least; ten such turns fit into 40 ms.
-  expect(await asked(1, ended(1, 40))).toBe(1);
+  // A turn has one end at least, be it the only one for a while; be the other slots at something long.
+  expect(await asked(2, ended(1, 16), 6)).toBe(1);
+  expect(await asked(2, ended(1, 16), 14)).toBe(0);
   // A slow database: no more than may begin before they are recalled, however many would be over with a turn.
-  expect(await asked(15, ended(9, 16))).toBe(5);
+  expect(await asked(15, ended(9, 16))).toBe(4);
   expect(await asked(40, ended(10, 45))).toBe(2);
+});
+
+it("finds its pace again after a while without work", async () => {
+  const { clock, turn } = handWith();
+  const ends = ended(3, 16);
+  for (let count = 0; count < 30; count++) await turn(4, ends);
+  await clock.advance(600_000);
+  const asked: number[] = [];
+  for (let count = 0; count < 8; count++) asked.push((await turn(4, ends)).ahead);
+  expect([asked[0], asked.at(-1)]).toEqual([0, 5]);
 });
 
 it("takes nothing where turns are answered at once, or lanes may not be claimed", async () => {

@@ -8,7 +8,7 @@ import { createHand } from "../src/hand.js";
 import { ContendedError } from "../src/store/store.js";
 import { createTurns } from "../src/turns.js";
 
-const handOf = (clock: Clock) => createHand({ clock, slots: 10, handMs: 4000, max: 0, tellStarts() {}, recorded() {}, recall() {}, refused() {}, lost() {} });
+const handOf = (clock: Clock) => createHand({ clock, handMs: 4000, max: 0, tellStarts() {}, recorded() {}, recall() {}, refused() {}, lost() {} });
 const rest = { handMs: 4000, nodeId: "n1", nodeLossesMax: 5, lineFrom: () => undefined, claimed() {}, landed() {}, failed() {} };
 /** What no turn of these tests says anything about. */
 const unsaid = { settled: [], onRecord: [], refused: [], atMs: 0 };
