@@ -119,7 +119,7 @@ describeBrowser("the dashboard", () => {
     await page.locator(".state", { hasText: "Backing off #1 attempt 2 in" }).waitFor();
     await page.goto(`${served.url}/#/job/${behind.id}`);
     const told = () => page.locator("[data-why]").innerText();
-    await expect.poll(told).toMatch(/^Behind job 1 of its chat, which backs off after attempt 1 until \d\d:\d\d:\d\d\. Its turn comes when job 1 ends or is cancelled\. See job 1\. Position 2 in its chat; starts in about \d+ s/);
+    await expect.poll(told).toMatch(/^Behind job 1 of its chat, which backs off after attempt 1 until \d\d:\d\d:\d\d\. Its turn comes when job 1 ends or is cancelled\. See job 1\. Position 2 in its chat; starts in about [\d.]+ s/);
     await served.queue.pause();
     await expect.poll(told).toBe("The whole queue is paused. It goes on when the queue is resumed. See job 1. Position 2 in its chat.");
     await served.queue.enqueue({ chatId: "beta", messageId: "m1", code: code() });
