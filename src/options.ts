@@ -164,8 +164,9 @@ export type Settings = { [N in SettingName]: Output<N> };
 export type QueueSettings = { [N in SettingName as (typeof settings)[N] extends { service: true } ? never : N]: Output<N> };
 export type QueueSettingsInput = { [N in keyof QueueSettings]?: z.input<(typeof settings)[N]["schema"]> | undefined };
 
-/** Kubernetes injects these for a Service named buildlane; the last two are the command line's own. */
-const notSettings = /^BUILDLANE_(PORT(_.*)?|SERVICE_.*|URL|API_KEY)$/;
+/** Kubernetes injects the first ones for a Service named buildlane, and its address (tcp://…) as `BUILDLANE_PORT`; the last two are the command line's own. */
+const notSettings = /^BUILDLANE_(PORT_.*|SERVICE_.*|URL|API_KEY)$/;
+const isInjected = (name: string, value: string | undefined): boolean => notSettings.test(name) || (name === "BUILDLANE_PORT" && value?.includes("://") === true);
 
 const describe = (name: string, schema: z.ZodType, value: unknown, secret: boolean): unknown => {
   const parsed = schema.safeParse(value);
@@ -177,7 +178,7 @@ const describe = (name: string, schema: z.ZodType, value: unknown, secret: boole
 /** Reads the service's settings: `flags` by option name, then `env`, then defaults. Throws SettingsError with the setting's name. */
 export function readSettings(env: Record<string, string | undefined>, flags: Partial<Record<SettingName, unknown>> = {}): Settings {
   const known = new Set<string>(Object.values(settings).map((one) => one.env));
-  const unknown = Object.keys(env).filter((name) => name.startsWith("BUILDLANE_") && !known.has(name) && !notSettings.test(name));
+  const unknown = Object.keys(env).filter((name) => name.startsWith("BUILDLANE_") && !known.has(name) && !isInjected(name, env[name]));
   if (unknown.length > 0) throw new SettingsError(`Unknown setting ${unknown.join(", ")}. Known are: ${[...known].sort().join(", ")}.`);
   const read = (name: SettingName) => {
     const { env: variable, schema, default: fallback, secret } = settings[name] as Setting;
