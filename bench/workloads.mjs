@@ -9,10 +9,13 @@ import { createJudge, percentile, sleep } from "./judge.mjs";
 const layered = (chats, perChat) => Array.from({ length: chats * perChat }, (_, index) => ({ chat: `chat${index % chats}`, seq: Math.floor(index / chats) + 1 }));
 const bursts = (chats, perChat) => Array.from({ length: chats * perChat }, (_, index) => ({ chat: `chat${Math.floor(index / perChat)}`, seq: (index % perChat) + 1 }));
 
+/** What a job does that takes so long; nothing for none. */
+const lasting = (ms) => (ms ? () => sleep(ms).then(() => "ok") : undefined);
+
 /** All jobs are accepted first, then worked off. */
 async function throughput(open, place, { chats, perChat, slots, workMs, inBursts = false }) {
   const judge = createJudge(chats * perChat, slots);
-  const queue = await open({ ...place, slots, perChat: perChat > 1, run: (chat, seq) => judge.run(chat, perChat > 1 ? seq : 1, workMs ? () => sleep(workMs).then(() => "ok") : undefined) });
+  const queue = await open({ ...place, slots, perChat: perChat > 1, run: (chat, seq) => judge.run(chat, perChat > 1 ? seq : 1, lasting(workMs)) });
   await queue.hold();
   await queue.addMany((inBursts ? bursts : layered)(chats, perChat));
   const cpu = process.cpuUsage();
@@ -38,7 +41,7 @@ async function latency(open, place, { jobs, slots, chats, everyMs, workMs }) {
       const key = `${chat} ${seq}`;
       const from = begun.get(key);
       if (from !== undefined) starts.push(performance.now() - from);
-      return judge.run(chat, seq, workMs ? () => sleep(workMs).then(() => "ok") : undefined);
+      return judge.run(chat, seq, lasting(workMs));
     },
     done: (id) => {
       doneAt.set(id, performance.now());
@@ -212,7 +215,7 @@ async function waiting(open, place, { pending, chats, oneChat }) {
 async function nodes(open, place, { count, chats, perChat, slots, workMs }) {
   const judge = createJudge(chats * perChat, slots * count);
   const all = [];
-  for (let index = 0; index < count; index++) all.push(await open({ ...place, slots, run: (chat, seq) => judge.run(chat, seq, workMs ? () => sleep(workMs).then(() => "ok") : undefined) }));
+  for (let index = 0; index < count; index++) all.push(await open({ ...place, slots, run: (chat, seq) => judge.run(chat, seq, lasting(workMs)) }));
   await all[0].hold();
   await all[0].addMany(layered(chats, perChat));
   await sleep(1000);

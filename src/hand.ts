@@ -58,14 +58,14 @@ interface Needs {
 const flightMsMin = 0.5;
 /** A slot that is empty for a turn after each longer run is not empty for long enough either, milliseconds. */
 const quickMs = 50;
-/** The latest turn's part in how long turns take, and in how many runs are over with one. */
+/** The latest turn's part in how long turns take, and in what is over with one. */
 const flightWeight = 0.2;
 const paceWeight = 0.5;
 /** A queue that was idle for longer says no more of its pace, milliseconds. */
 const gapMsMax = 100;
 /** In hand and on its way: what is over with a turn, so often. Half of it is worked on while the other half is told. */
 const depth = 4;
-/** A start is on record after so long at the latest, milliseconds, or after a turn: most runs are over by then, and are written once. */
+/** The start of a run that lasts is told after so long, milliseconds, and not before a turn's time: most runs are over by then, and are written once. */
 const tellMs = 20;
 /** How often what is in hand is looked at, milliseconds. */
 const lookMs = 10;
@@ -97,7 +97,7 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
   /** Turns under way that may bring some. */
   let asking = 0;
   let flightMs = 0;
-  /** Quick runs that are over with a turn, how long one lasts, and how long after the turn before. */
+  /** Quick runs that are over with a turn; how long one lasts; and how long ago the turn before was. */
   let pace = 0;
   let runMs = 0;
   let gapMs = 0;

@@ -8,6 +8,7 @@ import { crc32 } from "node:zlib";
 import type { Clock } from "./clock.js";
 import { BuildlaneError, validationFailed } from "./errors.js";
 import type { Issue } from "./errors.js";
+import { keepLatest } from "./keep-latest.js";
 import type { AccessStore, KeyRow } from "./store/access.js";
 import { isTenantName } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
@@ -93,8 +94,8 @@ export function createKeys({ store, clock }: { store: AccessStore; clock: Clock 
     if (known && clock.monotonic() - known.readAt < freshMs) return known.row;
     const readAt = clock.monotonic();
     const row = await store.findKey(id);
-    if (remembered.size >= rememberedMax) remembered.delete(remembered.keys().next().value as string);
     remembered.set(id, { row, readAt });
+    keepLatest(remembered, rememberedMax);
     return row;
   }
 

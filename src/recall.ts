@@ -6,11 +6,12 @@
 import { createHash } from "node:crypto";
 import type { Clock } from "./clock.js";
 import type { Outcome, RunnableJob, Runner } from "./job.js";
+import { keepLatest } from "./keep-latest.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { hashOf } from "./request.js";
 import { ownFailures } from "./store/code.js";
-import type { CodeStore } from "./store/code.js";
+import type { CodeQuestion, CodeStore } from "./store/code.js";
 import { unlessAborted } from "./unless-aborted.js";
 
 export interface RecallNeeds {
@@ -25,8 +26,9 @@ export interface RecallNeeds {
 /** A build that runs on another node is asked for this often, and waited for so long at most, milliseconds. */
 const askAgainMs = 100;
 const waitMsMax = 3000;
-/** Tenants whose stamps are kept, and builds that ended here. */
+/** Tenants whose stamps are kept. */
 const stampsMax = 1000;
+/** Builds that ended here and are remembered. */
 const builtMax = 1000;
 
 /** Only what is the code's own doing: another attempt at anything else may end otherwise. */
@@ -38,20 +40,15 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
   /** What is being built here, with the job that builds it. */
   const building = new Map<string, { jobId: string; outcome: Promise<Outcome | null> }>();
 
-  /** What was built here last, oldest first. */
+  /** What was built here last. */
   const built = new Set<string>();
-  function remember(key: string): void {
-    built.delete(key);
-    built.add(key);
-    if (built.size > builtMax) for (const oldest of built) return void built.delete(oldest);
-  }
 
   /** Null when nothing is known, or the store cannot say: then the code is built. */
-  async function recall(job: RunnableJob, codeHash: string, stamp: string, signal: AbortSignal): Promise<Outcome | null> {
+  async function recall(question: CodeQuestion, signal: AbortSignal): Promise<Outcome | null> {
     const untilMs = clock.monotonic() + waitMsMax;
     try {
       for (;;) {
-        const answer = await code.ask({ codeHash, stamp, ageMs, jobId: job.id, isBuiltHere: built.has(`${codeHash}/${stamp}`) });
+        const answer = await code.ask(question);
         if (answer.kind === "known") return answer.outcome;
         // One that runs here waits for us already, or will in a moment.
         if (answer.kind === "unknown" || here.has(answer.jobId) || signal.aborted || clock.monotonic() > untilMs) return null;
@@ -96,11 +93,13 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
       if (outcome) return { ...outcome, origin: { stamp, from: outcome.origin?.from ?? other.jobId } };
     }
     const build = async (): Promise<Outcome> => {
-      const known = await recall(job, codeHash, stamp, context.signal);
+      const known = await recall({ codeHash, stamp, ageMs, jobId: job.id, isBuiltHere: built.has(key) }, context.signal);
       if (known) return known;
       const outcome = await runner.run(job, context);
       if (!isRepeatable(outcome)) return outcome;
-      remember(key);
+      built.delete(key);
+      built.add(key);
+      keepLatest(built, builtMax);
       return { ...outcome, origin: { stamp, from: null } };
     };
     const outcome = build();

@@ -6,6 +6,7 @@
  */
 import type { Clock, Timer } from "../clock.js";
 import type { HistoryEvent, LiveItem } from "../job.js";
+import { keepLatest } from "../keep-latest.js";
 import { isWithin, laneOfShown, ofLane } from "../store/scope.js";
 import type { Scope } from "../store/scope.js";
 import type { Store } from "../store/store.js";
@@ -84,7 +85,7 @@ export function createFeed(store: Store, clock: Clock): Feed {
   const keep = (lane: string, number: number): void => {
     told.delete(lane);
     told.set(lane, number);
-    if (told.size > chatsMax) told.delete(told.keys().next().value as string);
+    keepLatest(told, chatsMax);
   };
 
   /** Tells the event, and before it those of its chat that no read has found: their transaction took long. */

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import type { FastifyRequest } from "fastify";
 import type { Clock } from "../clock.js";
 import { BuildlaneError } from "../errors.js";
+import { keepLatest } from "../keep-latest.js";
 import { createKeyRate } from "./rate.js";
 import type { Rate } from "./rate.js";
 
@@ -35,8 +36,8 @@ export function countFailures(rate: Rate, clock: Clock): Failures {
     succeeded(credential) {
       const hash = hashOf(credential);
       right.delete(hash);
-      if (right.size >= rememberedMax) right.delete(right.keys().next().value as string);
       right.set(hash, clock.monotonic());
+      keepLatest(right, rememberedMax);
     },
   };
 }

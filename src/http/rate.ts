@@ -6,6 +6,7 @@
 import type { FastifyReply } from "fastify";
 import type { Clock } from "../clock.js";
 import { BuildlaneError, batchTooLarge } from "../errors.js";
+import { keepLatest } from "../keep-latest.js";
 import type { QueueView } from "../queue-api.js";
 
 export interface Rate {
@@ -45,8 +46,8 @@ export function createKeyRate({ burst, intervalMs }: Rate, clock: Clock): KeyRat
       const over = overMs(caller, count);
       if (over !== null) return over;
       arrivals.delete(caller);
-      if (arrivals.size >= callersMax) arrivals.delete(arrivals.keys().next().value as string);
       arrivals.set(caller, clock.monotonic() + ahead);
+      keepLatest(arrivals, callersMax);
       return null;
     },
   };

@@ -20,7 +20,7 @@ export interface Wire {
   /** From within the next large answer on nothing is read any more, on either side, nor of connections that are new: as of a process or a network that stands still. Resolves then. */
   freezeInLargeAnswer(): Promise<void>;
   cut(): void;
-  /** New connections are good again; silenced ones stay dead, as after a failover. */
+  /** New connections are good again; silenced and frozen ones stay dead, as after a failover. */
   restore(): void;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -83,7 +83,10 @@ export async function wireTo(databaseUrl: string): Promise<Wire> {
     loseNextAnswer: () => new Promise((resolve) => (losing = resolve)),
     freezeInLargeAnswer: () => new Promise((resolve) => (freezing = resolve)),
     cut,
-    restore: () => void (silent = false),
+    restore() {
+      silent = false;
+      isFrozen = false;
+    },
     async [Symbol.asyncDispose]() {
       cut();
       await new Promise((resolve) => server.close(resolve));

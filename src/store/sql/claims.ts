@@ -5,10 +5,13 @@ import type { Claim } from "../store.js";
 export const iso = (text: string): string => new Date(text).toISOString();
 
 /** What has its usual value is left out: it is not worth its parsing. */
-export type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & { code: string | null; files: Record<string, string> | null; entry: string | null } & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt"> & {
-    /** Whether no other job has its code; null: not asked. */
-    isNovel?: boolean | null;
-  };
+export type ClaimRow = Omit<Claim["job"], "code" | "files" | "entry"> & Pick<Claim, "spent" | "strikes" | "fence" | "startedAt"> & {
+  code: string | null;
+  files: Record<string, string> | null;
+  entry: string | null;
+  /** Whether no other job has its code; nothing where that was not asked. */
+  isNovel?: boolean | null;
+};
 
 /** Name by name: on Node 20 a rest and two spreads cost as much as the statement's whole answer (bench/README.md). */
 export function claimOf(row: ClaimRow, claimId: string): Claim {

@@ -26,7 +26,7 @@ export function createNovelties(): Novelties {
     },
     add(jobId) {
       jobIds.add(jobId);
-      if (jobIds.size > noveltiesMax) for (const oldest of jobIds) return void jobIds.delete(oldest);
+      if (jobIds.size > noveltiesMax) jobIds.delete(jobIds.keys().next().value as string);
     },
     take(jobId) {
       areAsked = true;
