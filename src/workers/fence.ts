@@ -21,16 +21,32 @@ const languages: Record<string, Loader> = {
 
 /** Null when the first line with text is no fence: a fence further down may be part of a string. */
 export function unwrapFence(text: string): Fenced | null {
-  const opening = /^(?:\uFEFF?[ \t]*(?:\r\n|\n|\r))*\uFEFF?[ ]{0,3}(`{3,}|~{3,})[ \t]*([\w.+-]*)[^`\r\n]*(?:\r\n|\n|\r|$)/.exec(text);
-  const marker = opening?.[1];
-  if (!opening || !marker) return null;
-  const before = opening[0].replace(/[^\r\n]/g, "");
-  const rest = text.slice(opening[0].length);
+  // By steps, not by one pattern over all of it: this runs in the service's own thread, where nothing stops what takes exponential time.
+  const from = lineWithText(text);
+  const length = text.slice(from).search(/[\r\n]/);
+  const opening = length === -1 ? text.slice(from) : text.slice(from, from + length);
+  const [head, marker] = /^\uFEFF?[ ]{0,3}(`{3,}|~{3,})/.exec(opening) ?? [];
+  if (head === undefined || marker === undefined) return null;
+  const info = opening.slice(head.length);
+  if (info.includes("`")) return null;
+  const restAt = from + opening.length + (/^(?:\r\n|\n|\r)/.exec(text.slice(from + opening.length, from + opening.length + 2))?.[0].length ?? 0);
+  const before = text.slice(0, restAt).replace(/[^\r\n]/g, "");
+  const rest = text.slice(restAt);
   const closing = new RegExp(`^[ ]{0,3}${marker[0]}{${marker.length},}[ \\t]*$`, "m").exec(rest);
-  const line = opening[0].replace(/(\r\n|\n|\r)$/, "").split(/\r\n|\n|\r/).length;
-  const lineText = opening[0].trim();
+  const line = text.slice(0, from).split(/\r\n|\n|\r/).length;
   // A fence that is never closed is one that was cut off: all of the rest is code.
   const inside = closing ? rest.slice(0, closing.index).replace(/(\r\n|\n|\r)$/, "") : rest;
-  const language = opening[2]?.toLowerCase() ?? "";
-  return { code: before + inside, loader: Object.hasOwn(languages, language) ? (languages[language] ?? null) : null, line, lineText };
+  const language = /^[ \t]*([\w.+-]*)/.exec(info)?.[1]?.toLowerCase() ?? "";
+  return { code: before + inside, loader: Object.hasOwn(languages, language) ? (languages[language] ?? null) : null, line, lineText: opening.trim() };
+}
+
+/** Where the first line begins that is not empty. */
+function lineWithText(text: string): number {
+  let from = 0;
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at];
+    if (char === "\n" || char === "\r") from = at + 1;
+    else if (char !== " " && char !== "\t" && char !== "\uFEFF") break;
+  }
+  return from;
 }

@@ -190,6 +190,8 @@ export function corpus({ folder }: Secrets): HostileCase[] {
       "a thousand parentheses": `export default ${"(".repeat(1000)}1${")".repeat(1000)}`,
       "an identifier of 100 KB": `export const ${"a".repeat(100_000)} = 1`,
       "a fence that is never closed": `\`\`\`js\n${"x();\n".repeat(1000)}`,
+      "a million empty lines before the code": `${"\r\n".repeat(500_000)}x()`,
+      "a fence whose line does not end": `\`\`\`${" a".repeat(450_000)}\n1`,
       "two hundred files": files("f0.ts", Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`f${i}.ts`, i < 199 ? `import "./f${i + 1}"` : "console.log(9)"]))),
       "nothing": "",
       "a byte order mark": "\ufeffexport default 1",

@@ -15,6 +15,7 @@ describe("a fence", () => {
     ["```tsx\ncut off", "\ncut off", "tsx"],
     ["```", "", null],
     ["```constructor\na\n```", "\na", null],
+    ["\r\n \r\n\uFEFF~~~ \tcss `\n".replace("`", "x") + "a{}", "\r\n\r\n\na{}", "css"],
   ])("around %j is emptied", (text, code, loader) => {
     expect(unwrapFence(text)).toMatchObject({ code, loader });
   });
@@ -24,7 +25,9 @@ describe("a fence", () => {
   });
 
   test("is looked for in linear time", () => {
-    for (const text of ["\n".repeat(300_000), " ".repeat(300_000), "`".repeat(300_000), `\`\`\`${"\n".repeat(300_000)}`, `\`\`\`\n${"``` ".repeat(100_000)}`]) unwrapFence(text);
+    const blank = ["\n", "\r\n", "\r", " \r\n", "\uFEFF\n"].flatMap((one) => [one.repeat(300_000), `${one.repeat(300_000)}x`]);
+    const openings = ["`", " ", "\t", "a", "`a", "~", "~ "].flatMap((one) => [`\`\`\`${one.repeat(100_000)}\``, `~~~${one.repeat(100_000)}\``, `\`\`\`\n\`\`\`${one.repeat(100_000)}x`]);
+    for (const text of [...blank, ...openings, "\n".repeat(300_000), " ".repeat(300_000), "`".repeat(300_000), `\`\`\`${"\n".repeat(300_000)}`, `\`\`\`\n${"``` ".repeat(100_000)}`]) unwrapFence(text);
   }, 2_000);
 });
 
