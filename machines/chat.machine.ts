@@ -78,7 +78,10 @@ export const chatMachine = setup({
           { guard: "hasNext", target: "serving", reenter: true, actions: "takeNext", description: "The lane was granted again meanwhile." },
           { target: "idle", description: "The lane is in line, empty, or another node's." },
         ],
-        onError: { target: "idle", actions: { type: "abandonHead", params: ({ context }) => ({ claim: context.claim }) }, description: "The job's machine crashed: end what it left running and give the job back." },
+        onError: [
+          { guard: "hasNext", target: "serving", reenter: true, actions: [{ type: "abandonHead", params: ({ context }) => ({ claim: context.claim }) }, "takeNext"], description: "The job's machine crashed after its end was recorded: the lane was granted again meanwhile." },
+          { target: "idle", actions: { type: "abandonHead", params: ({ context }) => ({ claim: context.claim }) }, description: "The job's machine crashed: end what it left running and give the job back." },
+        ],
       },
       initial: "working",
       states: {

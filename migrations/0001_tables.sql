@@ -81,7 +81,7 @@ create table chat_lanes (
   taken_claim text collate "C",
   constraint running_lanes_are_owned check (num_nonnulls(owner, claim_id) = case state when 'running' then 2 else 0 end),
   constraint waiting_lanes_have_a_head check (num_nonnulls(head_id, head_rank, ready_at, turn_at) = case state when 'idle' then 0 when 'running' then 0 else 4 end),
-    constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
+  constraint idle_lanes_are_empty check (state <> 'idle' or pending = 0)
 ) with (fillfactor = 70);
 
 -- One line for each tenant (0015_tenant_shares.sql); without tenants there is one.

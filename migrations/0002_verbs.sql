@@ -1,4 +1,4 @@
--- Rules of the verbs that change lanes, and what they share; the verbs stand in the files from here to 0011.
+-- Rules of the verbs that change lanes, and what they share; the verbs stand in the files from here on.
 -- Each is one function and so one statement for its caller: a lock first, then work that sees what the lock protects (each
 -- statement of a function has a fresh snapshot under READ COMMITTED; a single big statement would look for the next head
 -- in a snapshot older than its own lock, and could strand a job).

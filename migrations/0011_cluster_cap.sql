@@ -129,8 +129,9 @@ begin
   if not p_joins and buildlane_cap_stands(v_at) then
     return;
   end if;
-  -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them.
-  perform 1 from queue_state for update;
+  -- Again, now that nobody else is at it: of nodes that start together, the last to come here sees all of them. A lock of its own: turns
+  -- between tenants lock queue_state after they have shared what is waited for below.
+  perform pg_advisory_xact_lock(727271006);
   if buildlane_cap_stands(v_at) then
     return;
   end if;

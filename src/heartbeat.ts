@@ -142,6 +142,8 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
     away = false;
     if (leaseLost) {
       leaseLost = false;
+      // The supervisor takes turns from then on: a pause is told anew.
+      paused = false;
       report({ type: "lease.renewed" });
       tell({ type: "lease.renewed" });
     }

@@ -94,6 +94,7 @@ export function createKeys({ store, clock }: { store: AccessStore; clock: Clock 
     if (known && clock.monotonic() - known.readAt < freshMs) return known.row;
     const readAt = clock.monotonic();
     const row = await store.findKey(id);
+    remembered.delete(id);
     remembered.set(id, { row, readAt });
     keepLatest(remembered, rememberedMax);
     return row;

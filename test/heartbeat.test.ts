@@ -23,6 +23,24 @@ it("a claim that nobody here knows is given back only when no turn on its way ca
   await heartbeat.stop();
 });
 
+it("a pause that outlasts the lease is told again when the lease is back, for the supervisor takes turns then", async () => {
+  const clock = createSimulatedClock();
+  const told: string[] = [];
+  let away = false;
+  const answer = { held: [], queuePaused: true, nextReadyInMs: null, readyLanes: 0, nextLeaseEndInMs: null, pending: 0 };
+  const heartbeat = createHeartbeat({
+    store: { pulse: async () => (away ? Promise.reject(new Error("away")) : answer) } as never,
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: ({ type }: { type: string }) => void told.push(type), report: () => {},
+  } as never);
+  await heartbeat.start();
+  away = true;
+  await clock.advance(5000);
+  away = false;
+  await clock.advance(1000);
+  expect(told).toEqual(["queue.paused", "lease.lost", "lease.renewed", "queue.paused"]);
+  await heartbeat.stop();
+});
+
 it("a drain is told to the store at once, not when the next pulse is due", async () => {
   const clock = createSimulatedClock();
   const told: [atMs: number, draining: boolean][] = [];

@@ -156,6 +156,8 @@ export function createFeed(store: Store, clock: Clock): Feed {
       .catch(() => undefined)
       .finally(() => {
         reading = null;
+        // Whoever listened left meanwhile: the next reader begins anew.
+        if (readers.size === 0) forget();
         schedule(news ? gapMs : pollMs);
       });
     return reading;
@@ -166,6 +168,9 @@ export function createFeed(store: Store, clock: Clock): Feed {
     if (readers.size > 0) return;
     timer?.cancel();
     dueAt = Number.POSITIVE_INFINITY;
+    forget();
+  }
+  function forget(): void {
     since = null;
     told.clear();
     named.clear();

@@ -8,6 +8,7 @@ import { createMemoryStore } from "../../src/store/memory.js";
 import type { Store } from "../../src/store/store.js";
 import { controlledQueue, listening, openStream, request, server } from "./support.js";
 import type { Received } from "./support.js";
+import { limits, newJob } from "../store/programs.js";
 
 const life = (events: Received[]) => events.map(({ event, data }) => `${event} ${data?.["chatId"]} ${data?.["chatSeq"]}`);
 const until = async (stream: { next(): Promise<Received | undefined> }, name: string): Promise<Received[]> => {
@@ -132,6 +133,40 @@ describe("the stream of everything", () => {
     committed.push(event("hinted", 3, 60));
     store.hint({ kind: "chat", chatId: "hinted" });
     expect(await next()).toBe("hinted 3");
+    feed.close();
+  });
+
+  it("is read for whoever comes next, also when the last reader left in the middle of a read", async () => {
+    const store = createMemoryStore({ clock: systemClock });
+    const reads: (() => void)[] = [];
+    let isHeld = false;
+    let begun = () => {};
+    const feed = createFeed({
+      ...store,
+      news: async (query) => {
+        const found = await store.news(query);
+        begun();
+        if (isHeld) await new Promise<void>((resolve) => reads.push(resolve));
+        return found;
+      },
+    }, systemClock);
+    const leaving = new AbortController();
+    const first = feed.read("everyone", leaving.signal);
+    await first.next();
+    const inRead = new Promise<void>((resolve) => (begun = resolve));
+    isHeld = true;
+    const left = first.next();
+    store.hint({ kind: "paused" });
+    await inRead;
+    leaving.abort();
+    await left;
+    isHeld = false;
+    reads.forEach((go) => go());
+    const items = feed.read("everyone", AbortSignal.timeout(20_000));
+    expect((await items.next()).value).toBe("reset");
+    // Of another process, say: no hint tells of it.
+    await store.accept([{ jobs: [newJob("j1", "a")], idempotency: null }], limits);
+    expect((await items.next()).value).toMatchObject({ chatId: "a", type: "job.accepted" });
     feed.close();
   });
 

@@ -1,8 +1,9 @@
 /** The chat machine by its pure transitions; whole chats at work are in `queue.test.ts` and in the simulation. */
 import { expect, it } from "vitest";
-import { initialTransition, transition } from "xstate";
+import { createActor, initialTransition, setup, transition } from "xstate";
 import { chatMachine } from "../../machines/chat.machine.js";
 import { jobMachine } from "../../machines/job.machine.js";
+import type { JobInput } from "../../machines/job.machine.js";
 import type { Claim } from "../../src/store/store.js";
 import { newJob } from "../store/programs.js";
 
@@ -30,4 +31,24 @@ it("a claim that waits behind the head goes back at once when the node drains, a
   expect(drained.context.next).toBeNull();
   expect(drained.value).toEqual({ serving: "working" });
   expect(transition(chat, begun, { type: "chat.recalled" })[1]).toMatchObject([{ type: "xstate.sendTo", params: { event: { type: "job.recalled" } } }]);
+});
+
+it("a grant that waits behind a head whose machine crashes is worked on next, not after the one that comes then", async () => {
+  const begun: string[] = [];
+  const abandoned: string[] = [];
+  const { createMachine } = setup({
+    types: { input: {} as JobInput, context: {} as JobInput },
+    actions: { begin: ({ context }) => void begun.push(context.claim.claimId), crash: () => { throw new Error("crash"); } },
+  });
+  const job = createMachine({ context: ({ input }) => input, initial: "running", states: { running: { entry: "begin", on: { crash: { actions: "crash" }, end: "over" } }, over: { type: "final" } } });
+  const actor = createActor(
+    chatMachine.provide({ actors: { job: job as never }, actions: { abandonHead: (_, { claim }) => void abandoned.push(claim.claimId), returnNext: () => {} } }),
+    { input: { chatId: "a", claim: claimOf("j1", 1), jitter: 0, policy } },
+  ).start();
+  const head = () => actor.getSnapshot().children["head"] as never as { send(event: { type: string }): void };
+  actor.send({ type: "chat.granted", claim: claimOf("j2", 2), jitter: 0 });
+  head().send({ type: "crash" });
+  expect([begun, abandoned, actor.getSnapshot().context.next]).toEqual([["c1", "c2"], ["c1"], null]);
+  head().send({ type: "end" });
+  expect(actor.getSnapshot().value).toBe("idle");
 });

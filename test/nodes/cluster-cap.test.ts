@@ -75,6 +75,23 @@ describePostgres("the cluster's cap on PostgreSQL", () => {
     expect([state, (await queue.stats()).clusterCap]).toEqual([{ cluster_cap: 5, cap_binds: true }, 5]);
   });
 
+  it("begins to bind for a node that joins while a turn between tenants is under way, and neither waits for the other for ever", async () => {
+    await using database = await freshDatabase();
+    await using queue = await createBuildQueue({ databaseUrl: database.url, run: () => "built", concurrency: 1, clusterConcurrency: 3 });
+    const [one, other] = [postgres(database.url, { max: 1 }), postgres(database.url, { max: 1 })];
+    let joined: Promise<unknown> = Promise.resolve();
+    await one.begin(async (sql) => {
+      // What a turn does, in its order: it reads the cap, and then shares its starts between tenants.
+      await sql`select buildlane_keep_cap()`;
+      joined = other`select buildlane_pulse('second', 10000, 3, false, 3)`.execute();
+      await Promise.race([joined, new Promise((resolve) => setTimeout(resolve, 200))]);
+      await sql`select from queue_state for update`;
+    });
+    await joined;
+    await Promise.all([one.end(), other.end()]);
+    expect((await queue.stats()).clusterCap).toBe(3);
+  });
+
   it("counts what turns start that were under way when it began to bind, also when all hands are empty", async () => {
     await using database = await freshDatabase();
     const queue = await createBuildQueue({ databaseUrl: database.url, run: () => "built" });

@@ -25,7 +25,7 @@ const reconnectMs = { from: 50, to: 250 };
 /** How long a call waits for its answer: longer than it may wait for a lock. */
 const answerMs: Record<Line, number> = { pulse: 2000, together: 5000, lone: 35_000, apart: 15_000, reads: 10_000 };
 /** A connection that was silent for so long with an answer due was cut without a word, and is given up. */
-const silentMsMax = { pulse: 4000, work: 40_000, ears: 0 };
+const silentMsMax = { pulse: 4000, work: 40_000, ears: 0, steps: 0 };
 const tooManyConnections = "53300";
 /** How long a call waits for a connection when the server has none left. */
 const roomMsMax = 2000;
@@ -40,19 +40,20 @@ export interface PostgresOptions {
   prepare?: "auto" | "on" | "off" | undefined;
   /** Whether hints are sent to other processes and heard from them. */
   notify?: boolean | undefined;
+  silentMs?: typeof silentMsMax;
 }
 
 /**
- * A call's client by its way, and the one that listens. `hot`: clients of one connection each, tried before the way's own,
+ * A call's client by its way, the one for whole transactions, and the one that listens. `hot`: clients of one connection each, tried before the way's own,
  * always the first that is idle. postgres.js hands out the connection that has rested longest, and a server process that
  * rested has its tables out of the processor's caches, or has yet to plan what another has planned: a tenth of a turn's time.
  */
-type Clients = Record<Line, postgres.Sql> & { ears: postgres.Sql; hot: { [line in Line]?: postgres.Sql[] } };
+type Clients = Record<Line, postgres.Sql> & { steps: postgres.Sql; ears: postgres.Sql; hot: { [line in Line]?: postgres.Sql[] } };
 
 /** Connects lazily; `url` is a postgres:// address. */
-export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true }: PostgresOptions): Database {
+export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true, silentMs = silentMsMax }: PostgresOptions): Database {
   const all: postgres.Sql[] = [];
-  const client = (max: number, silentMs: number, pipelined = 0) => {
+  const client = (max: number, silence: number, pipelined = 0) => {
     const opened = postgres(url, {
       // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
       fetch_types: false,
@@ -60,30 +61,32 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
       max_pipeline: pipelined,
       max, idle_timeout: 60, connect_timeout: connectMsMax / 1000, onnotice: () => {}, connection: { application_name: "buildlane" },
       backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
-      socket: dialer(silentMs),
+      socket: dialer(silence),
     } as postgres.Options<Record<string, never>>);
     const { unsafe } = opened;
     opened.unsafe = ((...query: Parameters<typeof unsafe>) => withoutHoles(unsafe(...query))) as typeof unsafe;
     all.push(opened);
     return opened;
   };
-  const singly = (count: number) => Array.from({ length: count }, () => client(1, silentMsMax.work));
+  const singly = (count: number) => Array.from({ length: count }, () => client(1, silentMs.work));
   const hot = { together: singly(Math.min(hotMax.together, connections.work - 1)), reads: singly(Math.min(hotMax.reads, connections.reads - 1)) };
-  const work = client(connections.work - hot.together.length, silentMsMax.work);
+  const work = client(connections.work - hot.together.length, silentMs.work);
   const clients: Clients = {
-    hot, together: work, lone: work, reads: client(connections.reads - hot.reads.length, silentMsMax.work, 1),
+    hot, together: work, lone: work, reads: client(connections.reads - hot.reads.length, silentMs.work, 1),
     // Two: should one be cut without a word, the next pulse has the other.
-    pulse: client(2, silentMsMax.pulse),
-    // What a person asks for may wait for a lane that is held; so may pruning. Transactions, here and over `orm`, need a place in a pipeline.
-    apart: client(2, silentMsMax.work, 1),
-    ears: client(1, silentMsMax.ears),
+    pulse: client(2, silentMs.pulse),
+    // What a person asks for may wait for a lane that is held; so may pruning. Transactions over `orm` need a place in a pipeline.
+    apart: client(2, silentMs.work, 1),
+    // A migration may build an index for an hour, and wait that long for another node's.
+    steps: client(1, silentMs.steps, 1),
+    ears: client(1, silentMs.ears),
   };
   return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all(all.map((one) => one.end({ timeout: 2 })))) });
 }
 
 /** The same over a client that somebody opened, and who knows whether it may prepare; `close` is what there is to do at the end. */
 export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Clock; close(): Promise<void> }): Database {
-  const clients: Clients = { pulse: client, together: client, lone: client, apart: client, reads: client, ears: client, hot: {} };
+  const clients: Clients = { pulse: client, together: client, lone: client, apart: client, steps: client, reads: client, ears: client, hot: {} };
   return overClients(clients, { clock, prepare: client.options.prepare ? "auto" : "off", notify: true, close });
 }
 
@@ -134,7 +137,8 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
     const hints = [...waiting.values()];
     waiting.clear();
     let payload = JSON.stringify({ from: self, hints });
-    if (payload.length > payloadBytesMax) payload = JSON.stringify({ from: self, hints: [{ kind: "ready" }] });
+    // What chats have to say is found by who watches them; a cancel and a pause are waited for.
+    if (Buffer.byteLength(payload) > payloadBytesMax) payload = JSON.stringify({ from: self, hints: [{ kind: "ready" }, ...hints.filter(({ kind }) => kind === "cancel" || kind === "paused")] });
     // Lost is fine: a hint only makes another node faster than its next pulse.
     await query("together", "select pg_notify($1, $2)", [channel, payload]).catch(() => undefined);
     sending = false;
@@ -191,7 +195,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
       return answer;
     },
     transaction: (steps) =>
-      clients.apart.begin((tx) =>
+      clients.steps.begin((tx) =>
         steps({
           script: async (text) => void (await tx.unsafe(text).simple()),
           rows: async <R>(text: string, args: unknown[] = []) => (await tx.unsafe(text, args as never[])) as unknown as R[],

@@ -1,6 +1,7 @@
 /** The store's reads over SQL: one job, a chat, lists, events. None takes a lock; what they say was true together. */
 import { and, asc, desc, eq, getTableColumns, gt, gte, inArray, isNull, lte, notInArray, sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
+import { unionAll } from "drizzle-orm/pg-core";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { Clock } from "../../clock.js";
 import { validationFailed } from "../../errors.js";
@@ -18,7 +19,6 @@ import type { ToldJob } from "./rows.js";
 type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "deadLetterGroups" | "discard" | "ping">;
 type Include = { code: boolean; result: boolean };
 
-const finished = ["completed", "failed"] as const;
 const notLetters = ["cancelled", "superseded"] as const;
 
 /** Columns of a job; large ones only on demand, the source map never. */
@@ -128,7 +128,8 @@ export function sqlReads(database: Database, clock: Clock): Reads {
           within(scope),
           query.status && inArray(buildJobs.status, query.status),
           query.chatId === undefined ? undefined : eq(buildJobs.chatId, laneKey(scope, query.chatId)),
-          query.failureCode === undefined ? undefined : sql`${buildJobs.failureCode} = ${query.failureCode}`,
+          // Of failed ones, as the table knows: they have an index.
+          query.failureCode === undefined ? undefined : and(eq(buildJobs.status, "failed"), sql`${buildJobs.failureCode} = ${query.failureCode}`),
           query.createdAfter === undefined ? undefined : gte(buildJobs.createdAt, new Date(query.createdAfter)),
           query.createdBefore === undefined ? undefined : lte(buildJobs.createdAt, new Date(query.createdBefore)),
           query.deadLetters ? deadLetters(scope, { fingerprint: query.fingerprint }) : undefined,
@@ -156,12 +157,9 @@ export function sqlReads(database: Database, clock: Clock): Reads {
     eventStart: (scope, chatId) =>
       reading(async () => {
         const key = laneKey(scope, chatId);
-        const [oldest] = await orm
-          .select({ id: buildJobs.id })
-          .from(buildJobs)
-          .where(and(eq(buildJobs.chatId, key), notInArray(buildJobs.status, [...finished])))
-          .orderBy(asc(buildJobs.chatSeq))
-          .limit(1);
+        // Each by its own index: none has what is not finished.
+        const first = (status: "pending" | "running") => orm.select({ id: buildJobs.id, chatSeq: buildJobs.chatSeq }).from(buildJobs).where(and(eq(buildJobs.chatId, key), eq(buildJobs.status, status)));
+        const [oldest] = await unionAll(first("pending"), first("running")).orderBy(({ chatSeq }) => asc(chatSeq)).limit(1);
         if (oldest) {
           const [first] = await orm.select({ number: jobEvents.number }).from(jobEvents).where(eq(jobEvents.jobId, oldest.id)).orderBy(asc(jobEvents.number)).limit(1);
           return (first?.number ?? 1) - 1;
