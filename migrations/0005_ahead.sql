@@ -21,6 +21,8 @@ begin
     from unnest(p_begun) b join chat_lanes l on l.chat_id = b.chat_id
     where j.id = b.job_id and j.attempt + 1 = b.attempt and (j.status = 'pending') is true and l.head_id = j.id and l.fence = b.fence and l.taken_claim = b.claim_id and l.state in ('ready', 'delayed')
       and (buildlane_reckoned(b.started_ms, p_at) > p_paused_at) is not true
+      -- What began before it was cancelled and redriven is the run of what was cancelled.
+      and (j.run_at <= j.created_at or buildlane_reckoned(b.started_ms, p_at) >= j.run_at)
     returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.claim_id, j.started_at, l.taken_until - p_hand as taken_at
   ), lane as (
     update chat_lanes l set state = 'running', owner = p_node, claim_id = s.claim_id, taken_until = null, taken_claim = null, pending = l.pending - 1,
@@ -51,6 +53,7 @@ begin
     where e.kind = 'completed' and e.started_ms is not null
       and j.id = e.job_id and j.attempt + 1 = e.attempt and (j.status = 'pending') is true and l.head_id = j.id and l.fence = e.fence and l.taken_claim = e.claim_id and l.state in ('ready', 'delayed')
       and (buildlane_reckoned(e.started_ms, p_at) > p_paused_at) is not true
+      and (j.run_at <= j.created_at or buildlane_reckoned(e.started_ms, p_at) >= j.run_at)
     returning e.ord, e.fence, e.run_ms, l.taken_until - p_hand as taken_at, j.id, j.chat_id, j.chat_seq, j.attempt, j.started_at, j.completed_at, octet_length(j.result) as result_bytes
   ), lane as (
     update chat_lanes l set

@@ -97,7 +97,7 @@ begin
     with l as (
       select * from chat_lanes where chat_id = any (v_chats)
     ), started as (
-      update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at),
+      update build_jobs j set status = 'running', attempt = j.attempt + 1, started_at = greatest(v_at, l.settled_at, j.run_at),
         owner = p_node, fence = l.fence + 1, claim_id = p_claim_id
       from l where j.id = l.head_id and (j.status = 'pending') is true
       returning j.id, j.chat_id, j.chat_seq, j.attempt, j.fence, j.started_at, l.turn_at as waited_since, l.taken_until,

@@ -58,7 +58,7 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
     rate: settings.rateLimit ? { burst: settings.rateLimit.burst, intervalMs: settings.rateLimit.intervalMs } : null,
   };
   const groups = coalesce<AcceptGroup, Offered>({
-    send: (batch, alone) => accept(batch, { ...acceptLimits, patient: alone }),
+    send: (batch, alone) => accept(batch, { ...acceptLimits, patient: alone === "patiently" }),
     lanesOf: ({ jobs }) => [...new Set(jobs.map((job) => job.chatId))],
     weightOf: bytesOf,
     weightMax: batchBytesMax,

@@ -7,8 +7,8 @@ import type { Clock, Timer } from "./clock.js";
 import type { Begun, Claim, Ending, TurnAnswer } from "./store/store.js";
 
 export interface Hand {
-  /** A turn is sent now that tells these ends; `mayTake`: lanes may be claimed with it. */
-  depart(endings: readonly Ending[], mayTake: boolean): Departure;
+  /** A turn is sent now that tells these ends; `mayTake`: lanes may be claimed with it; `mayWait`: it may wait for a lane, so that starts are told by another one. */
+  depart(endings: readonly Ending[], mayTake: boolean, mayWait?: boolean): Departure;
   /** A slot is free for one in hand: whether its run may begin. */
   begin(claim: Claim): boolean;
   /** Its run is over. */
@@ -184,7 +184,7 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
       const one = own(claim);
       if (one) one.isOver = true;
     },
-    depart(endings, mayTake) {
+    depart(endings, mayTake, mayWait = false) {
       const sentAt = clock.monotonic();
       if (endings.length > 0) learn(endings);
       const aim = Math.min(max, Math.round(depth * Math.min(pace, comeFreeIn(flightMs))), Math.floor(comeFreeIn(recallMs * recallMargin)));
@@ -192,7 +192,7 @@ export function createHand({ clock, handMs, max, tellStarts, recorded, recall, r
       const ahead = mayTake && flightMs >= flightMsMin ? Math.max(0, Math.round((3 * aim) / 4 - unbegun / 2)) : 0;
       const tellsTimes = asking > 0 || inHand.size > 0 || ahead > 0;
       if (ahead > 0) asking++;
-      const telling = [...inHand.values()].filter(isToTell);
+      const telling = mayWait ? [] : [...inHand.values()].filter(isToTell);
       for (const one of telling) one.isTold = true;
       return {
         ahead,

@@ -150,7 +150,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
         shortTurn = want < roomFor(freed) ? sent + 1 : 0;
         isOwed = false;
       }
-      const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null);
+      const { ahead, begun, tellsTimes, startedMs, land } = hand.depart(endings, !alone && free() !== null, alone !== false);
       if (endings.length === 0 && want === 0 && begun.length === 0) {
         land(null);
         return [];
@@ -158,7 +158,7 @@ export function createTurns({ store, hand, handMs, nodeId, clock, nodeLossesMax,
       // One that goes alone may wait for its lane while other turns take lanes ahead, which begin in its slot.
       const told = endings.map(({ endedMs, ...one }) => (tellsTimes || alone ? { ...one, endedMs, startedMs: startedMs(one.jobId) } : one));
       try {
-        const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone, begun, ahead, handMs }));
+        const { answer, hear } = await fly(ended, want, ahead, (claimId) => store.turn({ nodeId, claimId, endings: told, want, lineFrom: lineFrom(), nodeLossesMax, patient: alone === "patiently", begun, ahead, handMs }));
         land(answer);
         if (alone) hear();
         else unheard.push(hear);

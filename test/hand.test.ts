@@ -119,6 +119,16 @@ it("tells no start of what is over: its end says when it began", async () => {
   expect([after.startedMs("a"), after.tellsTimes]).toEqual([undefined, false]);
 });
 
+it("tells a start with no turn that may wait for a lane: the next one tells it", async () => {
+  const { clock, hand, turn } = handWith();
+  await turn(4, [], { claims: [claimOf("a")] });
+  hand.begin(claimOf("a"));
+  await clock.advance(25);
+  const waiting = hand.depart(ended(1, 0), false, true);
+  expect(waiting.begun).toEqual([]);
+  expect(hand.depart([], false).begun.map(({ jobId }) => jobId)).toEqual(["a"]);
+});
+
 it("gives back what no slot comes free for, and begins nothing that waited while the process stood still", async () => {
   const { clock, told, hand, turn } = handWith();
   await turn(4, [], { claims: [claimOf("a")] });

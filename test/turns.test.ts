@@ -126,7 +126,7 @@ it("an end that waits alone for a lane that is stuck tells when its run was over
     ...rest, clock, hand: handOf(clock), free: () => 0, takesSlot: () => true, leaseLosses: () => 0, tell() {},
   });
   await turns.settle({ jobId: "x", chatId: "x", attempt: 1, fence: 1, claimId: "c" }, { kind: "released" }, { runMs: 1, endedMs: 1234 });
-  expect(told).toEqual([{ patient: false, endedMs: undefined }, { patient: true, endedMs: 1234 }]);
+  expect(told).toEqual([{ patient: false, endedMs: undefined }, { patient: false, endedMs: 1234 }, { patient: true, endedMs: 1234 }]);
 });
 
 it("a turn that ends more than it may claim frees nothing before it is answered (P6)", async () => {

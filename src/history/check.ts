@@ -129,6 +129,8 @@ const withoutRun: FailureCode[] = ["cancelled", "superseded"];
 const failsWithoutRun = ({ type, data }: HistoryEvent): boolean => type === "job.failed" && (data["quarantined"] === true || withoutRun.includes(data["failureCode"] as FailureCode));
 const isOutcome = (type: EventType): boolean => transitions[type]?.from[0] === "running" && type !== "job.cancelRequested";
 
+const offerOf = (event: CheckedEvent): Told["offered"] => ({ number: event.number, atMs: timeOf(event), at: event.at });
+
 /** A job as its events tell it so far. */
 interface Told {
   id: string;
@@ -136,6 +138,8 @@ interface Told {
   priority: number;
   status: JobStatus;
   attempt: number;
+  /** Its acceptance or latest redrive: since then it may start. */
+  offered: { number: number; atMs: number; at: string };
   /** Attempts that cost one, since acceptance or redrive. */
   spent: number;
   /** Number of the event that ended the latest attempt; null while there is none to end. */
@@ -174,7 +178,7 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
 
   function accept(event: CheckedEvent): void {
     const priority = typeof event.data["priority"] === "number" ? event.data["priority"] : 0;
-    const job: Told = { id: event.jobId ?? "", chatSeq: event.chatSeq ?? 0, priority, status: "pending", attempt: 0, spent: 0, endedBy: null, last: event.number, rowSeen: false };
+    const job: Told = { id: event.jobId ?? "", chatSeq: event.chatSeq ?? 0, priority, status: "pending", attempt: 0, offered: offerOf(event), spent: 0, endedBy: null, last: event.number, rowSeen: false };
     jobs.set(job.id, job);
     order.join(job.id, priority, timeOf(event));
   }
@@ -216,6 +220,7 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
         return;
       case "job.redriven":
         job.spent = 0;
+        job.offered = offerOf(event);
         order.join(job.id, job.priority, timeOf(event));
         return;
       case "job.cancelRequested":
@@ -238,6 +243,8 @@ export function checkChat(chatId: string, { agingMs, atRest, floor, found }: Che
       complain("overlap", job.id, [other.last, event.number], `Job ${job.id} started (event ${event.number}) while ${other.id} of the same chat was running (event ${other.last}).`);
     if (end && timeOf(event) < end.atMs)
       complain("overlap", job.id, [end.number, event.number], `Job ${job.id} started at ${event.at}, before the attempt of ${end.jobId} ended at ${end.at}.`);
+    if (timeOf(event) < job.offered.atMs)
+      complain("illegalTransition", job.id, [job.offered.number, event.number], `Job ${job.id} started at ${event.at}, before it was there to start: event ${job.offered.number}, at ${job.offered.at}.`);
     if (paused) complain("startedWhilePaused", job.id, [event.number], `Job ${job.id} started (event ${event.number}) although chat ${chatId} was paused.`);
     const overtaken = beforeIn(order, job.id);
     if (overtaken !== null) complain("overtaking", job.id, [event.number], `Job ${job.id} started (event ${event.number}) before job ${overtaken}, which stood before it.`);

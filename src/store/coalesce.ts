@@ -1,7 +1,8 @@
 /**
  * Gathers what arrives together into one statement: one call in flight, the next batch gathers meanwhile. No
  * sleep and no tick, so a lone item goes out at once. When a batch meets a lane that is stuck, its items go out each alone, in
- * their lane's order and few at a time, and further items of stuck lanes follow them; all other lanes go on.
+ * their lane's order and few at a time: briefly first, which finds the stuck lanes among them, and then those patiently.
+ * Further items of stuck lanes follow them; all other lanes go on.
  */
 import type { BuildlaneError } from "../errors.js";
 import { ContendedError } from "./store.js";
@@ -15,9 +16,12 @@ export interface Coalescer<T, R> {
   idle(): Promise<void>;
 }
 
+/** How an item that was contended in a batch goes out: as it would there, or, where that was contended too, as one that may wait for its lane. */
+export type Alone = false | "briefly" | "patiently";
+
 interface Shape<T, R> {
-  /** One result for each item, in order. `alone`: the item was contended in a batch. May be called with no items by `nudge`. */
-  send(items: T[], alone: boolean): Promise<R[]>;
+  /** One result for each item, in order. May be called with no items by `nudge`. */
+  send(items: T[], alone: Alone): Promise<R[]>;
   /** The lanes that an item must lock. */
   lanesOf(item: T): string[];
   /** What an item counts against `weightMax` of a batch. */
@@ -41,8 +45,26 @@ interface Waiting<T, R> {
 
 /** A driver writes to its socket some microtasks after it is asked; who went on at once would hold the batch up. */
 const handOverTicks = 12;
-/** Statements for contended items that run at once: fewer than the pool's connections, which the others need. */
+/** Statements for contended items that run at once, of either kind: fewer than the pool's connections, which the others need. */
 const aloneMax = 3;
+
+/** Does work where no more than `max` is at it at once; the rest waits in line. */
+function places(max: number): <V>(work: () => Promise<V>) => Promise<V> {
+  let taken = 0;
+  const line: (() => void)[] = [];
+  return async (work) => {
+    // Who ends gives its place to the next in line.
+    if (taken >= max) await new Promise<void>((resolve) => line.push(resolve));
+    else taken++;
+    try {
+      return await work();
+    } finally {
+      const next = line.shift();
+      if (next) next();
+      else taken--;
+    }
+  };
+}
 
 export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSolo, afterwards, countMax = Number.POSITIVE_INFINITY }: Shape<T, R>): Coalescer<T, R> {
   let waiting: Waiting<T, R>[] = [];
@@ -50,8 +72,7 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
   let flying = false;
   /** Per stuck lane, the last of its lone items. */
   const stuck = new Map<string, Promise<void>>();
-  let aloneRunning = 0;
-  const aloneQueue: (() => void)[] = [];
+  const [briefly, patiently] = [places(aloneMax), places(aloneMax)];
   let quiet: (() => void)[] = [];
 
   function takeBatch(): Waiting<T, R>[] {
@@ -135,19 +156,11 @@ export function coalesce<T, R>({ send, lanesOf, weightOf, weightMax, keyOf, isSo
   function goAlone(one: Waiting<T, R>): void {
     const lanes = lanesOf(one.item);
     const before = lanes.map((lane) => stuck.get(lane));
-    const done = Promise.all(before).then(async () => {
-      if (aloneRunning >= aloneMax) await new Promise<void>((resolve) => aloneQueue.push(resolve));
-      aloneRunning++;
-      try {
-        const [result] = await send([one.item], true);
-        one.resolve(result as R);
-      } catch (error) {
-        one.reject(error);
-      } finally {
-        aloneRunning--;
-        aloneQueue.shift()?.();
-      }
-    });
+    // Most of them met no stuck lane themselves, and must not stand in line behind those that did.
+    const done = Promise.all(before)
+      .then(() => briefly(() => send([one.item], "briefly")))
+      .catch((error: unknown) => (error instanceof ContendedError ? patiently(() => send([one.item], "patiently")) : Promise.reject(error)))
+      .then(([result]) => one.resolve(result as R), one.reject);
     for (const lane of lanes) stuck.set(lane, done);
     void done.then(() => {
       for (const lane of lanes) if (stuck.get(lane) === done) stuck.delete(lane);

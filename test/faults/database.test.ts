@@ -242,6 +242,32 @@ describePostgres("a database in trouble", () => {
     }
   });
 
+  it("where a transaction holds four chats lets those go on whose jobs and ends came together with theirs", async () => {
+    const { queue, held, until } = await startNode(cluster.url, { leaseMs: 20_000, concurrency: 5 });
+    const chats = ["held1", "held2", "held3", "held4", "other"];
+    const running = await Promise.all(chats.map((chatId) => queue.enqueue({ ...request(chatId), code: "hold" })));
+    await until(() => held.length === 5);
+    const locker = postgres(cluster.url, { max: 1 });
+    let release = () => {};
+    const holding = new Promise<void>((resolve) => (release = resolve));
+    let transaction: Promise<void> = Promise.resolve();
+    await new Promise<void>((resolve) => {
+      transaction = locker.begin(async (tx) => {
+        await tx`select 1 from chat_lanes where chat_id like 'held%' for update`;
+        resolve();
+        await holding;
+      });
+    });
+    const accepted = chats.map((chatId) => queue.enqueue(request(chatId)));
+    expect((await (accepted[4] as Promise<{ chatSeq: number }>)).chatSeq).toBe(2);
+    for (const one of held) one.end();
+    expect((await queue.waitFor((running[4] as { id: string }).id)).status).toBe("completed");
+    release();
+    await transaction;
+    await locker.end();
+    for (const job of await Promise.all(accepted)) expect((await queue.waitFor(job.id)).status).toBe("completed");
+  });
+
   it("where a transaction holds one chat lets all others go on, and that chat too when it ends", async () => {
     const { queue } = await startNode(cluster.url, { leaseMs: 20_000 });
     await queue.waitFor((await queue.enqueue(request("stuck"))).id);

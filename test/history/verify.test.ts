@@ -76,6 +76,7 @@ describe("a history is broken when", () => {
     ["illegalTransition", "a job ends without having started", () => accepted("a1").tell("completed a1")],
     ["illegalTransition", "a job is accepted twice", () => accepted("a1", "a1")],
     ["illegalTransition", "a completed job is redriven", () => run(accepted("a1"), "a1").tell("redriven a1")],
+    ["illegalTransition", "a run from before the redrive counts as the redriven job's", () => accepted("a1").tell("failed a1", cancelled).wait(50).tell("redriven a1").tell("started a1", { at: at(10) }).tell("completed a1")],
     ["doubleOutcome", "an attempt ends twice", () => run(accepted("a1"), "a1").tell("failed a1")],
     ["doubleOutcome", "a zombie's outcome is recorded after the rescue", () => run(accepted("a1"), "a1", "rescued").tell("completed a1")],
     ["tooManyAttempts", "a job is tried more often than allowed", () => run(run(run(run(accepted("a1"), "a1", "retrying"), "a1", "retrying"), "a1", "retrying"), "a1")],

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { coalesce } from "../../src/store/coalesce.js";
+import type { Alone } from "../../src/store/coalesce.js";
 import { ContendedError } from "../../src/store/store.js";
 
 interface Call {
   items: string[];
-  alone: boolean;
+  alone: Alone;
   answer(): void;
   fail(error: Error): void;
 }
@@ -104,23 +105,42 @@ describe("coalescing", () => {
     await settle();
     calls[0]?.fail(new ContendedError("a is locked"));
     await settle();
-    expect(calls.slice(1).map(({ items, alone }) => [items, alone])).toEqual([[["a:1"], true], [["b:1"], true]]);
+    expect(calls.slice(1).map(({ items, alone }) => [items, alone])).toEqual([[["a:1"], "briefly"], [["b:1"], "briefly"]]);
+    calls[1]?.fail(new ContendedError("a is locked"));
     calls[2]?.answer();
     expect(await other).toBe("done b:1");
+    await settle();
+    expect(calls[3]).toMatchObject({ items: ["a:1"], alone: "patiently" });
     const later = batches.add("a:2");
     const free = batches.add("c:1");
     await settle();
     // The stuck lane's next item waits behind it; the other lane's goes out in a batch.
-    expect(calls.slice(3).map(({ items, alone }) => [items, alone])).toEqual([[["c:1"], false]]);
-    calls[3]?.answer();
+    expect(calls.slice(4).map(({ items, alone }) => [items, alone])).toEqual([[["c:1"], false]]);
+    calls[4]?.answer();
     await free;
-    calls[1]?.answer();
+    calls[3]?.answer();
     expect(await stuck).toBe("done a:1");
     await settle();
-    expect(calls[4]).toMatchObject({ items: ["a:2"], alone: true });
-    calls[4]?.answer();
+    expect(calls[5]).toMatchObject({ items: ["a:2"], alone: "briefly" });
+    calls[5]?.answer();
     await later;
     await batches.idle();
+  });
+
+  it("lets no lane wait for the stuck ones of its batch, however many they are", async () => {
+    const { batches, calls, settle } = sender();
+    const names = ["a", "b", "c", "d", "e", "free"];
+    const all = names.map((lane) => batches.add(`${lane}:1`));
+    await settle();
+    calls[0]?.fail(new ContendedError("some are locked"));
+    // Stuck ones wait for their lanes without end; nobody answers them.
+    for (let at = 1; at < 20; at++) {
+      await settle();
+      const call = calls[at];
+      if (call?.alone === "briefly") call.items[0] === "free:1" ? call.answer() : call.fail(new ContendedError("locked"));
+    }
+    expect(await Promise.race([all[5], settle()])).toBe("done free:1");
+    expect(calls.filter(({ alone }) => alone === "patiently").map(({ items }) => items[0])).toEqual(["a:1", "b:1", "c:1"]);
   });
 
   it("rejects every item of a batch that fails for another reason", async () => {

@@ -41,6 +41,8 @@ function recordAhead(tables: Tables, { nodeId, begun = [], endings, handMs = 0 }
     const job = tables.jobs.get(jobId);
     if (!lane || !job || !mayStart || lane.pending.first !== job || job.attempt + 1 !== attempt || !isInHand(lane, fence, claimId) || (lane.state !== "ready" && lane.state !== "delayed")) continue;
     if (tables.queuePausedAt !== null && reckoned(startedMs, at) > tables.queuePausedAt) continue;
+    // What began before it was cancelled and redriven is the run of what was cancelled.
+    if (job.runAt > job.createdAt && reckoned(startedMs, at) < job.runAt) continue;
     const takenAt = (lane.taken?.until ?? at) - handMs;
     const startedAt = Math.max(reckoned(startedMs, at), lane.settledAt ?? Number.NEGATIVE_INFINITY, job.createdAt);
     start(tables, lane, job, { nodeId, fence, claimId }, startedAt, startedAt > takenAt + momentMs ? { takenAt: iso(takenAt) } : {});

@@ -156,6 +156,23 @@ export const ahead: Exercise = (check) => {
       expect(await lab.events("a")).toEqual(before);
     });
   }
+  check("a run that began before its job was cancelled and redriven is not the redriven job's; one that begins afterwards is", async (lab) => {
+    for (const [begins, from] of [[40, 0], [140, 100]] as const) {
+      await lab.accept(from, "a");
+      const claim = await takeOneAhead(lab, from + 10);
+      await lab.store.cancel(scope, claim.job.id, T0 + from + 20);
+      await lab.store.redrive(scope, claim.job.id, { agingMs: 1000 }, T0 + from + (begins === 40 ? 45 : 35));
+      const before = await lab.job(claim.job.id);
+      const { onRecord } = await turn(lab, from + 50, { begun: [begunAt(claim, begins)] });
+      expect(onRecord).toEqual(begins === 40 ? [] : [claim.job.id]);
+      if (begins === 40) {
+        expect((await turn(lab, from + 60, { endings: [ran(claim, begins, begins + 5)] })).settled).toMatchObject([{ kind: "notMine" }]);
+        expect(await lab.job(claim.job.id)).toMatchObject({ status: "pending", createdAt: before.createdAt });
+        // Its lane is free now.
+        await lab.runAll(from + 70);
+      }
+    }
+  });
   check("a lane whose start was refused is nobody's until its run is over", async (lab) => {
     await lab.accept(0, "a", "a");
     const claim = await takeOneAhead(lab, 10);
