@@ -172,9 +172,13 @@ export function createEffects({ runner, turns, hand, clock, report, holdsLease, 
         },
       };
       atWork.set(job.chatId, entry);
+      function restartLimit(): void {
+        outOfTime?.cancel();
+        if (!over && !left) outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
+      }
       function begin(): void {
         from = clock.monotonic();
-        outOfTime = clock.after(job.timeoutMs, () => !left && tell({ type: "attempt.outOfTime" }));
+        restartLimit();
         report({ type: "attempt.started", jobId: job.id, chatId: job.chatId, attempt: job.attempt, waitMs: claim.startedAt === null ? 0 : Math.max(0, clock.now() - Date.parse(claim.startedAt)) });
       }
       function began(): void {
@@ -201,7 +205,7 @@ export function createEffects({ runner, turns, hand, clock, report, holdsLease, 
         report({ type: "runner.broken", jobId: job.id, chatId: job.chatId, error: messageOf(error) });
         ended({ kind: "broken", message: "The worker could not be reached." });
       };
-      runner.run(toRun(job), { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began, left: () => void (entry.endedMs = hand.now()) }).then(ended, broken);
+      runner.run(toRun(job), { stop, attempt: job.attempt, isOnRecord: claim.startedAt !== null, began, left: () => void (entry.endedMs = hand.now()), restartLimit }).then(ended, broken);
     },
     abortAttempt: (claim) => mine(claim)?.abort(),
     leaveAttempt: (claim) => mine(claim)?.leave(),

@@ -117,8 +117,8 @@ export type RunnableJob = Source & {
 export interface Runner {
   /** Resolves when the first slot can serve. */
   start(): Promise<void>;
-  /** Aborting the signal ends the attempt; the promise then settles with whatever outcome, or rejects. */
-  run(job: RunnableJob, context: { signal: AbortSignal; attempt: number }): Promise<Outcome>;
+  /** Aborting the signal ends the attempt; the promise then settles with whatever outcome, or rejects. `restartLimit`: the job's time limit begins anew, for until now it waited for another's work. */
+  run(job: RunnableJob, context: { signal: AbortSignal; attempt: number; restartLimit?(): void }): Promise<Outcome>;
   stop(): Promise<void>;
 }
 

@@ -43,8 +43,8 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
   /** What was built here last. */
   const built = new Set<string>();
 
-  /** Null when nothing is known, or the store cannot say: then the code is built. */
-  async function recall(question: CodeQuestion, signal: AbortSignal): Promise<Outcome | null> {
+  /** Null when nothing is known, or the store cannot say: then the code is built. `waits`: another node's build of it is waited for. */
+  async function recall(question: CodeQuestion, signal: AbortSignal, waits: () => void): Promise<Outcome | null> {
     const untilMs = clock.monotonic() + waitMsMax;
     try {
       for (;;) {
@@ -52,6 +52,7 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
         if (answer.kind === "known") return answer.outcome;
         // One that runs here waits for us already, or will in a moment.
         if (answer.kind === "unknown" || here.has(answer.jobId) || signal.aborted || clock.monotonic() > untilMs) return null;
+        waits();
         await new Promise<void>((resolve) => void clock.after(askAgainMs, resolve));
       }
     } catch (error) {
@@ -88,13 +89,17 @@ export function withRecall(runner: Runner, { code, version, ageMs, clock, report
     const codeHash = hashOf(job);
     const stamp = await stampOf(job.tenant ?? "");
     const key = `${codeHash}/${stamp}`;
+    // The time that went by waiting is the other job's, whatever became of it.
+    let hasWaited = false;
     for (let other = building.get(key); other; other = building.get(key)) {
       const outcome = await unlessAborted(other.outcome, context.signal);
       if (outcome) return { ...outcome, origin: { stamp, from: outcome.origin?.from ?? other.jobId } };
+      hasWaited = true;
     }
     const build = async (): Promise<Outcome> => {
-      const known = await recall({ codeHash, stamp, ageMs, jobId: job.id, isBuiltHere: built.has(key) }, context.signal);
+      const known = await recall({ codeHash, stamp, ageMs, jobId: job.id, isBuiltHere: built.has(key) }, context.signal, () => (hasWaited = true));
       if (known) return known;
+      if (hasWaited) context.restartLimit?.();
       const outcome = await runner.run(job, context);
       if (!isRepeatable(outcome)) return outcome;
       built.delete(key);

@@ -10,8 +10,8 @@ import type { StopSignal } from "./stop-signal.js";
 /** A runner behind the slots: it is told to stop by a StopSignal. */
 export interface SlottedRunner {
   start(): Promise<void>;
-  /** `isOnRecord`: the store has it as running already, so a slot is its own. `began` is told when it has entered, before it runs: it may be stopped then; `left` before anybody else enters in its place. */
-  run(job: RunnableJob, context: { stop: StopSignal; attempt: number; isOnRecord: boolean; began(): void; left(): void }): Promise<Outcome>;
+  /** `isOnRecord`: the store has it as running already, so a slot is its own. `began` is told when it has entered, before it runs: it may be stopped then; `left` before anybody else enters in its place; `restartLimit` when its time limit begins anew. */
+  run(job: RunnableJob, context: { stop: StopSignal; attempt: number; isOnRecord: boolean; began(): void; left(): void; restartLimit(): void }): Promise<Outcome>;
   stop(): Promise<void>;
   /** A lane was claimed for a slot, whose run comes as soon as its actor is ready for it; or comes no more. */
   expect(chatId: string): void;
@@ -74,7 +74,7 @@ export function withinSlots(runner: Runner, { slots, graceMs, promised, clock }:
     expect: (chatId) => void expected.add(chatId),
     expectNoMore: (chatId) => void (expected.delete(chatId) && admit()),
     admit,
-    async run(job, { stop, attempt, isOnRecord, began, left }) {
+    async run(job, { stop, attempt, isOnRecord, began, left, restartLimit }) {
       const { chatId } = job;
       // Here and now, and nothing runs before whoever asks is at rest.
       await enter(chatId, isOnRecord, stop);
@@ -94,7 +94,7 @@ export function withinSlots(runner: Runner, { slots, graceMs, promised, clock }:
       let grace: { cancel(): void } | null = null;
       stop.onAbort(() => void (grace = clock.after(graceMs, leave)));
       try {
-        return await runner.run(job, new RunContext(attempt, stop));
+        return await runner.run(job, new RunContext(attempt, stop, restartLimit));
       } finally {
         stop.onAbort(null);
         (grace as { cancel(): void } | null)?.cancel();

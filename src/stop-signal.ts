@@ -36,11 +36,17 @@ export class RunContext {
   readonly attempt: number;
   declare readonly signal: AbortSignal;
   readonly #stop: StopSignal;
+  readonly #restartLimit: () => void;
 
-  constructor(attempt: number, stop: StopSignal) {
+  constructor(attempt: number, stop: StopSignal, restartLimit: () => void) {
     this.attempt = attempt;
     this.#stop = stop;
+    this.#restartLimit = restartLimit;
     Object.defineProperty(this, "signal", RunContext.#onDemand);
+  }
+
+  restartLimit(): void {
+    this.#restartLimit();
   }
 
   static readonly #onDemand: PropertyDescriptor & ThisType<RunContext> = {

@@ -198,7 +198,7 @@ it("lets nobody ahead of its record into a slot that a claim on record has, come
     { slots: 2, graceMs: 100, promised: () => promised, clock },
   );
   const began: string[] = [];
-  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: new StopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId), left: () => began.push(`${chatId} left`) });
+  const run = (chatId: string, isOnRecord: boolean) => slots.run({ chatId } as never, { stop: new StopSignal(), attempt: 1, isOnRecord, began: () => began.push(chatId), left: () => began.push(`${chatId} left`), restartLimit: () => {} });
   const rest = () => new Promise((resolve) => setImmediate(resolve));
   promised = 1;
   const runs = [run("ahead1", false), run("ahead2", false), run("ahead3", false)];

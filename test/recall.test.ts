@@ -8,6 +8,7 @@ import { queueSettings } from "../src/options.js";
 import { composeQueue } from "../src/queue.js";
 import { withRecall } from "../src/recall.js";
 import type { CodeAnswer, CodeQuestion } from "../src/store/code.js";
+import { createSimulatedClock } from "../src/simulated-clock.js";
 import { createMemoryStore } from "../src/store/memory.js";
 import { openStore } from "../src/store/open.js";
 import { describePostgres, freshDatabase } from "./support/postgres.js";
@@ -143,6 +144,32 @@ describe("in the queue", () => {
     expect(Date.parse(again.completedAt)).toBeLessThanOrEqual(Date.parse(same.startedAt ?? ""));
     const minified = await queue.waitFor((await queue.enqueue(jobsOf("export const a = <b/>", "two", { minify: true }))).id);
     expect(minified.cached).toBe(false);
+  });
+
+  test("a job that waited for a build that came to nothing has its own time limit from then on", async () => {
+    const clock = createSimulatedClock();
+    const settings = queueSettings({ concurrency: 2, cache: "1h" });
+    const store = createMemoryStore({ clock });
+    let builds = 0;
+    const pool: Runner = {
+      start: async () => {},
+      stop: async () => {},
+      run: (_job, { signal }) =>
+        new Promise((resolve, reject) => {
+          builds++;
+          const end = clock.after(1000, () => resolve(done));
+          signal.addEventListener("abort", () => (end.cancel(), reject(signal.reason as Error)));
+        }),
+    };
+    const runner = withRecall(pool, { code: store.code, ageMs: 60_000, clock, report: () => {}, version: async () => "same" });
+    const queue = await composeQueue({ nodeId: "n", settings, store, runner, clock, report: () => {}, counters: {} });
+    const submit = (chatId: string, timeoutMs: number) => queue.enqueue({ chatId, messageId: "m", code: "same", timeoutMs, maxAttempts: 1 });
+    const [short, long] = await Promise.all([submit("a", 700), submit("b", 1500)]);
+    await clock.advance(4000);
+    expect([await queue.get(short.id), await queue.get(long.id), builds]).toMatchObject([{ failure: { code: "timed_out" } }, { status: "completed" }, 2]);
+    const stopped = queue.stop();
+    await clock.advance(10_000);
+    await stopped;
   });
 
   test("off is off", async () => {

@@ -3,7 +3,7 @@ import { RunContext, StopSignal } from "../src/stop-signal.js";
 
 it("a run's context can be taken apart and copied, and the signal of a copy aborts too", () => {
   const stop = new StopSignal();
-  const context = new RunContext(2, stop);
+  const context = new RunContext(2, stop, () => {});
   const copied = { ...context };
   const { signal, attempt } = context;
   expect([Object.keys(copied).sort(), attempt, copied.attempt, signal.aborted]).toEqual([["attempt", "signal"], 2, 2, false]);
@@ -19,5 +19,5 @@ it("a signal that is asked for after the stop is aborted already, and who waits 
   stop.onAbort(() => called.push("last"));
   stop.abort();
   stop.abort();
-  expect([called, new RunContext(1, stop).signal.aborted]).toEqual([["last"], true]);
+  expect([called, new RunContext(1, stop, () => {}).signal.aborted]).toEqual([["last"], true]);
 });

@@ -51,9 +51,18 @@ export async function openStore({ store, db, databaseUrl, databasePrepare, datab
   }
 }
 
+/** A lock first, then statements that see what it protects: with one snapshot for a whole transaction no verb could work (migrations/0002_verbs.sql). */
+async function refuseOtherIsolation(database: Database): Promise<void> {
+  const isolation = await database.call<string>("select current_setting('default_transaction_isolation') as answer", [], "apart");
+  if (isolation !== "read committed") throw new SettingsError(`The database begins transactions as "${isolation}"; Buildlane needs "read committed". Set it for its role: alter role … set default_transaction_isolation = 'read committed'.`);
+}
+
 async function overMigrated(database: Database, own: { nodeId: string; clock: Clock }): Promise<Store> {
   try {
-    await reaching(() => migrate(database));
+    await reaching(async () => {
+      await refuseOtherIsolation(database);
+      await migrate(database);
+    });
   } catch (error) {
     await database.close();
     throw error;

@@ -242,6 +242,26 @@ describePostgres("a database in trouble", () => {
     }
   });
 
+  it("with a time limit for statements, a chat that is held is busy, and no error of the service's", async () => {
+    const limited = new URL(cluster.url);
+    limited.searchParams.set("options", "-c statement_timeout=500");
+    const { queue } = await startNode(limited.href, { leaseMs: 20_000 });
+    await queue.waitFor((await queue.enqueue(request("limited"))).id);
+    const locker = postgres(cluster.url, { max: 1 });
+    await locker.begin(async (tx) => {
+      await tx`select 1 from chat_lanes where chat_id = 'limited' for update`;
+      await expect(queue.enqueue(request("limited"))).rejects.toMatchObject({ code: "chat_busy" });
+    });
+    await locker.end();
+    expect((await queue.enqueue(request("limited"))).chatSeq).toBe(2);
+  });
+
+  it("that begins transactions with one snapshot for all of them is refused, with what to do", async () => {
+    const other = new URL(cluster.url);
+    other.searchParams.set("options", "-c default_transaction_isolation=serializable");
+    await expect(createBuildQueue({ databaseUrl: other.href, run: () => "built" })).rejects.toThrow(/"serializable"; Buildlane needs "read committed"/);
+  });
+
   it("where a transaction holds four chats lets those go on whose jobs and ends came together with theirs", async () => {
     const { queue, held, until } = await startNode(cluster.url, { leaseMs: 20_000, concurrency: 5 });
     const chats = ["held1", "held2", "held3", "held4", "other"];

@@ -63,8 +63,8 @@ const connectionCodes = new Set([
 ]);
 /** Connection exceptions, shutdowns, too many connections, out of resources, read-only after a failover. */
 const awayStates = /^(08|53|57P|58|25006)/;
-/** Lock time-outs, deadlocks, serialization: another's doing; data and constraint errors: one row's doing. */
-const contendedStates = /^(55P03|40P01|40001|22|23)/;
+/** Lock time-outs (also by the role's own `statement_timeout`), deadlocks, serialization: another's doing; data and constraint errors: one row's doing. */
+const contendedStates = /^(55P03|57014|40P01|40001|22|23)/;
 
 export const isAway = (error: unknown): boolean => {
   const { code } = driverError(error);
@@ -74,7 +74,7 @@ export const isContended = (error: unknown): boolean => contendedStates.test(dri
 
 /** The call never reached the database, or the database says itself that it undid it; otherwise nobody knows. */
 const nothingDone = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENOENT", "CONNECT_TIMEOUT", "CONNECTION_CONNECT_TIMEOUT", "CONNECTION_ENDED"]);
-export const isUnsure = (error: unknown): boolean => {
+const isUnsure = (error: unknown): boolean => {
   const { code = "" } = driverError(error);
   return connectionCodes.has(code) && !nothingDone.has(code);
 };
@@ -121,5 +121,5 @@ export async function uncut<T>(clock: Clock, work: () => Promise<T>): Promise<T>
 export const reads = (database: Database, clock: Clock) => <T>(read: () => Promise<T>): Promise<T> => reaching(() => uncut(clock, () => database.reading(read)));
 
 /** A call that waited long enough for a lane that a transaction of somebody's own holds. */
-export const lockTimedOut = (error: unknown): boolean => driverError(error).code === "55P03";
+const lockTimedOut = (error: unknown): boolean => /^(55P03|57014)$/.test(driverError(error).code ?? "");
 export const busy = (error: unknown, chatId: string | null): unknown => (lockTimedOut(error) ? chatBusy(chatId, error) : error);
