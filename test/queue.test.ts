@@ -6,6 +6,7 @@ import { systemClock } from "../src/clock.js";
 import { databaseUnavailable } from "../src/errors.js";
 import type { BuildlaneError } from "../src/errors.js";
 import { checkHistory } from "../src/history/check.js";
+import type { Store } from "../src/store/store.js";
 
 const open: BuildQueue[] = [];
 afterEach(async () => {
@@ -649,6 +650,23 @@ describe("the queue", () => {
     await submit("b", "1", { delayMs: 1 });
     await queue.pauseChat("b");
     expect(await submit("b", "2")).toMatchObject({ estimatedWaitTime: null, estimatedWaitTimeP90: null });
+  });
+
+  it("promises no start while the queue is paused: at once on the node that was asked, with the next pulse on others, and after any silence", async () => {
+    const clock = createSimulatedClock();
+    const shared = createMemoryStore({ clock });
+    const node = (store: Store) => gated({ clock, store, run: () => "" });
+    const [one, two] = await Promise.all([node(shared), node({ ...shared, close: async () => {} })]);
+    const waits = async (chatId: string) => (await Promise.all([one, two].map(({ submit }) => submit(chatId)))).map(({ estimatedWaitTime }) => estimatedWaitTime === null ? "unknown" : "known");
+    await clock.advance(8000);
+    await one.queue.pause();
+    expect(await waits("a")).toEqual(["unknown", "known"]);
+    await clock.advance(1000);
+    expect(await waits("b")).toEqual(["unknown", "unknown"]);
+    await two.queue.resume();
+    await clock.advance(8000);
+    expect(await waits("c")).toEqual(["known", "known"]);
+    await clock.until(Promise.all([two.queue.stop(), one.queue.stop()]));
   });
 
   it("removes old finished jobs with their events, and keeps numbers", async () => {
