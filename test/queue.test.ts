@@ -441,6 +441,24 @@ describe("the queue", () => {
     await queue.resume();
   });
 
+  it("follows without options until its reader leaves, also while nothing happens, and only what is a chat or a job", async () => {
+    const { queue, submit } = await gated();
+    const { id } = await submit("a");
+    for (const items of [queue.events({ chatId: "a" }), queue.stream({ jobId: id }), queue.stream("all")].map((one) => one[Symbol.asyncIterator]())) {
+      expect((await items.next()).done).toBe(false);
+      const rest = (async () => {
+        while (!(await items.next()).done);
+      })();
+      await items.return?.();
+      await rest;
+    }
+    for await (const event of queue.events({ jobId: id })) if (event !== "reset" && event.type === "job.started") break;
+    for (const nothing of [{}, undefined, { chatId: "" }, { chatId: 7 }, "a"]) {
+      for (const items of [queue.events(nothing as never), queue.stream(nothing as never)])
+        await expect(items[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "validation_failed", message: "Expected a chatId or a jobId to follow." });
+    }
+  });
+
   it("limits a chat's rate, and only that chat's", async () => {
     const { queue, submit } = await gated({ rateLimit: "3/minute" });
     await queue.pause();
