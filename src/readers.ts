@@ -4,6 +4,7 @@ import { estimate } from "./estimate.js";
 import type { Measured } from "./estimate.js";
 import type { Job } from "./job.js";
 import type { Scope } from "./store/scope.js";
+import { pausedRetryMs } from "./store/store.js";
 import type { Standing, Store, StoredJob, StoreStats } from "./store/store.js";
 
 /**
@@ -26,7 +27,7 @@ export interface Readers {
   /** Whether the queue was paused at a moment of the monotonic clock; what was so before the latest such moment is passed over. */
   queuePaused(paused: boolean, atMs: number): void;
   stats(scope: Scope): Promise<StoreStats>;
-  /** Milliseconds that one turn of a slot takes, at least 100. */
+  /** Milliseconds that one turn of a slot takes, at least 100; a minute while the queue is paused. */
   turnMs(): number;
   /** Refreshes the figures when they are old; never waited for. */
   refresh(): void;
@@ -118,7 +119,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       readAt = clock.monotonic();
       return inTenths(stats);
     },
-    turnMs: () => Math.max(100, latest?.processing.p50 ?? 0),
+    turnMs: () => (paused ? pausedRetryMs : Math.max(100, latest?.processing.p50 ?? 0)),
     refresh,
   };
 }

@@ -429,14 +429,17 @@ describe("the queue", () => {
     await expect(queue.enqueue(request, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "job_not_found", message: expect.stringContaining("removed by the retention") });
   });
 
-  it("refuses exactly what goes over a limit, with a time to come back", async () => {
-    const { queue, submit } = await gated({ maxPendingPerChat: 2, maxPending: 5, concurrency: 1 });
+  it("refuses exactly what goes over a limit, with a time to come back: a minute while the queue is paused", async () => {
+    const { queue, started, submit } = await gated({ maxPendingPerChat: 2, maxPending: 5, concurrency: 1 });
+    await submit("a");
+    await started(0);
+    await submit("a");
+    await submit("a");
+    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: 100 });
     await queue.pause();
-    await submit("a");
-    await submit("a");
-    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: expect.any(Number) });
+    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: 60_000 });
     for (const chat of ["b", "c", "d"]) await submit(chat);
-    await expect(submit("e")).rejects.toMatchObject({ code: "queue_full", statusCode: 503, retryAfterMs: expect.any(Number) });
+    await expect(submit("e")).rejects.toMatchObject({ code: "queue_full", statusCode: 503, retryAfterMs: 60_000 });
     await expect(queue.enqueueMany(Array.from({ length: 3 }, () => ({ chatId: "z", messageId: "m", code: "1" })))).rejects.toMatchObject({ code: "batch_too_large", statusCode: 422 });
     await queue.resume();
   });
