@@ -112,7 +112,7 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
       const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);
-      const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests) } };
+      const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests, many) } };
       const tx = options?.tx;
       if (tx === undefined) return accepted(await groups.add(group), key, jobs.length);
       // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.
