@@ -112,12 +112,12 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
       const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);
-      const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests) } };
+      const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests, many) } };
       const tx = options?.tx;
       if (tx === undefined) return accepted(await groups.add(group), key, jobs.length);
       // Past the coalescing: the caller's transaction, and nobody else's jobs, holds the lanes until it ends.
       if (!store.acceptWithin) throw new Error("The memory store has no transactions. Use PostgreSQL or PGlite to enqueue with tx.");
-      const [answer] = await store.acceptWithin(tx, [group], acceptLimits, options?.notify ?? true);
+      const [answer] = await store.acceptWithin(tx, [group], { ...acceptLimits, turnMs: turnMs() }, options?.notify ?? true);
       return accepted({ answer: answer as AcceptAnswer, isStarted: false }, key, jobs.length);
     },
     idle: () => groups.idle(),

@@ -54,8 +54,9 @@ const teller = (job: { getSnapshot(): { status: string }; send(event: JobEvent):
 };
 
 export function fillMachines(effects: MachineEffects) {
-  // Actions and events, not invoked actors: one actor less for each attempt and one less for each end halves a job's cost
-  // in the machines (bench/README.md). What an invocation would stop by itself, `leaveAttempt` on the way out stops.
+  // Actions and events, not invoked actors: one for each attempt and one for each end, with their timers and signals, were
+  // half of a job's cost in the machines and more (bench/README.md, "Where a job's microseconds go"). What an invocation
+  // would stop by itself, `leaveAttempt` on the way out stops.
   const job = jobMachine.provide({
     actions: {
       startAttempt: ({ self }, { claim }) => effects.startAttempt(claim, teller(self)),

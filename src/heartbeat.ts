@@ -5,6 +5,7 @@
 import type { SupervisorEvent } from "../machines/supervisor.machine.js";
 import type { Clock, Timer } from "./clock.js";
 import type { AtWork } from "./effects.js";
+import type { Readers } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import type { PulseAnswer, Store } from "./store/store.js";
@@ -35,7 +36,6 @@ export interface Heartbeat {
   stop(): Promise<void>;
   /** Whether the lease is this node's by the clock now, also while its timers wait for their turn. */
   holdsLease(): boolean;
-  readonly queuePaused: boolean;
   readonly leaseLosses: number;
   /** As the latest good pulse told; absent when it did not say. */
   readonly lineFrom: number | undefined;
@@ -52,10 +52,11 @@ interface Needs {
   turns: Turns;
   atWork: ReadonlyMap<string, AtWork>;
   tell(event: SupervisorEvent): void;
+  queuePaused: Readers["queuePaused"];
   report: Reporter;
 }
 
-export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterCap, nodeLossesMax, turns, atWork, tell, report }: Needs): Heartbeat {
+export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterCap, nodeLossesMax, turns, atWork, tell, queuePaused, report }: Needs): Heartbeat {
   const pulseMs = Math.min(pulseMsMax, leaseMs / 4);
   const workingPulseMs = Math.min(workingPulseMsMax, pulseMs);
   /** Who else could take a lane from an embedded database waits for the same connection; a caller's transaction may hold that for long. */
@@ -147,6 +148,7 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
       report({ type: "lease.renewed" });
       tell({ type: "lease.renewed" });
     }
+    queuePaused(answer.queuePaused, sentAt);
     if (answer.queuePaused !== paused) {
       paused = answer.queuePaused;
       report({ type: paused ? "queue.paused" : "queue.resumed" });
@@ -221,9 +223,6 @@ export function createHeartbeat({ store, nodeId, clock, leaseMs, slots, clusterC
       await beating;
     },
     holdsLease: () => clock.monotonic() < leaseEndsAt,
-    get queuePaused() {
-      return paused;
-    },
     get leaseLosses() {
       return leaseLosses;
     },

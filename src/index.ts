@@ -5,7 +5,7 @@
  */
 export { createBuildQueue } from "./queue.js";
 export type { BuildQueueOptions } from "./queue.js";
-export type { BuildQueue, ChatJobs, EnqueueOptions } from "./queue-api.js";
+export type { BuildQueue, ChatJobs, EnqueueOptions, EventsOptions } from "./queue-api.js";
 export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
 export type { CallersDatabase, CallersTransaction, ChatPolicy, ChatState } from "./store/store.js";

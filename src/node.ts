@@ -13,6 +13,7 @@ import { inspectActors } from "./inspect/stately.js";
 import type { InspectOptions, WireEvent } from "./inspect/stately.js";
 import type { Runner } from "./job.js";
 import type { QueueSettings } from "./options.js";
+import type { Readers } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Reporter } from "./report.js";
 import { keepRetention } from "./retention.js";
@@ -60,7 +61,7 @@ const watchedMax = 500;
 const aheadMax = 100;
 
 /** Resolves when the node takes work. Rejects with BuildlaneError `database_unavailable`; nothing is left running then but the store. */
-export async function startNode({ nodeId, settings, store, clock, report, ...parts }: NodeParts): Promise<Node> {
+export async function startNode({ nodeId, settings, store, clock, report, queuePaused, ...parts }: NodeParts & Pick<Readers, "queuePaused">): Promise<Node> {
   const runner = withinSlots(parts.runner, { slots: settings.concurrency, graceMs: killGraceMs, promised: () => turns.promised(), clock });
   const isOver = (): boolean => supervisor.getSnapshot().status !== "active";
   // While a node leaves, pulses and hints go on for longer than there is anything to tell.
@@ -134,7 +135,7 @@ export async function startNode({ nodeId, settings, store, clock, report, ...par
     },
   });
   supervisor.subscribe({ error: (error) => report({ type: "actor.crashed", actorId: "supervisor", error: String(error) }) });
-  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, clusterCap: settings.clusterConcurrency ?? null, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, report });
+  const heartbeat = createHeartbeat({ store, nodeId, clock, leaseMs: settings.leaseMs, slots: settings.concurrency, clusterCap: settings.clusterConcurrency ?? null, nodeLossesMax: settings.maxNodeLosses, turns, atWork: effects.atWork, tell, queuePaused, report });
   const deaf = store.onHint((hint) => {
     if (hint.kind === "ready") tell({ type: "lanes.ready" });
     if (hint.kind === "paused" || (hint.kind === "cancel" && hint.nodeId === nodeId)) heartbeat.soon();

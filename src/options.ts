@@ -179,7 +179,8 @@ const describe = (name: string, schema: z.ZodType, value: unknown, secret: boole
 export function readSettings(env: Record<string, string | undefined>, flags: Partial<Record<SettingName, unknown>> = {}): Settings {
   const known = new Set<string>(Object.values(settings).map((one) => one.env));
   const unknown = Object.keys(env).filter((name) => name.startsWith("BUILDLANE_") && !known.has(name) && !isInjected(name, env[name]));
-  if (unknown.length > 0) throw new SettingsError(`Unknown setting ${unknown.join(", ")}. Known are: ${[...known].sort().join(", ")}.`);
+  const isPortMeant = unknown.includes("BUILDLANE_PORT");
+  if (unknown.length > 0) throw new SettingsError(`Unknown setting ${unknown.join(", ")}.${isPortMeant ? " The port is PORT." : ""} Known are: ${[...known].sort().join(", ")}.`);
   const read = (name: SettingName) => {
     const { env: variable, schema, default: fallback, secret } = settings[name] as Setting;
     const fromEnv = env[variable] === "" ? undefined : env[variable];

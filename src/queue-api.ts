@@ -24,6 +24,13 @@ export interface EnqueueOptions {
   notify?: boolean | undefined;
 }
 
+export interface EventsOptions {
+  /** A chat's event number; 0: all that is kept. */
+  after?: number | undefined;
+  /** Ends it, for who cannot leave the loop: while nothing happens it waits. */
+  signal?: AbortSignal | undefined;
+}
+
 /** Jobs of one chat by status, estimates added. */
 export type ChatJobs = { [K in keyof ChatView]: Job[] };
 
@@ -85,16 +92,18 @@ export interface QueueView {
   resumeChat(chatId: string): Promise<boolean>;
 
   /**
-   * The chat's events after number `after`, then live ones as they come, until the signal aborts. `reset` when
-   * numbers after `after` were removed already. Without `after`, starts as DESIGN says for jobs and chats.
+   * The chat's events after number `after`, then live ones as they come, until the signal aborts or the reader leaves: by a
+   * `break`, or the iterator's `return()`. `reset` when numbers after `after` were removed already. Without `after`, a job's
+   * begin with its first one, a chat's with the first of its oldest unfinished job, else now. Rejects, once it is read, with
+   * job_not_found, or validation_failed for what names neither a chat nor a job.
    */
-  events(which: { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<HistoryEvent | "reset">;
+  events(which: { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options?: EventsOptions): AsyncIterable<HistoryEvent | "reset">;
   /**
    * The same with what is told live only: `job.moved` when a pending job's position or estimate changes. For `"all"`,
    * every chat's events: `reset` first, then live ones, with `queue.paused` and `queue.resumed`; nothing is replayed, and
    * a reader that lags behind gets `reset` and the end.
    */
-  stream(which: "all" | { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options: { after?: number | undefined; signal: AbortSignal }): AsyncIterable<LiveItem>;
+  stream(which: "all" | { chatId: string; jobId?: undefined } | { jobId: string; chatId?: undefined }, options?: EventsOptions): AsyncIterable<LiveItem>;
   /** Why a job is not running. Rejects with job_not_found. */
   why(id: string): Promise<Why>;
   /** The lanes as a picture: those that need a person first. */

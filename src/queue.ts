@@ -106,7 +106,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   await store.weighTenants(settings.tenantWeights.weights);
   // Before any job is taken, so that the first one's events are told too.
   if (webhookUrl !== undefined) await store.webhook.begin();
-  const node = await startNode(parts);
+  const node = await startNode({ ...parts, queuePaused: readers.queuePaused });
   const acceptance = createAcceptance({ accept: node.accept, store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
   const webhook =
     webhookUrl === undefined || webhookSecret === undefined ? null : startWebhook({ store, nodeId, secret: webhookSecret, send: sendTo(webhookUrl, { clock, timeoutMs: answerMs }), clock, report });
@@ -114,6 +114,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
 
   async function pauseQueue(paused: boolean): Promise<void> {
     await store.setQueuePaused(paused);
+    readers.queuePaused(paused, clock.monotonic());
     if (paused) node.tell({ type: "lanes.recalled" });
     store.hint({ kind: "paused" });
   }

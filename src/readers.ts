@@ -4,9 +4,13 @@ import { estimate } from "./estimate.js";
 import type { Measured } from "./estimate.js";
 import type { Job } from "./job.js";
 import type { Scope } from "./store/scope.js";
+import { pausedRetryMs } from "./store/store.js";
 import type { Standing, Store, StoredJob, StoreStats } from "./store/store.js";
 
-/** Figures are at most this old: position is exact, estimates need not be. */
+/**
+ * Figures that are older are read anew once somebody asks, who need not wait for it: position is exact, estimates need
+ * not be. So the first to ask after a silence gets what was measured before it. A pause is known apart from them.
+ */
 const freshMs = 1000;
 
 export interface Estimated {
@@ -20,8 +24,10 @@ export interface Readers {
   estimateAt(standing: Standing): Estimated;
   /** Jobs were accepted here: they stand before whoever asks next. */
   accepted(chatIds: string[]): void;
+  /** Whether the queue was paused at a moment of the monotonic clock; what was so before the latest such moment is passed over. */
+  queuePaused(paused: boolean, atMs: number): void;
   stats(scope: Scope): Promise<StoreStats>;
-  /** Milliseconds that one turn of a slot takes, at least 100. */
+  /** Milliseconds that one turn of a slot takes, at least 100; a minute while the queue is paused. */
   turnMs(): number;
   /** Refreshes the figures when they are old; never waited for. */
   refresh(): void;
@@ -31,6 +37,8 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
   let latest: StoreStats | null = null;
   let readAt = Number.NEGATIVE_INFINITY;
   let reading = false;
+  let paused = false;
+  let pausedAsOf = Number.NEGATIVE_INFINITY;
 
   let keptAt = clock.monotonic();
   let acceptedSince = 0;
@@ -82,7 +90,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
     const ownMs = untilMs(nextAttemptAt);
     // Its chat's first job holds its place: only from then on does the line move.
     const frontMs = chatReadyAt === nextAttemptAt ? 0 : untilMs(chatReadyAt);
-    const found = estimate({ inChat: Math.max(0, queuePosition - 1), delayMs: frontMs === 0 ? ownMs : 0, paused: chatPaused || (latest?.queuePaused ?? false) }, measured());
+    const found = estimate({ inChat: Math.max(0, queuePosition - 1), delayMs: frontMs === 0 ? ownMs : 0, paused: chatPaused || paused }, measured());
     const late = (ms: number) => Math.max(ownMs, frontMs + ms);
     if (!found || frontMs === 0) return { estimatedWaitTime: found?.p50 ?? null, estimatedWaitTimeP90: found?.p90 ?? null };
     return { estimatedWaitTime: late(found.p50), estimatedWaitTimeP90: late(found.p90) };
@@ -99,6 +107,11 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       acceptedSince += chatIds.length;
       for (const chatId of chatIds) acceptedChats.add(chatId);
     },
+    queuePaused(value, atMs) {
+      if (atMs < pausedAsOf) return;
+      paused = value;
+      pausedAsOf = atMs;
+    },
     async stats(scope) {
       const stats = await store.stats(scope);
       if (scope !== "everyone") return inTenths(stats);
@@ -106,7 +119,7 @@ export function createReaders({ store, clock, slots }: { store: Store; clock: Cl
       readAt = clock.monotonic();
       return inTenths(stats);
     },
-    turnMs: () => Math.max(100, latest?.processing.p50 ?? 0),
+    turnMs: () => (paused ? pausedRetryMs : Math.max(100, latest?.processing.p50 ?? 0)),
     refresh,
   };
 }

@@ -147,9 +147,9 @@ export function hashOf({ code, files, entry, options }: Pick<BuildRequest, "code
   return sha256(JSON.stringify([code ?? null, sorted, entry ?? null, chosen]));
 }
 
-/** What makes two requests under one idempotency key the same. */
-export const requestHash = (requests: BuildRequest[]): string =>
-  sha256(JSON.stringify(requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0, request.supersede ?? null])));
+/** What makes two requests under one idempotency key the same; one of `many` is not one by itself. */
+export const requestHash = (requests: BuildRequest[], many: boolean): string =>
+  sha256(JSON.stringify([many, ...requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0, request.supersede ?? null])]));
 
 /** Throws BuildlaneError: validation_failed with every issue, payload_too_large. `at` is the path of the request in what was sent. */
 export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {

@@ -1,13 +1,14 @@
 /** The queue as one scope sees and moves it: each call asks the store, tells whom it concerns, and shapes the answer. */
 import type { Acceptance, Taken } from "./acceptance.js";
 import type { Clock } from "./clock.js";
-import { alreadyFinal, chatStopping, jobNotFound, notFailed } from "./errors.js";
+import { alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
 import type { Feed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
 import type { Wakeups } from "./history/wakeups.js";
 import { isFinal } from "./job.js";
 import type { AcceptedJob, FinishedJob, PassingEvent } from "./job.js";
+import { leavable } from "./leavable.js";
 import type { Node } from "./node.js";
 import type { QueueSettings } from "./options.js";
 import type { ChatJobs, QueueView } from "./queue-api.js";
@@ -31,6 +32,10 @@ interface Needs {
   feed: Feed;
   isDraining(): boolean;
 }
+
+/** Whose events are wanted; what a caller without a compiler gives may be anything. */
+type Target = { chatId?: unknown; jobId?: unknown } | undefined;
+const isName = (value: unknown): value is string => typeof value === "string" && value.length > 0;
 
 /** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
 const eraseWaitMs = 15_000;
@@ -112,10 +117,14 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     }
   }
 
-  async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }, signal: AbortSignal): Promise<{ of: Scope; chatId: string }> {
-    if (jobId === undefined) return { of: scope, chatId: chatId ?? "" };
-    const job = found(await wakeups.reading(() => store.get(scope, jobId), signal), jobId);
-    return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
+  async function laneFor(scope: Scope, target: Target, signal: AbortSignal): Promise<{ of: Scope; chatId: string }> {
+    const { chatId, jobId } = target ?? {};
+    if (isName(jobId)) {
+      const job = found(await wakeups.reading(() => store.get(scope, jobId), signal), jobId);
+      return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
+    }
+    if (!isName(chatId)) throw validationFailed([{ path: "", message: "Expected a chatId or a jobId to follow." }]);
+    return { of: scope, chatId };
   }
 
   return (scope) => ({
@@ -218,15 +227,17 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     rateAheadMs: async (chatId) => store.rateAheadMs(scope, chatId),
     pauseChat: (chatId) => pauseChat(scope, chatId, true),
     resumeChat: (chatId) => pauseChat(scope, chatId, false),
-    async *events(which, eventOptions) {
-      const { of, chatId } = await laneFor(scope, which, eventOptions.signal);
-      yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, eventOptions);
-    },
-    async *stream(which, { after, signal }) {
-      if (which === "all") return yield* feed.read(scope, signal);
-      const { of, chatId } = await laneFor(scope, which, signal);
-      yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
-    },
+    events: (which, { after, signal } = {}) =>
+      leavable(async function* (ends) {
+        const { of, chatId } = await laneFor(scope, which, ends);
+        yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal: ends });
+      }, signal),
+    stream: (which, { after, signal } = {}) =>
+      leavable(async function* (ends) {
+        if (which === "all") return yield* feed.read(scope, ends);
+        const { of, chatId } = await laneFor(scope, which, ends);
+        yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal: ends, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
+      }, signal),
     why: async (id) => explain(found(await store.why(scope, id), id)),
     lanes: (query) => store.lanes(scope, query),
   });

@@ -60,6 +60,13 @@ it("counts of all nodes' slots only those that the cluster's cap allows", async 
   expect(tight / free).toBeGreaterThan(3.5);
 });
 
+it("a pulse that was sent before a pause knows nothing of it, one that was sent later has the last word", () => {
+  const readers = createReaders({ store: { stats: async () => new Promise(() => {}) } as never, clock: systemClock, slots: 1 });
+  const isPaused = () => readers.estimateAt({ queuePosition: 1, nextAttemptAt: null, chatPaused: false, chatReadyAt: null }).estimatedWaitTime === null;
+  const told = ([[false, 10], [true, 30], [false, 20], [false, 40]] as const).map(([paused, atMs]) => (readers.queuePaused(paused, atMs), isPaused()));
+  expect(told).toEqual([false, true, true, false]);
+});
+
 describe("estimates and the truth", () => {
   interface Told {
     id: string;

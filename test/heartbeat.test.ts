@@ -12,7 +12,7 @@ it("a claim that nobody here knows is given back only when no turn on its way ca
   const heartbeat = createHeartbeat({
     store: { pulse: async () => answer } as never,
     turns: { latest: () => 1, isOver: () => over, giveBack: async (claim: { jobId: string }) => void returned.push(claim.jobId) } as never,
-    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, report: () => {},
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, queuePaused: () => {}, report: () => {},
   } as never);
   await heartbeat.start();
   await clock.advance(5000);
@@ -47,7 +47,7 @@ it("a drain is told to the store at once, not when the next pulse is due", async
   const answer = { held: [], queuePaused: false, nextReadyInMs: null, readyLanes: 0, nextLeaseEndInMs: null, pending: 0 };
   const heartbeat = createHeartbeat({
     store: { pulse: async ({ draining }: { draining: boolean }) => (told.push([clock.monotonic(), draining]), answer) } as never,
-    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, report: () => {},
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: () => {}, queuePaused: () => {}, report: () => {},
   } as never);
   await heartbeat.start();
   await clock.advance(100);

@@ -6,6 +6,7 @@ import { systemClock } from "../src/clock.js";
 import { databaseUnavailable } from "../src/errors.js";
 import type { BuildlaneError } from "../src/errors.js";
 import { checkHistory } from "../src/history/check.js";
+import type { Store } from "../src/store/store.js";
 
 const open: BuildQueue[] = [];
 afterEach(async () => {
@@ -428,16 +429,37 @@ describe("the queue", () => {
     await expect(queue.enqueue(request, { idempotencyKey: "k" })).rejects.toMatchObject({ code: "job_not_found", message: expect.stringContaining("removed by the retention") });
   });
 
-  it("refuses exactly what goes over a limit, with a time to come back", async () => {
-    const { queue, submit } = await gated({ maxPendingPerChat: 2, maxPending: 5, concurrency: 1 });
+  it("refuses exactly what goes over a limit, with a time to come back: a minute while the queue is paused", async () => {
+    const { queue, started, submit } = await gated({ maxPendingPerChat: 2, maxPending: 5, concurrency: 1 });
+    await submit("a");
+    await started(0);
+    await submit("a");
+    await submit("a");
+    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: 100 });
     await queue.pause();
-    await submit("a");
-    await submit("a");
-    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: expect.any(Number) });
+    await expect(submit("a")).rejects.toMatchObject({ code: "chat_queue_full", statusCode: 429, retryAfterMs: 60_000 });
     for (const chat of ["b", "c", "d"]) await submit(chat);
-    await expect(submit("e")).rejects.toMatchObject({ code: "queue_full", statusCode: 503, retryAfterMs: expect.any(Number) });
+    await expect(submit("e")).rejects.toMatchObject({ code: "queue_full", statusCode: 503, retryAfterMs: 60_000 });
     await expect(queue.enqueueMany(Array.from({ length: 3 }, () => ({ chatId: "z", messageId: "m", code: "1" })))).rejects.toMatchObject({ code: "batch_too_large", statusCode: 422 });
     await queue.resume();
+  });
+
+  it("follows without options until its reader leaves, also while nothing happens, and only what is a chat or a job", async () => {
+    const { queue, submit } = await gated();
+    const { id } = await submit("a");
+    for (const items of [queue.events({ chatId: "a" }), queue.stream({ jobId: id }), queue.stream("all")].map((one) => one[Symbol.asyncIterator]())) {
+      expect((await items.next()).done).toBe(false);
+      const rest = (async () => {
+        while (!(await items.next()).done);
+      })();
+      await items.return?.();
+      await rest;
+    }
+    for await (const event of queue.events({ jobId: id })) if (event !== "reset" && event.type === "job.started") break;
+    for (const nothing of [{}, undefined, { chatId: "" }, { chatId: 7 }, "a"]) {
+      for (const items of [queue.events(nothing as never), queue.stream(nothing as never)])
+        await expect(items[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "validation_failed", message: "Expected a chatId or a jobId to follow." });
+    }
   });
 
   it("limits a chat's rate, and only that chat's", async () => {
@@ -649,6 +671,23 @@ describe("the queue", () => {
     await submit("b", "1", { delayMs: 1 });
     await queue.pauseChat("b");
     expect(await submit("b", "2")).toMatchObject({ estimatedWaitTime: null, estimatedWaitTimeP90: null });
+  });
+
+  it("promises no start while the queue is paused: at once on the node that was asked, with the next pulse on others, and after any silence", async () => {
+    const clock = createSimulatedClock();
+    const shared = createMemoryStore({ clock });
+    const node = (store: Store) => gated({ clock, store, run: () => "" });
+    const [one, two] = await Promise.all([node(shared), node({ ...shared, close: async () => {} })]);
+    const waits = async (chatId: string) => (await Promise.all([one, two].map(({ submit }) => submit(chatId)))).map(({ estimatedWaitTime }) => estimatedWaitTime === null ? "unknown" : "known");
+    await clock.advance(8000);
+    await one.queue.pause();
+    expect(await waits("a")).toEqual(["unknown", "known"]);
+    await clock.advance(1000);
+    expect(await waits("b")).toEqual(["unknown", "unknown"]);
+    await two.queue.resume();
+    await clock.advance(8000);
+    expect(await waits("c")).toEqual(["known", "known"]);
+    await clock.until(Promise.all([two.queue.stop(), one.queue.stop()]));
   });
 
   it("removes old finished jobs with their events, and keeps numbers", async () => {

@@ -71,6 +71,6 @@ describe("a request", () => {
     const two = make({ code: undefined, files: { "b.ts": "2", "a.ts": "1" }, entry: "a.ts", options: { jsx: "automatic", minify: true, target: undefined } });
     expect(one.codeHash).toBe(two.codeHash);
     expect(make({ code: "2" }).codeHash).not.toBe(make({}).codeHash);
-    expect(requestHash([good])).not.toBe(requestHash([{ ...good, priority: 1 } as BuildRequest]));
+    expect(requestHash([good], false)).not.toBe(requestHash([{ ...good, priority: 1 } as BuildRequest], false));
   });
 });

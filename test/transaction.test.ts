@@ -115,7 +115,7 @@ function promises(database: () => Db): void {
         await queue.enqueue(request(chatId), { tx });
         await queue.enqueue(request(chatId), { tx });
       }),
-    ).rejects.toMatchObject({ code: "chat_queue_full" });
+    ).rejects.toMatchObject({ code: "chat_queue_full", retryAfterMs: 60_000 });
     await expect(database().transaction((tx) => queue.enqueue({ ...request(chatId), code: 1 } as never, { tx }))).rejects.toMatchObject({ code: "validation_failed" });
     expect((await queue.chat(chatId)).pending.map((job) => job.id)).toEqual([first.id]);
     await queue.resume();

@@ -1,7 +1,7 @@
 /** What is answered: jobs, lists and figures as components of the API's document. Serializing by these drops whatever they do not declare. */
 import { z } from "zod";
 import { eventTypes, failureCodes, jobStatuses, loaders, passingTypes } from "../job.js";
-import { laneFinishedMax, lanePendingMax, sampledMax } from "../store/store.js";
+import { chatPolicies, laneFinishedMax, lanePendingMax, sampledMax } from "../store/store.js";
 import { whyReasons } from "../why.js";
 import { milliseconds, named, says, time, timeOrNull } from "./components.js";
 
@@ -160,8 +160,33 @@ export const eventData = named(
     status: z.enum(jobStatuses).nullable(),
     attempt: z.number().nullable(),
     at: time("When it happened."),
+    messageId: says(text.optional(), "`job.accepted`: the message that it comes from."),
+    priority: says(count.optional(), "`job.accepted`: −10 … 10; higher runs earlier."),
+    runAt: time("`job.accepted` of a delayed job, `job.retrying`: not before.").optional(),
+    delayMs: says(count.optional(), "`job.retrying`: the backoff until `runAt`, milliseconds."),
+    nodeId: says(text.optional(), "`job.started`: the node that runs it; `job.rescued`: the one that was lost."),
+    slots: says(count.optional(), "`job.started`: slots of that node."),
+    fence: says(count.optional(), "`job.started`: number of the lane's claim, which grows with each."),
+    takenAt: time("`job.started` of a lane that was taken ahead and then waited for a slot: since when.").optional(),
+    inHandUntil: time("`job.started` of a lane that had been taken ahead before, and not begun in time: until when it was kept so.").optional(),
+    runMs: says(count.optional(), "An attempt's end: milliseconds that the run itself took; absent when none came to an end."),
+    recordedAt: time("An attempt's end: when it was recorded, where that was later than a moment after it.").optional(),
+    processingMs: says(count.optional(), "`job.completed`: milliseconds from the start to the end, as the job has them."),
+    resultBytes: says(count.optional(), "`job.completed`: bytes of the result."),
+    failure: says(z.object({ code: z.enum(failureCodes), message: text }).optional(), "`job.failed` and `job.retrying`: why; the job has the whole failure, with its diagnostics."),
+    failureCode: says(z.enum(failureCodes).optional(), "The same code by itself."),
+    message: says(text.optional(), "The same message by itself."),
+    quarantined: says(z.boolean().optional(), "`job.failed`: true when the code itself is now refused everywhere, by its hash."),
+    supersededBy: says(textOrNull.optional(), "`job.failed` and `job.cancelRequested`: the newer job of the chat in whose favour it ends."),
+    nodeLosses: says(count.optional(), "`job.rescued`: how many nodes were lost with it so far."),
+    heldBy: says(text.optional(), "`chat.paused` by a failure: the job that failed."),
+    whileRetrying: says(z.enum(chatPolicies.whileRetrying).optional(), "`chat.policyChanged`: the whole policy."),
+    afterFailure: says(z.enum(chatPolicies.afterFailure).optional(), "`chat.policyChanged`: the whole policy."),
+    queuePosition: position.optional(),
+    estimatedWaitTime: milliseconds("`job.moved`: median estimate until the start; null while paused.").optional(),
+    estimatedWaitTimeP90: milliseconds("`job.moved`: estimate that nine of ten starts keep; null while paused.").optional(),
   }),
-  `What an event's \`data\` is, as JSON, with what the event adds. Its name is one of ${[...eventTypes, ...passingTypes].map((type) => `\`${type}\``).join(", ")}, or \`reset\`.`,
+  `What an event's \`data\` is, as JSON: what every event has, and what it adds (more may come). Its name is one of ${[...eventTypes, ...passingTypes].map((type) => `\`${type}\``).join(", ")}, or \`reset\`.`,
 );
 
 export const why = named(

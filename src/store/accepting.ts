@@ -38,6 +38,8 @@ export interface AcceptLimits {
   pendingMax: number;
   /** Null: no rate limit. GCRA: `burst` at once, then one each `intervalMs`, per chat. */
   rate: { burst: number; intervalMs: number } | null;
+  /** What one job of a full chat, or of the full queue, takes; for a refusal within a caller's transaction. Default 1000. */
+  turnMs?: number;
   /** Waits for a lane that somebody holds, rather than rejecting with ContendedError. */
   patient?: boolean;
 }
@@ -63,7 +65,7 @@ export type Standing = Hold & { queuePosition: number; /** ISO; null when nothin
 export type Accepted = Pick<AcceptedJob, "id" | "chatId" | "messageId" | "chatSeq" | "status" | "createdAt"> & Standing;
 
 /** Nobody knows when a person resumes what is paused. */
-const pausedRetryMs = 60_000;
+export const pausedRetryMs = 60_000;
 /** When to offer again what a full chat had no room for, milliseconds; `turnMs`: what one job of it takes. */
 export const untilRoomMs = ({ chatPaused, chatReadyAt }: Hold, turnMs: number, clock: Pick<Clock, "now">): number =>
   chatPaused ? pausedRetryMs : Math.max(turnMs, chatReadyAt === null ? 0 : Date.parse(chatReadyAt) - clock.now());

@@ -45,6 +45,20 @@ test("a job's stream tells everything from its first event to its last, and ends
   expect(numbers(await again.events())).toEqual([2, 3]);
 });
 
+test("the end of a job that failed says why as the job does: failure.code tells a cancelled one from a superseded one", async () => {
+  await using api = await open();
+  await api.control.queue.pause();
+  const cancelled = await api.submit({ messageId: "m1" });
+  await api.control.queue.cancel(cancelled);
+  const superseded = await api.submit({ messageId: "m2" });
+  await api.submit({ messageId: "m3", supersede: "pending" });
+  for (const [id, code, message] of [[cancelled, "cancelled", "Cancelled before it ran."], [superseded, "superseded", "Superseded by a newer job of its chat."]] as const) {
+    await using stream = await openStream(`${api.url}/${id}/events`);
+    expect((await stream.events()).at(-1)).toMatchObject({ event: "job.failed", data: { failureCode: code, failure: { code, message } } });
+    expect((await api.control.queue.get(id)).failure).toMatchObject({ code, message });
+  }
+});
+
 test("a chat's stream goes on without a gap wherever it was cut, by header or by query", async () => {
   await using api = await open();
   for (const messageId of ["m1", "m2"]) await api.control.queue.waitFor(await api.submit({ messageId }));

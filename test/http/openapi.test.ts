@@ -1,10 +1,15 @@
 /** The API's document: valid, whole, true. */
+import { readFile } from "node:fs/promises";
 import { Validator } from "@seriousme/openapi-schema-validator";
+import fc from "fast-check";
 import Fastify from "fastify";
 import { expect, test } from "vitest";
 import { errorShapes } from "../../src/errors.js";
 import { buildRoutes } from "../../src/fastify.js";
+import type { HistoryEvent } from "../../src/job.js";
 import { fuzzApi } from "../fuzz/run.js";
+import { play, programs } from "../store/programs.js";
+import { openMemory } from "../store/stores.js";
 import { controlledQueue, server } from "./support.js";
 
 interface Operation {
@@ -52,6 +57,26 @@ test("has every operation named once, in a group, with its parameters, what it n
     expect([operationId, security?.length === 0, responses["401"] === undefined, responses["403"]?.description.includes("`forbidden`") ?? false]).toEqual([operationId, open, open, isPage || !open]);
     for (const scope of security?.flatMap((one) => one.apiKey ?? []) ?? []) expect(["submit", "read", "operate", "admin"]).toContain(scope);
   }
+});
+
+test("tells of every property that an event adds, and so does the page about events", async () => {
+  const { properties } = (await documentOf()).components.schemas["EventData"] as { properties: Record<string, { description?: string }> };
+  const memory = await openMemory();
+  // A run's time is the node's to say, and the rest is added on the way to a stream.
+  const added = new Set(["runMs", "failure", "queuePosition", "estimatedWaitTime", "estimatedWaitTimeP90"]);
+  // The other stores give the same events (test/store/model.test.ts).
+  for (const program of fc.sample(programs, { numRuns: 100, seed: 7 })) {
+    const { transcript } = await play(await memory.reset(), program);
+    const [, events] = transcript.find((one) => (one as unknown[])[0] === "events") as [string, HistoryEvent[]];
+    for (const { data } of events) for (const name of Object.keys(data)) added.add(name);
+  }
+  await memory.close();
+  const always = ["jobId", "chatId", "tenant", "chatSeq", "status", "attempt", "at"];
+  const told = Object.entries(properties).filter(([name]) => !always.includes(name));
+  expect(told.map(([name]) => name).sort()).toEqual([...added].sort());
+  expect(told.filter(([, { description }]) => description === undefined)).toEqual([]);
+  const page = await readFile(new URL("../../docs/concepts.md", import.meta.url), "utf8");
+  expect([...added].filter((name) => !page.slice(page.indexOf("## Events")).includes(`\`${name}\``))).toEqual([]);
 });
 
 test("documents the routes that are registered, and no others", async () => {

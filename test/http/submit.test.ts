@@ -37,6 +37,9 @@ test("the same key and request answer with the same job: 202 while it is unfinis
   expect([second.statusCode, second.headers["idempotent-replayed"], second.json().data.id]).toEqual([202, "true", first.json().data.id]);
   const other = await submit({ code: "other" });
   expect([other.statusCode, other.json().code]).toEqual([422, "idempotency_conflict"]);
+  // A batch of one is another body, whose answer has another form.
+  const batch = await app.inject({ method: "POST", url: `${url}/batch`, headers: { "idempotency-key": "k1" }, payload: { jobs: [request({ code: "hold" })] } });
+  expect([batch.statusCode, batch.json().code]).toEqual([422, "idempotency_conflict"]);
   const finished = control.queue.waitFor(first.json().data.id);
   control.release();
   await finished;

@@ -210,6 +210,8 @@ it("a message is signed as Standard Webhooks says, keeps its id, and says what a
   const event: HistoryEvent = { chatId: "c.1", tenant: "acme", number: 7, type: "job.started", jobId: "j", chatSeq: 3, status: "running", attempt: 1, at: "2027-01-15T08:00:00.000Z", data: { nodeId: "n", number: 99, chatId: "forged" } };
   const { headers, body } = signedMessage(event, secret, 1_800_000_000_999);
   expect(JSON.parse(body)).toEqual({ type: "job.started", number: 7, jobId: "j", chatId: "c.1", tenant: "acme", chatSeq: 3, status: "running", attempt: 1, at: event.at, nodeId: "n" });
+  const failed = signedMessage({ ...event, type: "job.failed", status: "failed", data: { failureCode: "cancelled", message: "No." } }, secret, 0).body;
+  expect(JSON.parse(failed)).toMatchObject({ status: "failed", failure: { code: "cancelled", message: "No." } });
   expect(headers["webhook-timestamp"]).toBe("1800000000");
   expect(headers["webhook-id"]).toMatch(/^evt_[0-9a-f]{32}$/);
   const expected = createHmac("sha256", "0123456789abcdef0123456789abcdef").update(`${headers["webhook-id"]}.1800000000.${body}`).digest("base64");

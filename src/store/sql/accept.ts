@@ -113,10 +113,11 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
         return answers;
       } catch (error) {
         const refusal = refusalOf(error);
+        const { turnMs = 1000 } = limits;
         // The caller's transaction is aborted by now, so a refusal can only be an error.
-        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(ofLane(refusal.chatId).chatId, limits.pendingPerChatMax, refusal.chatPaused, untilRoomMs(refusal, 1000, clock));
+        if (refusal?.kind === "chatQueueFull") throw chatQueueFull(ofLane(refusal.chatId).chatId, limits.pendingPerChatMax, refusal.chatPaused, untilRoomMs(refusal, turnMs, clock));
         if (refusal?.kind === "rateLimited") throw rateLimited(ofLane(refusal.chatId).chatId, `${limits.rate?.burst ?? 0} jobs at once`, refusal.retryAfterMs);
-        if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, 1000);
+        if (refusal?.kind === "queueFull") throw queueFull(limits.pendingMax, turnMs);
         if (refusal) throw idempotencyConflict(groups[0]?.idempotency?.key ?? "");
         if (driverError(error).code === undefinedFunction) throw new Error("The transaction is of a database that has no tables of Buildlane. Pass one of the database that the queue uses.", { cause: error });
         throw error;
