@@ -30,7 +30,7 @@ it("a pause that outlasts the lease is told again when the lease is back, for th
   const answer = { held: [], queuePaused: true, nextReadyInMs: null, readyLanes: 0, nextLeaseEndInMs: null, pending: 0 };
   const heartbeat = createHeartbeat({
     store: { pulse: async () => (away ? Promise.reject(new Error("away")) : answer) } as never,
-    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), tell: ({ type }: { type: string }) => void told.push(type), report: () => {},
+    nodeId: "n1", clock, leaseMs: 4000, slots: 1, nodeLossesMax: 5, atWork: new Map(), queuePaused: () => {}, tell: ({ type }: { type: string }) => void told.push(type), report: () => {},
   } as never);
   await heartbeat.start();
   away = true;
