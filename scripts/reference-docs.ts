@@ -1,5 +1,5 @@
 /** Reference pages made from the code: settings and error codes. */
-import { errorShapes } from "../src/errors.js";
+import { errorShapes, issuesMax } from "../src/errors.js";
 import { failureCodes } from "../src/job.js";
 import { settings } from "../src/options.js";
 
@@ -18,7 +18,7 @@ export const settingsDocs = (): string =>
 
 /** What each code means to a caller; a missing one does not compile. */
 const errorMeanings: Record<keyof typeof errorShapes, string> = {
-  validation_failed: "A field is missing, unknown or out of its limits; `issues` names each with its path.",
+  validation_failed: `A field is missing, unknown or out of its limits; \`issues\` names each with its path: the first ${issuesMax}, and in one more how many there are beside them.`,
   invalid_json: "The body is not JSON.",
   unauthorized: "No valid API key: missing, unknown, expired or revoked.",
   read_only: "The service only shows the queue (`BUILDLANE_READ_ONLY`).",

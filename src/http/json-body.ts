@@ -2,6 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import type { FastifyInstance, preValidationHookHandler } from "fastify";
 import { BuildlaneError, validationFailed } from "../errors.js";
+import { collectIssues } from "../issues.js";
 import { messageOf } from "../report.js";
 
 const invalid = (why: string): BuildlaneError => new BuildlaneError("invalid_json", `The body is not valid JSON: ${why}.`);
@@ -33,6 +34,7 @@ export const refuseBody: preValidationHookHandler = (request, _reply, done) => {
   const { body } = request;
   if (body === undefined || body === null) return done();
   if (typeof body !== "object" || Array.isArray(body)) return done(validationFailed([{ path: "", message: "Expected no body." }]));
-  const names = Object.keys(body);
-  return names.length === 0 ? done() : done(validationFailed(names.map((name) => ({ path: `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`, message: "Unknown field." }))));
+  const issues = collectIssues();
+  for (const name of Object.keys(body)) issues.add([name], "Unknown field.");
+  return done(issues.error() ?? undefined);
 };

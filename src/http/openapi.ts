@@ -5,7 +5,7 @@ import swaggerUi from "@fastify/swagger-ui";
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "@fastify/type-provider-zod";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { errorShapes } from "../errors.js";
+import { errorShapes, issuesMax } from "../errors.js";
 import type { ErrorCode } from "../errors.js";
 import { documented } from "./compilers.js";
 import type { Needs } from "./access.js";
@@ -27,7 +27,7 @@ const errorProperties = {
   message: { type: "string", description: "For a person; may change." },
   retryable: { type: "boolean", description: "Whether the same request may succeed later." },
   requestId: { type: "string" },
-  issues: { type: "array", items: { $ref: "#/components/schemas/Issue" } },
+  issues: { type: "array", maxItems: issuesMax + 1, items: { $ref: "#/components/schemas/Issue" }, description: `At most ${issuesMax}, and one that says how many more there are; its path is empty.` },
 };
 const required = ["ok", "statusCode", "code", "message", "retryable", "requestId"];
 const errorSchemas = {

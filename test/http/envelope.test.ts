@@ -115,6 +115,14 @@ test.each([
   expect((await app.inject({ method: "POST", url, headers: json, ...(payload === undefined ? {} : { payload }) })).json().message).toBe(message);
 });
 
+test("what is wrong in several places is told in sentences", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const told = async (path: string, payload: object) => (await app.inject({ method: "POST", url: url + path, payload })).json().message;
+  expect(await told("", request({ priority: 11, maxAttempts: 0 }))).toBe("/priority: Expected an integer from -10 to 10, got 11. /maxAttempts: Expected an integer from 1 to 25, got 0.");
+  expect(await told("/keys", { name: 5, tenant: 5 })).toBe("/name: Invalid input: expected string, received number. /tenant: Invalid input: expected string, received number.");
+});
+
 test.each([
   ["{bad", "unexpected character at position 1"],
   ['{"a":1,}', "unexpected character at position 7"],
