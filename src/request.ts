@@ -14,12 +14,17 @@ import type { QueueSettings } from "./options.js";
 import { laneKey } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import { chatPolicies } from "./store/store.js";
-import type { ChatPolicy, NewJob } from "./store/store.js";
+import type { ChatPolicy, ListQuery, NewJob } from "./store/store.js";
 
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
 
 export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text);
+
+/** What PostgreSQL and a text of four digits for the year both have. */
+const [firstMs, lastMs] = [Date.parse("0001-01-01T00:00:00Z"), Date.parse("9999-12-31T23:59:59.999Z")];
+export const isTime = (text: string): boolean => Date.parse(text) >= firstMs && Date.parse(text) <= lastMs;
+export const timeExpected = "Expected an ISO 8601 time with its offset, such as 2026-01-31T12:00:00Z, in the years 0001 to 9999.";
 
 /** Bytes of an id as it stands in a URL. */
 export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeURIComponent(text).length : Number.POSITIVE_INFINITY);
@@ -124,6 +129,17 @@ export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void 
   for (const name of Object.keys(chatPolicies) as (keyof ChatPolicy)[]) {
     const allowed: readonly unknown[] = chatPolicies[name];
     if (policy[name] !== undefined && !allowed.includes(policy[name])) issues.add([name], `Expected one of ${allowed.join(", ")}.`);
+  }
+  const error = issues.error();
+  if (error) throw error;
+}
+
+/** Throws BuildlaneError validation_failed. */
+export function checkTimes(query: Pick<ListQuery, "createdAfter" | "createdBefore">): void {
+  const issues = collectIssues();
+  for (const name of ["createdAfter", "createdBefore"] as const) {
+    const time = query[name];
+    if (time !== undefined && !isTime(time)) issues.add([name], timeExpected);
   }
   const error = issues.error();
   if (error) throw error;

@@ -36,6 +36,10 @@ const rows: Row[] = [
   ["GET", `${url}/lanes?cursor=${Buffer.from('[99999999999,"a"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/lanes?cursor=${Buffer.from('[1,"a\\u0000"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?createdAfter=yesterday`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdAfter=0000-01-01T00:00:00Z`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdBefore=0000-12-31T23:59:59Z`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdBefore=0001-01-01T00:00:00%2B00:01`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdAfter=9999-12-31T23:59:59-00:01`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?state=failed`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/dead-letters?chat=c1`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/dead-letters/groups?failure=timed_out`, {}, undefined, 400, "validation_failed"],
@@ -146,6 +150,14 @@ test.each([`${url}?limit=x`, `${url}/chat/c?limit=201`, `${url}/audit?limit=0`])
   await using control = await controlledQueue();
   await using app = await server(control.queue);
   expect((await app.inject(path)).json().message).toBe("/limit: Expected an integer from 1 to 200.");
+});
+
+test("a time that is none is refused in words that say which may be sent, and the first and the last are taken", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const message = "/createdAfter: Expected an ISO 8601 time with its offset, such as 2026-01-31T12:00:00Z, in the years 0001 to 9999.";
+  for (const time of ["yesterday", "2026-01-31T12:00:00", "0000-01-01T00:00:00Z"]) expect((await app.inject(`${url}?createdAfter=${time}`)).json().message).toBe(message);
+  expect((await app.inject(`${url}?createdAfter=0001-01-01T00:00:00Z&createdBefore=9999-12-31T23:59:59.999Z`)).statusCode).toBe(200);
 });
 
 test("a lone surrogate is refused with its place", async () => {
