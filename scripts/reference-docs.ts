@@ -37,7 +37,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   no_backup: "Only the embedded database is backed up so; a PostgreSQL has its own tools.",
   chat_stopping: "The chat's running job could not be stopped in time to erase the chat; try again.",
   payload_too_large: "The body or the code is larger than its limit.",
-  unsupported_media_type: "Send `application/json`.",
+  unsupported_media_type: "Send `application/json`, in UTF-8 and without a content coding such as gzip (for that, `Accept-Encoding: identity` is answered).",
   idempotency_conflict: "The idempotency key was used for another request.",
   batch_too_large: "The batch is larger than a limit allows at any time.",
   chat_queue_full: "The chat has as many pending jobs as it may; `Retry-After` estimates when one will have gone (a minute while the chat is paused, for nobody knows).",
