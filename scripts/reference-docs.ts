@@ -1,5 +1,5 @@
 /** Reference pages made from the code: settings and error codes. */
-import { errorShapes } from "../src/errors.js";
+import { errorShapes, issuesMax } from "../src/errors.js";
 import { failureCodes } from "../src/job.js";
 import { settings } from "../src/options.js";
 
@@ -19,7 +19,7 @@ export const settingsDocs = (): string =>
 
 /** What each code means to a caller; a missing one does not compile. */
 const errorMeanings: Record<keyof typeof errorShapes, string> = {
-  validation_failed: "A field is missing, unknown or out of its limits; `issues` names each with its path.",
+  validation_failed: `A field is missing, unknown or out of its limits; \`issues\` names each with its path: the first ${issuesMax}, and in one more how many there are beside them.`,
   invalid_json: "The body is not JSON.",
   unauthorized: "No valid API key: missing, unknown, expired or revoked.",
   read_only: "The service only shows the queue (`BUILDLANE_READ_ONLY`).",
@@ -38,7 +38,7 @@ const errorMeanings: Record<keyof typeof errorShapes, string> = {
   no_backup: "Only the embedded database is backed up so; a PostgreSQL has its own tools.",
   chat_stopping: "The chat's running job could not be stopped in time to erase the chat; try again.",
   payload_too_large: "The body or the code is larger than its limit.",
-  unsupported_media_type: "Send `application/json`.",
+  unsupported_media_type: "Send `application/json`, in UTF-8 and without a content coding such as gzip (for that, `Accept-Encoding: identity` is answered).",
   idempotency_conflict: "The idempotency key was used for another request.",
   batch_too_large: "The batch is larger than a limit allows at any time.",
   chat_queue_full: "The chat has as many pending jobs as it may; `Retry-After` estimates when one will have gone (a minute while the chat or the queue is paused, for nobody knows).",

@@ -110,7 +110,7 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
       const key = options?.idempotencyKey;
       if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
-      const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""), traceparent: traceOf(options?.traceparent) }));
+      const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? ["jobs", index] : []), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);
       const group = { jobs, idempotency: key === undefined ? null : { scope: tenantIn(scope), key, requestHash: requestHash(requests, many) } };
       const tx = options?.tx;

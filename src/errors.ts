@@ -70,8 +70,15 @@ export class BuildlaneError extends Error {
   }
 }
 
-export const validationFailed = (issues: Issue[]): BuildlaneError =>
-  new BuildlaneError("validation_failed", issues.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join("; "), { issues });
+/** Of one request, how many are told; how many more there are is said by one last. */
+export const issuesMax = 20;
+
+/** Messages are sentences. `untold`: issues that were only counted. */
+export function validationFailed(issues: Issue[], untold = 0): BuildlaneError {
+  const more = untold + Math.max(0, issues.length - issuesMax);
+  const told = more === 0 ? issues : [...issues.slice(0, issuesMax), { path: "", message: `And ${more} more.` }];
+  return new BuildlaneError("validation_failed", told.map(({ path, message }) => (path ? `${path}: ${message}` : message)).join(" "), { issues: told });
+}
 
 export const unauthorized = (cause?: unknown): BuildlaneError =>
   new BuildlaneError("unauthorized", "Send a valid API key as `Authorization: Bearer …`. This one is missing, unknown, expired or revoked.", { cause });

@@ -46,7 +46,7 @@ export interface Keys {
   list(scope: Scope): Promise<KeyInfo[]>;
   /** Rejects with BuildlaneError key_not_found. */
   revoke(scope: Scope, id: string): Promise<KeyInfo>;
-  /** A new key with the same rights; the old one works for `graceMs` more. Rejects with BuildlaneError key_not_found. */
+  /** A new key with the same rights; the old one works for `graceMs` more, at most 30 days. Rejects with BuildlaneError validation_failed, key_not_found. */
   rotate(scope: Scope, id: string, graceMs: number): Promise<NewKeyInfo>;
   /** The key that this text is, when it may be used now. */
   verify(text: string): Promise<KeyInfo | null>;
@@ -55,6 +55,7 @@ export interface Keys {
 }
 
 export const everyTenant = "*";
+export const graceMsMax = 30 * 24 * 3_600_000;
 const freshMs = 2000;
 const rememberedMax = 10_000;
 const nameCharsMax = 100;
@@ -123,6 +124,7 @@ export function createKeys({ store, clock }: { store: AccessStore; clock: Clock 
       return infoOf(row);
     },
     async rotate(scope, id, graceMs) {
+      if (!(graceMs >= 0 && graceMs <= graceMsMax)) throw validationFailed([{ path: "/graceMs", message: "Expected up to 30 days, in milliseconds." }]);
       const old = await store.findKey(id);
       if (!old || (scope !== "everyone" && old.tenant !== scope.tenant) || (old.revokedAt !== null && Date.parse(old.revokedAt) <= clock.now())) throw notFound(id);
       const left = old.expiresAt === null ? undefined : Math.max(1000, Date.parse(old.expiresAt) - Date.parse(old.createdAt));

@@ -57,6 +57,7 @@ export interface QueueView {
   /** Resolves when the job is final, with the job, however long that takes, outages of the database included. Rejects with job_not_found, or the signal's reason. */
   waitFor(id: string, options?: { signal?: AbortSignal }): Promise<FinishedJob>;
   chat(chatId: string, options?: { limit?: number; include?: { code: boolean; result: boolean } }): Promise<ChatJobs>;
+  /** Newest first. Rejects with validation_failed. */
   list(query: ListQuery): Promise<{ jobs: Job[]; nextCursor: string | null }>;
   stats(): Promise<QueueStats>;
 

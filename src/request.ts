@@ -4,8 +4,9 @@
  */
 import { hash } from "node:crypto";
 import type { Clock } from "./clock.js";
-import { codeTooLarge, validationFailed } from "./errors.js";
-import type { Issue } from "./errors.js";
+import { codeTooLarge } from "./errors.js";
+import { collectIssues } from "./issues.js";
+import type { Issues, Path } from "./issues.js";
 import { loaders, supersedes } from "./job.js";
 import type { BuildOptions, BuildRequest } from "./job.js";
 import { limits } from "./options.js";
@@ -13,39 +14,44 @@ import type { QueueSettings } from "./options.js";
 import { laneKey } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import { chatPolicies } from "./store/store.js";
-import type { ChatPolicy, NewJob } from "./store/store.js";
+import type { ChatPolicy, ListQuery, NewJob } from "./store/store.js";
 
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
 
 export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text);
 
+/** What PostgreSQL and a text of four digits for the year both have. */
+const [firstMs, lastMs] = [Date.parse("0001-01-01T00:00:00Z"), Date.parse("9999-12-31T23:59:59.999Z")];
+export const isTime = (text: string): boolean => Date.parse(text) >= firstMs && Date.parse(text) <= lastMs;
+export const timeExpected = "Expected an ISO 8601 time with its offset, such as 2026-01-31T12:00:00Z, in the years 0001 to 9999.";
+
 /** Bytes of an id as it stands in a URL. */
 export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeURIComponent(text).length : Number.POSITIVE_INFINITY);
 
-type Check = (path: string, value: unknown) => string | null;
+type Check = (value: unknown) => string | null;
 
 /** What came instead: its kind, or a plain value as it is. */
 const kindOf = (value: unknown): string =>
   value === undefined ? "nothing" : value === null || typeof value === "boolean" ? String(value) : typeof value === "string" ? "a text" : Array.isArray(value) ? "an array" : typeof value === "object" ? "an object" : `a ${typeof value}`;
 
 const notStorable = "Expected a text without NUL and lone surrogates.";
-const id: Check = (_, value) => {
+const id: Check = (value) => {
   if (typeof value === "string" && !isStorable(value)) return notStorable;
   const bytes = typeof value === "string" ? urlBytes(value) : null;
   return bytes !== null && bytes > 0 && bytes <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes as it stands in a URL, got ${bytes === null ? kindOf(value) : `one of ${bytes} bytes`}.`;
 };
 /** A lane's key is cut at a control character (store/scope.ts), and nobody can type one. */
-const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
-const source: Check = (_, value) => (typeof value !== "string" ? `Expected a text, got ${kindOf(value)}.` : isStorable(value) ? null : notStorable);
-const integer = (min: number, max: number): Check => (_, value) =>
+const chat: Check = (value) => id(value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
+const source: Check = (value) => (typeof value !== "string" ? `Expected a text, got ${kindOf(value)}.` : isStorable(value) ? null : notStorable);
+const integer = (min: number, max: number): Check => (value) =>
   value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}, got ${typeof value === "number" ? value : kindOf(value)}.`;
 
 const priority = integer(-limits.priorityMax, limits.priorityMax);
 const maxAttempts = integer(1, 25);
 const timeoutMs = integer(100, 3_600_000);
 const delayMs = integer(0, limits.delayMsMax);
-const supersede: Check = (_, value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}, got ${typeof value === "string" ? "another" : kindOf(value)}.`);
+const supersede: Check = (value) => (value === undefined || supersedes.includes(value as never) ? null : `Expected one of ${supersedes.join(", ")}, got ${typeof value === "string" ? "another" : kindOf(value)}.`);
 
 interface OptionCheck {
   takes: string;
@@ -62,75 +68,81 @@ const optionChecks: Record<keyof BuildOptions, OptionCheck> = {
   jsx: oneOf("automatic", "transform", "preserve"),
 };
 
-function optionIssues(options: unknown): Issue[] {
-  if (options === undefined) return [];
-  if (typeof options !== "object" || options === null || Array.isArray(options)) return [{ path: "/options", message: "Expected an object." }];
-  return Object.entries(options).flatMap(([name, value]): Issue[] => {
+const unknownOption = `Unknown option; known are ${Object.keys(optionChecks).join(", ")}.`;
+
+function checkOptions(options: unknown, issues: Issues): void {
+  if (options === undefined) return;
+  if (typeof options !== "object" || options === null || Array.isArray(options)) return issues.add(["options"], "Expected an object.");
+  for (const [name, value] of Object.entries(options)) {
     const check = Object.hasOwn(optionChecks, name) ? optionChecks[name as keyof BuildOptions] : undefined;
-    if (!check) return [{ path: `/options/${name}`, message: `Unknown option; known are ${Object.keys(optionChecks).join(", ")}.` }];
-    return value === undefined || check.test(value) ? [] : [{ path: `/options/${name}`, message: `Expected ${check.takes}.` }];
-  });
+    if (!check) issues.add(["options", name], unknownOption);
+    else if (value !== undefined && !check.test(value)) issues.add(["options", name], `Expected ${check.takes}.`);
+  }
 }
 
-/** JSON pointer escapes. */
-const pointer = (name: string): string => name.replaceAll("~", "~0").replaceAll("/", "~1");
-
-function sourceIssues(request: BuildRequest): Issue[] {
+function checkSource(request: BuildRequest, issues: Issues): void {
   const { code, files, entry } = request as { code?: unknown; files?: unknown; entry?: unknown };
   if (files === undefined) {
-    if (entry !== undefined) return [{ path: "/entry", message: "Expected files beside entry." }];
-    const wrong = code === undefined ? "Expected code, or files with an entry, got neither." : source("/code", code);
-    return wrong ? [{ path: "/code", message: wrong }] : [];
+    if (entry !== undefined) return issues.add(["entry"], "Expected files beside entry.");
+    const wrong = code === undefined ? "Expected code, or files with an entry, got neither." : source(code);
+    return wrong ? issues.add(["code"], wrong) : undefined;
   }
-  if (code !== undefined) return [{ path: "/files", message: "Expected either code, or files with an entry, not both." }];
-  if (typeof files !== "object" || files === null || Array.isArray(files)) return [{ path: "/files", message: "Expected an object of paths to text." }];
+  if (code !== undefined) return issues.add(["files"], "Expected either code, or files with an entry, not both.");
+  if (typeof files !== "object" || files === null || Array.isArray(files)) return issues.add(["files"], "Expected an object of paths to text.");
   const names = Object.keys(files);
-  const issues: Issue[] = [];
-  if (names.length === 0 || names.length > limits.filesMax) issues.push({ path: "/files", message: `Expected 1 to ${limits.filesMax} files.` });
+  if (names.length === 0 || names.length > limits.filesMax) issues.add(["files"], `Expected 1 to ${limits.filesMax} files.`);
   for (const [name, text] of Object.entries(files).slice(0, limits.filesMax)) {
     const plain = name.length <= limits.filePathCharsMax && isStorable(name) && /^[^/\\:#?]+(\/[^/\\:#?]+)*$/.test(name) && !name.split("/").some((part) => part === "." || part === "..");
-    if (!plain) issues.push({ path: `/files/${pointer(name)}`, message: `Expected a relative path of at most ${limits.filePathCharsMax} characters, without "." and ".." parts.` });
-    const wrong = source(name, text);
-    if (wrong) issues.push({ path: `/files/${pointer(name)}`, message: wrong });
+    if (!plain) issues.add(["files", name], `Expected a relative path of at most ${limits.filePathCharsMax} characters, without "." and ".." parts.`);
+    const wrong = source(text);
+    if (wrong) issues.add(["files", name], wrong);
   }
-  if (typeof entry !== "string" || !Object.hasOwn(files, entry)) issues.push({ path: "/entry", message: "Expected the path of one of the files." });
-  return issues;
+  if (typeof entry !== "string" || !Object.hasOwn(files, entry)) issues.add(["entry"], "Expected the path of one of the files.");
 }
 
 const known = new Set(["chatId", "messageId", "code", "files", "entry", "options", "priority", "maxAttempts", "timeoutMs", "delayMs", "supersede"]);
 
-function requestIssues(request: BuildRequest): Issue[] {
-  if (typeof request !== "object" || request === null || Array.isArray(request)) return [{ path: "", message: `Expected an object with chatId, messageId and code (or files with an entry), got ${kindOf(request ?? undefined)}.` }];
-  const issues: Issue[] = [];
-  for (const name of Object.keys(request)) if (!known.has(name)) issues.push({ path: `/${pointer(name)}`, message: "Unknown field." });
-  const field = (path: string, value: unknown, check: Check): void => {
-    const message = check(path, value);
-    if (message !== null) issues.push({ path, message });
+function checkRequest(request: BuildRequest, issues: Issues): void {
+  if (typeof request !== "object" || request === null || Array.isArray(request)) return issues.add([], `Expected an object with chatId, messageId and code (or files with an entry), got ${kindOf(request ?? undefined)}.`);
+  for (const name of Object.keys(request)) if (!known.has(name)) issues.add([name], "Unknown field.");
+  const field = (name: string, value: unknown, check: Check): void => {
+    const message = check(value);
+    if (message !== null) issues.add([name], message);
   };
-  field("/chatId", request.chatId, chat);
-  field("/messageId", request.messageId, id);
-  issues.push(...sourceIssues(request), ...optionIssues(request.options));
-  field("/priority", request.priority, priority);
-  field("/maxAttempts", request.maxAttempts, maxAttempts);
-  field("/timeoutMs", request.timeoutMs, timeoutMs);
-  field("/delayMs", request.delayMs, delayMs);
-  field("/supersede", request.supersede, supersede);
-  return issues;
+  field("chatId", request.chatId, chat);
+  field("messageId", request.messageId, id);
+  checkSource(request, issues);
+  checkOptions(request.options, issues);
+  field("priority", request.priority, priority);
+  field("maxAttempts", request.maxAttempts, maxAttempts);
+  field("timeoutMs", request.timeoutMs, timeoutMs);
+  field("delayMs", request.delayMs, delayMs);
+  field("supersede", request.supersede, supersede);
 }
 
 /** Throws BuildlaneError validation_failed. */
 export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void {
-  const idIssue = id("/chatId", chatId) ?? (isChatName(chatId as string) ? null : "Expected a text without control characters.");
-  const unknown = Object.keys(policy).filter((name) => !Object.hasOwn(chatPolicies, name));
-  const issues: Issue[] = [
-    ...(idIssue ? [{ path: "/chatId", message: idIssue }] : []),
-    ...unknown.map((name) => ({ path: `/${pointer(name)}`, message: "Unknown field." })),
-    ...(Object.keys(chatPolicies) as (keyof ChatPolicy)[]).flatMap((name): Issue[] => {
-      const allowed: readonly unknown[] = chatPolicies[name];
-      return policy[name] === undefined || allowed.includes(policy[name]) ? [] : [{ path: `/${name}`, message: `Expected one of ${allowed.join(", ")}.` }];
-    }),
-  ];
-  if (issues.length > 0) throw validationFailed(issues);
+  const issues = collectIssues();
+  const wrong = chat(chatId);
+  if (wrong) issues.add(["chatId"], wrong);
+  for (const name of Object.keys(policy)) if (!Object.hasOwn(chatPolicies, name)) issues.add([name], "Unknown field.");
+  for (const name of Object.keys(chatPolicies) as (keyof ChatPolicy)[]) {
+    const allowed: readonly unknown[] = chatPolicies[name];
+    if (policy[name] !== undefined && !allowed.includes(policy[name])) issues.add([name], `Expected one of ${allowed.join(", ")}.`);
+  }
+  const error = issues.error();
+  if (error) throw error;
+}
+
+/** Throws BuildlaneError validation_failed. */
+export function checkTimes(query: Pick<ListQuery, "createdAfter" | "createdBefore">): void {
+  const issues = collectIssues();
+  for (const name of ["createdAfter", "createdBefore"] as const) {
+    const time = query[name];
+    if (time !== undefined && !isTime(time)) issues.add([name], timeExpected);
+  }
+  const error = issues.error();
+  if (error) throw error;
 }
 
 function sourceBytes({ code, files }: BuildRequest): number {
@@ -151,10 +163,12 @@ export function hashOf({ code, files, entry, options }: Pick<BuildRequest, "code
 export const requestHash = (requests: BuildRequest[], many: boolean): string =>
   sha256(JSON.stringify([many, ...requests.map((request) => [request.chatId, request.messageId, hashOf(request), request.priority ?? 0, request.maxAttempts ?? null, request.timeoutMs ?? null, request.delayMs ?? 0, request.supersede ?? null])]));
 
-/** Throws BuildlaneError: validation_failed with every issue, payload_too_large. `at` is the path of the request in what was sent. */
-export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at = ""): NewJob {
-  const issues = requestIssues(request);
-  if (issues.length > 0) throw validationFailed(issues.map(({ path, message }) => ({ path: at + path, message })));
+/** Throws BuildlaneError: validation_failed with its issues, payload_too_large. `at` is the path of the request in what was sent. */
+export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at: Path = []): NewJob {
+  const issues = collectIssues(at);
+  checkRequest(request, issues);
+  const error = issues.error();
+  if (error) throw error;
   const bytes = sourceBytes(request);
   if (bytes > settings.maxCodeBytes) throw codeTooLarge(bytes, settings.maxCodeBytes);
   return {

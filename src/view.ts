@@ -14,7 +14,7 @@ import type { QueueSettings } from "./options.js";
 import type { ChatJobs, QueueView } from "./queue-api.js";
 import type { Readers } from "./readers.js";
 import type { Reporter } from "./report.js";
-import { checkPolicy } from "./request.js";
+import { checkPolicy, checkTimes } from "./request.js";
 import { defaultTenant, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import type { Accepted, DeadLetterFilter, Stopping, Store } from "./store/store.js";
@@ -165,6 +165,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
     },
     async list(query) {
+      checkTimes(query);
       const { jobs, nextCursor } = await store.list(scope, query);
       return { jobs: jobs.map(readers.withEstimate), nextCursor };
     },

@@ -347,6 +347,14 @@ describe("the queue", () => {
     expect(await queue.chatState("a")).toMatchObject({ paused: false, heldBy: null });
   });
 
+  it("refuses bounds that are no times, or of years that a database has not", async () => {
+    const { queue } = await gated();
+    const list = (bounds: object) => queue.list({ limit: 10, include: { code: false, result: false }, ...bounds });
+    for (const time of ["soon", "", "0000-12-31T23:59:59Z", "+010000-01-01T00:00:00Z", "0001-01-01T00:00:00+00:01"])
+      await expect(list({ createdAfter: time, createdBefore: time })).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/createdAfter" }, { path: "/createdBefore" }] });
+    expect((await list({ createdAfter: "0001-01-01T00:00:00Z", createdBefore: "9999-12-31T23:59:59.999Z" })).jobs).toEqual([]);
+  });
+
   it("cancels all of a chat, the running one by stopping it, and no other chat", async () => {
     const { queue, started, submit } = await gated();
     const [running, one, two, other] = [await submit("a", "1"), await submit("a", "2"), await submit("a", "3"), await submit("b", "1")];

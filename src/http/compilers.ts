@@ -3,26 +3,28 @@ import { serializerCompiler as zodSerializer } from "@fastify/type-provider-zod"
 import type { FastifyReply, FastifySchema, FastifySchemaCompiler } from "fastify";
 import type { FastifySerializerCompiler } from "fastify/types/schema.js";
 import type { z } from "zod";
-import { validationFailed } from "../errors.js";
-import type { ErrorCode, Issue } from "../errors.js";
+import type { BuildlaneError, ErrorCode } from "../errors.js";
+import { collectIssues } from "../issues.js";
 import type { Needs } from "./access.js";
 
-const escaped = (part: PropertyKey): string => String(part).replaceAll("~", "~0").replaceAll("/", "~1");
-const pointer = (path: PropertyKey[]): string => path.map((part) => `/${escaped(part)}`).join("");
+/** zod's issues as ours: unknown fields one by one, and each message a sentence. */
+function refusal(found: z.core.$ZodIssue[]): BuildlaneError | null {
+  const issues = collectIssues();
+  for (const issue of found) {
+    if (issue.code === "unrecognized_keys") for (const key of issue.keys) issues.add([...issue.path, key], issue.message);
+    else issues.add(issue.path, issue.message.endsWith(".") ? issue.message : `${issue.message}.`);
+  }
+  return issues.error();
+}
 
-/** zod's issues as ours: a JSON pointer each, and unknown fields one by one. */
-export const issuesOf = (issues: z.core.$ZodIssue[]): Issue[] =>
-  issues.flatMap((issue) =>
-    issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ path: pointer([...issue.path, key]), message: "Unknown field." }))
-      : [{ path: pointer(issue.path), message: issue.message }],
-  );
+/** zod's own words would name all of them. */
+const words = ({ code }: { code?: string }): string | undefined => (code === "unrecognized_keys" ? "Unknown field." : undefined);
 
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> =
   ({ schema }) =>
   (data) => {
-    const parsed = schema.safeParse(data);
-    return parsed.success ? { value: parsed.data } : { error: validationFailed(issuesOf(parsed.error.issues)) };
+    const parsed = schema.safeParse(data, { error: words });
+    return parsed.success ? { value: parsed.data } : { error: refusal(parsed.error.issues) as BuildlaneError };
   };
 
 export const serializerCompiler = zodSerializer;

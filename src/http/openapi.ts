@@ -5,7 +5,7 @@ import swaggerUi from "@fastify/swagger-ui";
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "@fastify/type-provider-zod";
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { errorShapes } from "../errors.js";
+import { errorShapes, issuesMax } from "../errors.js";
 import type { ErrorCode } from "../errors.js";
 import { documented } from "./compilers.js";
 import type { Needs } from "./access.js";
@@ -13,8 +13,9 @@ import { components, says } from "./components.js";
 import { errorCodes, problemType } from "./errors.js";
 
 /** What any route may answer. */
-const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "chat_busy", "internal_error"];
+const everywhere: ErrorCode[] = ["validation_failed", "forbidden_host", "cross_site_refused", "database_unavailable", "database_busy", "chat_busy", "draining", "internal_error"];
 const withKey: ErrorCode[] = ["unauthorized", "forbidden", "rate_limited"];
+/** Also where none is wanted: what was sent is read first. */
 const withBody: ErrorCode[] = ["invalid_json", "payload_too_large", "unsupported_media_type"];
 
 type Operation = { responses: Record<string, unknown>; requestBody?: unknown; security?: unknown; "x-errors"?: ErrorCode[]; "x-needs"?: Needs; "x-chat-token"?: boolean; "x-audit"?: string };
@@ -27,7 +28,7 @@ const errorProperties = {
   message: { type: "string", description: "For a person; may change." },
   retryable: { type: "boolean", description: "Whether the same request may succeed later." },
   requestId: { type: "string" },
-  issues: { type: "array", items: { $ref: "#/components/schemas/Issue" } },
+  issues: { type: "array", maxItems: issuesMax + 1, items: { $ref: "#/components/schemas/Issue" }, description: `At most ${issuesMax}, and one that says how many more there are; its path is empty.` },
 };
 const required = ["ok", "statusCode", "code", "message", "retryable", "requestId"];
 const errorSchemas = {
@@ -59,7 +60,7 @@ function complete(document: Document): Document {
   const paths = Object.fromEntries(Object.entries(document.paths ?? {}).map(([path, operations]) => [path.replace(/(.)\/$/, "$1"), operations]));
   for (const [method, operation] of Object.values(paths).flatMap((path) => Object.entries(path))) {
     const { "x-needs": needs = "nothing", "x-chat-token": byToken = false } = operation;
-    const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(method === "get" ? [] : (["read_only"] as const)), ...(operation.requestBody ? withBody : []), ...(operation["x-errors"] ?? [])];
+    const codes = [...everywhere, ...(needs === "nothing" ? [] : withKey), ...(method === "get" ? [] : (["read_only", ...withBody] as const)), ...(operation["x-errors"] ?? [])];
     for (const name of ["x-errors", "x-needs", "x-chat-token", "x-audit"] as const) delete operation[name];
     // A body that may be missing: its schema allows null.
     const body = operation.requestBody as { required?: boolean; content?: Record<string, { schema?: { anyOf?: { type?: string }[] } }> } | undefined;

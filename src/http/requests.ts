@@ -3,7 +3,7 @@ import { z } from "zod";
 import { failureCodes, jobStatuses, supersedes } from "../job.js";
 import type { JobStatus } from "../job.js";
 import { limits } from "../options.js";
-import { isChatName, isStorable, urlBytes } from "../request.js";
+import { isChatName, isStorable, isTime, timeExpected, urlBytes } from "../request.js";
 import { chatPolicies } from "../store/store.js";
 import { integerText, named, says } from "./components.js";
 import { buildOptions } from "./schemas.js";
@@ -72,7 +72,7 @@ export const wanted = (given: ("code" | "result")[] | undefined) => ({ code: giv
 const limit = says(integerText(1, limits.listLimitMax).default(limits.listLimitDefault), "How many at most.");
 const failureCode = says(z.enum(failureCodes).optional(), "Only jobs that failed so.");
 const cursor = says(storable(z.string().min(1).max(500)).optional(), "`meta.nextCursor` of the page before.");
-const when = (description: string) => says(z.iso.datetime({ offset: true }).optional(), description);
+const when = (description: string) => says(z.iso.datetime({ offset: true, error: timeExpected, abort: true }).refine(isTime, timeExpected).optional(), description);
 
 export const chatQuery = z.object({ limit, include });
 const fingerprint = says(z.string().regex(/^[0-9a-f]{12}$/), "Those of one group, as `/dead-letters/groups` names it.");
@@ -81,8 +81,8 @@ const pageQuery = z.strictObject({ chatId: chatId.optional(), failureCode, limit
 export const deadLettersQuery = pageQuery.extend({ fingerprint: fingerprint.optional() });
 export const listQuery = pageQuery.extend({
   status: commaList(jobStatuses as unknown as readonly [JobStatus, ...JobStatus[]], "Only jobs in these statuses"),
-  createdAfter: when("Only jobs accepted at or after this time, ISO 8601."),
-  createdBefore: when("Only jobs accepted at or before this time, ISO 8601."),
+  createdAfter: when("Only jobs accepted at or after this time, ISO 8601 with its offset, of the years 0001 to 9999."),
+  createdBefore: when("Only jobs accepted at or before this time, ISO 8601 with its offset, of the years 0001 to 9999."),
 });
 
 export const lanesQuery = z.object({

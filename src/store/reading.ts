@@ -21,7 +21,7 @@ export interface ListQuery {
   status?: JobStatus[] | undefined;
   chatId?: string | undefined;
   failureCode?: string | undefined;
-  /** ISO bounds of `createdAt`. */
+  /** ISO bounds of `createdAt`, in the years 0001 to 9999. */
   createdAfter?: string | undefined;
   createdBefore?: string | undefined;
   deadLetters?: boolean | undefined;

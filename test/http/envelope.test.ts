@@ -1,7 +1,10 @@
 /** Every error leaves in one shape, whoever made it, and none tells what is nobody's business. */
 import { connect } from "node:net";
+import { createGunzip, gzipSync } from "node:zlib";
+import Fastify from "fastify";
 import { expect, test } from "vitest";
 import { BuildlaneError, databaseUnavailable } from "../../src/errors.js";
+import { buildRoutes } from "../../src/fastify.js";
 import { controlledQueue, listening, memoryLog, request, server, withFaults } from "./support.js";
 
 const url = "/api/builds";
@@ -26,6 +29,9 @@ const rows: Row[] = [
   ["POST", url, json, "[]", 400, "validation_failed"],
   ["POST", url, { "content-type": "text/plain" }, "{}", 415, "unsupported_media_type"],
   ["POST", url, { "content-type": "application/xml" }, "<a/>", 415, "unsupported_media_type"],
+  ["POST", url, { ...json, "content-encoding": "gzip" }, gzipSync(JSON.stringify(request())), 415, "unsupported_media_type"],
+  ["POST", `${url}/pause`, { ...json, "content-encoding": "br" }, "{}", 415, "unsupported_media_type"],
+  ["POST", url, { "content-type": "application/json; charset=utf-16" }, JSON.stringify(request()), 415, "unsupported_media_type"],
   ["POST", url, json, tooLarge, 413, "payload_too_large"],
   ["GET", `${url}/%zz`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/a%00b`, {}, undefined, 400, "validation_failed"],
@@ -36,6 +42,10 @@ const rows: Row[] = [
   ["GET", `${url}/lanes?cursor=${Buffer.from('[99999999999,"a"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/lanes?cursor=${Buffer.from('[1,"a\\u0000"]').toString("base64url")}`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?createdAfter=yesterday`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdAfter=0000-01-01T00:00:00Z`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdBefore=0000-12-31T23:59:59Z`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdBefore=0001-01-01T00:00:00%2B00:01`, {}, undefined, 400, "validation_failed"],
+  ["GET", `${url}?createdAfter=9999-12-31T23:59:59-00:01`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}?state=failed`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/dead-letters?chat=c1`, {}, undefined, 400, "validation_failed"],
   ["GET", `${url}/dead-letters/groups?failure=timed_out`, {}, undefined, 400, "validation_failed"],
@@ -115,6 +125,14 @@ test.each([
   expect((await app.inject({ method: "POST", url, headers: json, ...(payload === undefined ? {} : { payload }) })).json().message).toBe(message);
 });
 
+test("what is wrong in several places is told in sentences", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const told = async (path: string, payload: object) => (await app.inject({ method: "POST", url: url + path, payload })).json().message;
+  expect(await told("", request({ priority: 11, maxAttempts: 0 }))).toBe("/priority: Expected an integer from -10 to 10, got 11. /maxAttempts: Expected an integer from 1 to 25, got 0.");
+  expect(await told("/keys", { name: 5, tenant: 5 })).toBe("/name: Invalid input: expected string, received number. /tenant: Invalid input: expected string, received number.");
+});
+
 test.each([
   ["{bad", "unexpected character at position 1"],
   ['{"a":1,}', "unexpected character at position 7"],
@@ -128,6 +146,36 @@ test.each([
   expect((await app.inject({ method: "POST", url, headers: json, payload })).json().message).toBe(`The body is not valid JSON: ${why}.`);
 });
 
+test("a body in a content coding or another charset is refused in words that say what to send, whatever it holds", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const payload = JSON.stringify(request());
+  const post = (headers: Record<string, string>) => app.inject({ method: "POST", url, headers: { ...json, ...headers }, payload });
+  for (const coding of ["gzip", "GZIP", "identity, gzip", "x"]) {
+    const answer = await post({ "content-encoding": coding });
+    expect([answer.statusCode, answer.headers["accept-encoding"], answer.json().message]).toEqual([415, "identity", "Send the body as it is, without a content coding such as gzip."]);
+  }
+  for (const charset of ["utf-16", '"ISO-8859-1"', "utf-8x"]) {
+    const answer = await post({ "content-type": `application/json; charset=${charset}` });
+    expect([answer.statusCode, answer.headers["accept-encoding"], answer.json().message]).toEqual([415, undefined, "Send the body in UTF-8."]);
+  }
+  const plain = [{ "content-encoding": "identity" }, { "content-encoding": "Identity, identity" }, { "content-encoding": "" }, ...["utf-8", '"UTF-8"', "Utf8; x=y"].map((charset) => ({ "content-type": `application/json; Charset=${charset}` }))];
+  for (const headers of plain) expect([headers, (await post(headers as Record<string, string>)).statusCode]).toEqual([headers, 202]);
+  // Where there is no body, nothing is wrong with its form.
+  expect((await app.inject({ method: "POST", url: `${url}/pause`, headers: { "content-encoding": "gzip" } })).statusCode).toBe(200);
+  expect((await app.inject({ url: `${url}/stats`, headers: { "content-encoding": "gzip", "content-type": "application/json; charset=utf-16" } })).statusCode).toBe(200);
+});
+
+test("a body that the application around has decoded is taken", async () => {
+  await using control = await controlledQueue();
+  const host = Fastify();
+  host.addHook("preParsing", async ({ headers }, _reply, payload) => Object.assign(payload.pipe(createGunzip()), { receivedEncodedLength: Number(headers["content-length"]) }));
+  await host.register(buildRoutes, { queue: control.queue, prefix: url });
+  const answer = await host.inject({ method: "POST", url, headers: { ...json, "content-encoding": "gzip" }, payload: gzipSync(JSON.stringify(request())) });
+  expect(answer.statusCode).toBe(202);
+  await host.close();
+});
+
 test("what is too large is refused with the limit", async () => {
   await using control = await controlledQueue({ maxBodyBytes: 65_536 });
   await using app = await server(control.queue);
@@ -138,6 +186,14 @@ test.each([`${url}?limit=x`, `${url}/chat/c?limit=201`, `${url}/audit?limit=0`])
   await using control = await controlledQueue();
   await using app = await server(control.queue);
   expect((await app.inject(path)).json().message).toBe("/limit: Expected an integer from 1 to 200.");
+});
+
+test("a time that is none is refused in words that say which may be sent, and the first and the last are taken", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const message = "/createdAfter: Expected an ISO 8601 time with its offset, such as 2026-01-31T12:00:00Z, in the years 0001 to 9999.";
+  for (const time of ["yesterday", "2026-01-31T12:00:00", "0000-01-01T00:00:00Z"]) expect((await app.inject(`${url}?createdAfter=${time}`)).json().message).toBe(message);
+  expect((await app.inject(`${url}?createdAfter=0001-01-01T00:00:00Z&createdBefore=9999-12-31T23:59:59.999Z`)).statusCode).toBe(200);
 });
 
 test("a lone surrogate is refused with its place", async () => {

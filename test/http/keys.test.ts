@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { createChatTokens } from "../../src/chat-tokens.js";
-import { createKeys, keyId } from "../../src/keys.js";
+import { createKeys, graceMsMax, keyId } from "../../src/keys.js";
 import { readSettings } from "../../src/options.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { createMemoryStore } from "../../src/store/memory.js";
@@ -98,6 +98,7 @@ test("rotation makes a key with the same rights, and the old one works on for th
   await clock.advance(60_000);
   expect([await keys.verify(old.key), await keys.verify(fresh.key)].map((found) => found !== null)).toEqual([false, true]);
   await expect(keys.rotate("everyone", old.id, 0)).rejects.toMatchObject({ code: "key_not_found" });
+  for (const graceMs of [-1, graceMsMax + 1, Number.NaN, Number.POSITIVE_INFINITY]) await expect(keys.rotate("everyone", fresh.id, graceMs)).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/graceMs" }] });
   await expect(keys.revoke({ tenant: "other" }, fresh.id)).rejects.toMatchObject({ code: "key_not_found" });
 });
 

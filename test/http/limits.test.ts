@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { createStays } from "../../src/http/stays.js";
 import { isOverloaded, measureLag } from "../../src/http/pressure.js";
 import { createKeyRate, leftOf } from "../../src/http/rate.js";
+import { issuesMax } from "../../src/errors.js";
 import { limits, readSettings } from "../../src/options.js";
 import { systemClock } from "../../src/clock.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
@@ -223,4 +224,31 @@ test("no other origin is let in unless it is named; then it reads, submits and s
   const other = await open.inject({ method: "POST", url, headers: { origin: "https://evil.example", "sec-fetch-site": "cross-site" }, payload: request() });
   expect([other.statusCode, other.headers["access-control-allow-origin"]]).toEqual([403, undefined]);
   for (const bad of ["*", "https://a.example/path", "a.example", ""]) if (bad) expect(() => readSettings({ BUILDLANE_CORS_ORIGINS: bad })).toThrow(/BUILDLANE_CORS_ORIGINS/);
+});
+
+const unknown = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${index}`, 1]));
+const overflowing = [
+  ["POST", "", (count: number) => request(unknown(count)), ""],
+  ["POST", "", (count: number) => request({ options: unknown(count) }), "/options"],
+  ["POST", "/batch", (count: number) => ({ jobs: [request()], ...unknown(count) }), ""],
+  ["POST", "/batch", (count: number) => ({ jobs: [request(unknown(count))] }), "/jobs/0"],
+  ["POST", "/pause", unknown, ""],
+  ["PUT", "/chat/c/policy", unknown, ""],
+  ["POST", "/dead-letters/redrive", (count: number) => ({ filter: unknown(count) }), "/filter"],
+] as const;
+test.each(overflowing)("%s %s tells what is wrong in as many places as are told, and in one more says how many there are", async (method, path, body, at) => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const issuesFor = async (count: number) => (await app.inject({ method, url: url + path, payload: body(count) })).json().issues as { path: string; message: string }[];
+  expect((await issuesFor(issuesMax)).map((issue) => issue.path)).toEqual(Array.from({ length: issuesMax }, (_, index) => `${at}/k${index}`));
+  const [over, many] = [await issuesFor(issuesMax + 1), await issuesFor(20_000)];
+  expect([over.length, over.at(-1)]).toEqual([issuesMax + 1, { path: "", message: "And 1 more." }]);
+  expect([many.length, many.at(-1)]).toEqual([issuesMax + 1, { path: "", message: `And ${20_000 - issuesMax} more.` }]);
+});
+
+test("a name that is long is cut where it is told", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const answer = await app.inject({ method: "POST", url, payload: request({ ["k".repeat(1_000_000)]: 1 }) });
+  expect([answer.json().issues[0].path, answer.body.length < 2000]).toEqual([`/${"k".repeat(200)}…`, true]);
 });

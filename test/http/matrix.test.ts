@@ -2,8 +2,10 @@
  * The tenant matrix: every operation of the API's own document, asked by nobody, by a key without the scope, and by
  * another tenant's key that has them all. A new route is in it by being documented; nobody has to remember this file.
  */
+import Fastify from "fastify";
 import type { FastifyInstance } from "fastify";
 import { expect, test } from "vitest";
+import { buildRoutes } from "../../src/fastify.js";
 import { accessScopes } from "../../src/keys.js";
 import type { QueueView } from "../../src/queue-api.js";
 import { controlledQueue, listening, openStream, request, server } from "./support.js";
@@ -103,6 +105,29 @@ test("a key with every scope but the one that is needed gets 403 everywhere", as
   expect(before).toMatchObject({ stats: { totalFailed: 1 } });
 });
 
+/** The other tests take the scopes from the document: this one says what they must be. */
+test("whatever is recorded as an operator's action needs operate or admin, and what else is no GET only submits or makes a chat's token", async () => {
+  await using control = await controlledQueue();
+  const host = Fastify();
+  const changing: { name: string; needs: string; recorded: boolean }[] = [];
+  host.addHook("onRoute", ({ method, schema }) => {
+    const { operationId, "x-needs": needs, "x-audit": action } = (schema ?? {}) as { operationId?: string; "x-needs"?: string; "x-audit"?: string };
+    if (operationId !== undefined && needs !== undefined && method !== "GET" && method !== "HEAD") changing.push({ name: operationId, needs, recorded: action !== undefined });
+  });
+  await host.register(buildRoutes, { queue: control.queue });
+  await host.close();
+  const recorded = changing.filter((one) => one.recorded);
+  expect(recorded.length).toBeGreaterThan(12);
+  expect(recorded.filter(({ needs }) => needs !== "operate" && needs !== "admin")).toEqual([]);
+  expect(changing.filter((one) => !one.recorded).map(({ name, needs }) => [name, needs])).toEqual([["submitJob", "submit"], ["submitBatch", "submit"], ["createChatToken", "read"]]);
+});
+
+test("an operator cancels a whole chat, and who may only submit does not", async () => {
+  await using it = await world();
+  const cancel = async (scopes: string[]) => (await it.app.inject({ method: "POST", url: "/api/builds/chat/chat1/cancel", headers: await it.keyFor(scopes, "a") })).statusCode;
+  expect([await cancel(["submit", "read"]), await cancel(["operate"])]).toEqual([403, 200]);
+});
+
 test("another tenant's key with all scopes finds nothing of it on any route, and changes nothing", async () => {
   await using it = await world();
   const headers = await it.keyFor(["admin"], "b");
@@ -153,8 +178,6 @@ test("an idempotency key of another tenant is unknown", async () => {
 });
 
 test("an embedder's authorize decides: its tenant, its scopes, its refusals and its own errors", async () => {
-  const { default: Fastify } = await import("fastify");
-  const { buildRoutes } = await import("../../src/fastify.js");
   await using control = await controlledQueue();
   const host = Fastify();
   host.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => reply.status(error.statusCode ?? 500).send({ host: true }));

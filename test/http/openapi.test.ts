@@ -10,7 +10,7 @@ import type { HistoryEvent } from "../../src/job.js";
 import { fuzzApi } from "../fuzz/run.js";
 import { play, programs } from "../store/programs.js";
 import { openMemory } from "../store/stores.js";
-import { controlledQueue, server } from "./support.js";
+import { controlledQueue, server, withFaults } from "./support.js";
 
 interface Operation {
   operationId: string;
@@ -94,6 +94,40 @@ test("documents the routes that are registered, and no others", async () => {
   await host.close();
   const outside = ["GET /livez", "GET /readyz", "GET /health", "GET /metrics", "GET /openapi.json"];
   expect(operations(document).map(({ method, path }) => `${method} ${path}`).sort()).toEqual([...registered, ...outside].sort());
+});
+
+const codesOf = ({ responses }: Operation, status: number) => [...(responses[status]?.description ?? "").matchAll(/`([a-z_]+)`/g)].map(([, code]) => code);
+
+test("says of every operation that it is refused while the node stops", async () => {
+  const all = operations(await documentOf());
+  expect(all.filter((one) => !codesOf(one, 503).includes("draining")).map(({ operationId }) => operationId)).toEqual([]);
+});
+
+test("says of every operation that may get a body, wanted or not, how one is refused that cannot be read", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const all = operations((await app.inject("/openapi.json")).json() as Document).filter(({ method }) => method !== "GET");
+  expect(all.length).toBeGreaterThan(15);
+  for (const operation of all) {
+    const url = operation.path.replaceAll(/\{\w+\}/g, "a");
+    for (const [type, status, code] of [["text/plain", 415, "unsupported_media_type"], ["application/json", 400, "invalid_json"]] as const) {
+      const answer = await app.inject({ method: operation.method as "POST", url, headers: { "content-type": type }, payload: "{" });
+      expect([operation.operationId, answer.statusCode, answer.json().code]).toEqual([operation.operationId, status, code]);
+      expect([operation.operationId, codesOf(operation, status)]).toEqual([operation.operationId, expect.arrayContaining([code])]);
+    }
+    expect([operation.operationId, codesOf(operation, 413)]).toEqual([operation.operationId, expect.arrayContaining(["payload_too_large"])]);
+  }
+});
+
+test("says that a source map is an object, and it is one", async () => {
+  await using control = await controlledQueue();
+  const map = { version: 3, sources: ["message.tsx"], mappings: "AAAA" };
+  await using app = await server(withFaults(control.queue, { output: async () => ({ status: "completed", result: "1", sourceMap: JSON.stringify(map) }) as never }));
+  const document = (await app.inject("/openapi.json")).json() as Document;
+  const answer = await app.inject("/api/builds/a/output.map");
+  expect([answer.statusCode, answer.json()]).toEqual([200, map]);
+  const { content } = document.paths["/api/builds/{id}/output.map"]?.["get"]?.responses["200"] as { content: Record<string, { schema: unknown }> };
+  expect(content["application/json"]?.schema).toMatchObject({ type: "object", properties: { version: { type: "number" } }, required: ["version"] });
 });
 
 test("names every error code that the service can answer with, and no other", async () => {

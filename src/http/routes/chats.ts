@@ -85,7 +85,7 @@ export function chatRoutes(app: Api, { jobs, watched }: RouteContext): void {
     preValidation: refuseBody,
     schema: documented({
       operationId: "cancelChat",
-      needs: "submit",
+      needs: "operate",
       audit: "chat.cancelled",
       summary: "Cancel all of a chat's unfinished jobs",
       tags: ["chats"],

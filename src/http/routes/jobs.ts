@@ -88,7 +88,7 @@ export function jobRoutes(app: Api, { jobs, watched }: RouteContext): void {
       summary: "The source map of the built JavaScript",
       tags: ["jobs"],
       params: jobParams,
-      response: { 200: says(z.string(), "The source map.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
+      response: { 200: says(z.looseObject({ version: z.number() }), "The source map.", withHeaders({ ETag: "Strong, from the content." })), 304: notModified },
       errors: ["job_not_found", "not_found", "no_output"],
     }),
     handler: async (request, reply) => {

@@ -1,7 +1,7 @@
 /** Who may come in: API keys, tokens for one chat, and what operators did. */
 import { z } from "zod";
 import { chatTokenMs } from "../../chat-tokens.js";
-import { accessScopes, everyTenant } from "../../keys.js";
+import { accessScopes, everyTenant, graceMsMax } from "../../keys.js";
 import type { KeyRequest } from "../../keys.js";
 import { forbidden } from "../../errors.js";
 import { documented } from "../compilers.js";
@@ -34,7 +34,7 @@ const keyBody = named(
   "A key to be made; `submit` and `read` unless scopes are said.",
 );
 const keyParams = z.object({ keyId: z.string().regex(/^[0-9A-Za-z]{1,40}$/) });
-const rotateBody = named("KeyRotation", z.strictObject({ graceMs: says(z.int().min(0).max(30 * 24 * 3_600_000).default(0), "How long the old key works on, milliseconds.") }), "How to rotate a key.");
+const rotateBody = named("KeyRotation", z.strictObject({ graceMs: says(z.int().min(0).max(graceMsMax).default(0), "How long the old key works on, milliseconds.") }), "How to rotate a key.");
 const tokenBody = named("ChatTokenRequest", z.strictObject({ expiresInMs: says(z.int().min(chatTokenMs.min).max(chatTokenMs.max).default(chatTokenMs.default), "How long it works, milliseconds.") }), "A token to be made.");
 const chatToken = named("ChatToken", z.object({ token: z.string(), chatId: z.string(), expiresAt: time("When it stops working.") }), "Opens one chat and its jobs to be read and followed: as `Authorization: Bearer`, or as `?token=` where headers cannot be sent.");
 const action = named(

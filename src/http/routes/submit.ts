@@ -9,6 +9,7 @@ import { finishedWithin, waitSeconds } from "../prefer.js";
 import { batchBody, batchHeaders, submitBody, submitHeaders } from "../requests.js";
 import { accepted, job, ok } from "../schemas.js";
 import { validationFailed } from "../../errors.js";
+import { collectIssues } from "../../issues.js";
 import { z } from "zod";
 
 const refusals = ["chat_queue_full", "queue_full", "rate_limited", "overloaded", "idempotency_conflict", "job_not_found", "payload_too_large", "unsupported_media_type", "invalid_json", "draining"] as const;
@@ -106,8 +107,10 @@ export function submitRoutes(app: Api, { jobs, caller, rates, clock, stays }: Ro
 /** The batch's own shape; each job in it is checked by the queue. */
 function jobsOf(body: unknown): BuildRequest[] {
   if (typeof body !== "object" || body === null || Array.isArray(body)) throw validationFailed([{ path: "", message: "Expected an object with jobs." }]);
-  const unknown = Object.keys(body).filter((name) => name !== "jobs");
-  if (unknown.length > 0) throw validationFailed(unknown.map((name) => ({ path: `/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`, message: "Unknown field." })));
+  const issues = collectIssues();
+  for (const name of Object.keys(body)) if (name !== "jobs") issues.add([name], "Unknown field.");
+  const error = issues.error();
+  if (error) throw error;
   const { jobs } = body as { jobs?: unknown };
   if (!Array.isArray(jobs)) throw validationFailed([{ path: "/jobs", message: "Expected an array of jobs." }]);
   return jobs as BuildRequest[];

@@ -59,12 +59,12 @@ const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
 const jobSql = "select buildlane_job($1, $2, $3) as answer";
 const viewSql = "select buildlane_view($1, $2, $3, $4) as answer";
 
-/** Opaque to callers: creation time with all its digits, and id. */
+/** Opaque to callers: creation time in microseconds since 1970, and id. */
 const encodeCursor = (at: string, id: string): string => Buffer.from(JSON.stringify([at, id])).toString("base64url");
 function decodeCursor(cursor: string): [string, string] {
   try {
     const parsed: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
-    if (Array.isArray(parsed) && parsed.length === 2 && parsed.every((part) => typeof part === "string") && !Number.isNaN(Date.parse(String(parsed[0])))) return parsed as [string, string];
+    if (Array.isArray(parsed) && parsed.length === 2 && parsed.every((part) => typeof part === "string" && part.isWellFormed() && !part.includes("\0")) && /^\d{1,16}$/.test(String(parsed[0]))) return parsed as [string, string];
   } catch {
     // Falls through to the same answer as a well-formed cursor of something else.
   }
@@ -83,7 +83,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
   };
   async function jobs(where: SQL | undefined, order: SQL[], limit: number, include: Include): Promise<{ job: StoredJob; cursorAt: string }[]> {
     const rows = await orm
-      .select({ ...jobColumns(include), cursorAt: sql<string>`${buildJobs.createdAt}::text` })
+      .select({ ...jobColumns(include), cursorAt: sql<string>`(extract(epoch from ${buildJobs.createdAt}) * 1000000)::bigint::text` })
       .from(buildJobs)
       .where(where)
       .orderBy(...order)
@@ -133,7 +133,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
           query.createdAfter === undefined ? undefined : gte(buildJobs.createdAt, new Date(query.createdAfter)),
           query.createdBefore === undefined ? undefined : lte(buildJobs.createdAt, new Date(query.createdBefore)),
           query.deadLetters ? deadLetters(scope, { fingerprint: query.fingerprint }) : undefined,
-          from && sql`(${buildJobs.createdAt}, ${buildJobs.id}) < (${from[0]}::timestamptz, ${from[1]})`,
+          from && sql`(${buildJobs.createdAt}, ${buildJobs.id}) < (timestamptz 'epoch' + ${from[0]}::bigint * interval '1 microsecond', ${from[1]})`,
         );
         const found = await jobs(where, [desc(buildJobs.createdAt), desc(buildJobs.id)], query.limit + 1, query.include);
         const page = found.slice(0, query.limit);

@@ -141,7 +141,8 @@ export const reads: Exercise = (check) => {
   });
 
   check("a cursor that is none is refused", async (lab) => {
-    for (const cursor of ["x", Buffer.from("{}").toString("base64url"), Buffer.from('["soon","j1"]').toString("base64url")])
+    const made = ["{}", '["soon","j1"]', '["1.5","j1"]', '["0000-01-01T00:00:00Z","j1"]', '["2026-02-31 00:00:00+00","j1"]', '["1767225600000000","j\\u0000"]'].map((text) => Buffer.from(text).toString("base64url"));
+    for (const cursor of ["x", ...made])
       await expect(list(lab, { cursor })).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/cursor" }] });
   });
 
