@@ -87,11 +87,11 @@ function guard(app: FastifyInstance, settings: ServerOptions["settings"]): void 
     closing = true;
   });
   app.addHook("onRequest", (request, reply, done) => {
-    const { headers, method, url } = request.raw;
+    const { headers, url } = request.raw;
     reply.header("x-request-id", request.id);
     if (closing) return done(draining());
     if (!isAllowed(headers.host) && url !== "/livez" && url !== "/readyz") return done(forbiddenHost(headers.host));
-    if (isCrossSite(method ?? "", headers["sec-fetch-site"]) && !isAllowedOrigin(settings.corsOrigins, headers.origin)) return done(crossSiteRefused());
+    if (isCrossSite(request.raw) && !isAllowedOrigin(settings.corsOrigins, headers.origin)) return done(crossSiteRefused());
     return done();
   });
 }
