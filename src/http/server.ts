@@ -25,6 +25,7 @@ import { collectDocument, documentRoutes } from "./openapi.js";
 import { buildRoutes } from "./plugin.js";
 import type { ServerRoutesOptions } from "./plugin.js";
 import { createStays } from "./stays.js";
+import { readOnWhenRefused } from "./unread.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
@@ -62,6 +63,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   app.setErrorHandler(handleAnyError);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request), request, reply));
   readJsonBodies(app as unknown as FastifyInstance);
+  readOnWhenRefused(app as unknown as FastifyInstance, clock);
   await sendSafeHeaders(app as unknown as FastifyInstance);
   guard(app as unknown as FastifyInstance, settings);
   await allowOrigins(app as unknown as FastifyInstance, settings.corsOrigins);
