@@ -87,7 +87,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       needs: "read",
       chatToken: true,
       summary: "A chat's events",
-      description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now.",
+      description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now. A number that no event has yet, such as one from before a restore, gets `reset`, and what comes.",
       tags: ["events"],
       params: chatParams,
       querystring: eventsQuery,
