@@ -38,5 +38,5 @@ async function inspect({ url, apiKey, chat, job, sample }: Flags, signal: AbortS
     rest = blocks.pop() ?? "";
     for (const block of blocks) if (block.startsWith("data: ") && !process.stdout.write(`${block.slice(6)}\n`)) await once(process.stdout, "drain", { signal });
   }
-  throw new Exit(exitCodes.failed, "The service ended the stream: it stops, or this reader was too slow.");
+  throw new Exit(exitCodes.failed, "The service ended the stream: it stops, the key is over, or this reader was too slow.");
 }

@@ -15,7 +15,7 @@ interface Which {
   jobId?: string | undefined;
 }
 
-/** Yields `reset` when events after `after` were removed by the retention, and goes on with what is left. */
+/** Yields `reset` when events after `after` were removed by the retention, and goes on with what is left; also when there is no such number yet, and goes on with what comes. */
 export async function* follow<M extends PassingEvent = never>(
   store: Store,
   wakeups: Wakeups,
@@ -31,7 +31,13 @@ export async function* follow<M extends PassingEvent = never>(
     if (look) await wakeups.reading(() => look(true), signal);
     let heard = false;
     while (!signal.aborted) {
-      const { events, floor } = await wakeups.reading(() => store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) }), signal);
+      const { events, floor, tail } = await wakeups.reading(() => store.events(scope, chatId, { after: last, limit: pageMax, ...(jobId === undefined ? {} : { jobId }) }), signal);
+      // A number of another history, such as the one before a restore. Those that were told are never above the tail.
+      if (last > tail) {
+        last = tail;
+        yield "reset";
+        continue;
+      }
       // After 0 all that is kept is wanted, so nothing is missed there.
       if (resumed && last > 0 && last < floor) {
         // Told once, also when nothing newer is there.

@@ -24,6 +24,8 @@ export interface Principal {
   scopes: readonly AccessScope[];
   /** Who it is, for limits and the audit log; never a secret. */
   name?: string | undefined;
+  /** When that is over, ISO 8601: streams that are open end then. */
+  expiresAt?: string | undefined;
 }
 
 /** Tells who asks. Throws, or answers with nothing, when nobody does who may. */
@@ -38,6 +40,12 @@ export interface Access {
   isIdentified(request: FastifyRequest): boolean;
   /** Asks again, unless it is known. Rejects as the request would have been refused. */
   identify(request: FastifyRequest): Promise<void>;
+  /** False where nobody is asked who they are, so that nothing can be taken back. */
+  isAsked(request: FastifyRequest): boolean;
+  /** When the caller's key or token is over, milliseconds since 1970. */
+  expiresMs(request: FastifyRequest): number;
+  /** Asks again. False when the caller would be refused now, or is another; true also while that cannot be known. */
+  mayStay(request: FastifyRequest): Promise<boolean>;
   /** Whom limits count for; undefined where no key is asked for, and while it is not known. */
   caller(request: FastifyRequest): string | undefined;
   /** The caller's jobs. */
@@ -77,12 +85,12 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
   type Asking = FastifyRequest & { [known]: Known | typeof unidentified | null };
   const factsOf = (request: FastifyRequest): RouteFacts => (request.routeOptions.schema ?? {}) as RouteFacts;
 
-  function admit(request: FastifyRequest, principal: Known | null | undefined, needs: AccessScope): void {
+  function allowed(principal: Known | null | undefined, needs: AccessScope): Known {
     if (!principal) throw unauthorized();
     const { tenant = defaultTenant } = principal;
     if (tenant !== defaultTenant && tenant !== everyTenant && !isTenantName(tenant)) throw new Error("authorize answered with a tenant whose name is not valid");
     if (!principal.scopes.includes(needs) && !principal.scopes.includes("admin")) throw forbidden(needs);
-    (request as Asking)[known] = principal;
+    return principal;
   }
 
   /** A token says for which chat it is; for any other it is none. */
@@ -91,28 +99,28 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
     if (!grant) return null;
     const { chatId } = request.params as { chatId?: string };
     if (chatId !== undefined && chatId !== grant.chatId) throw forbidden("read", "your token is for another chat");
-    return { tenant: grant.tenant, chatId: grant.chatId, scopes: ["read"], name: "chat token" };
+    return { tenant: grant.tenant, chatId: grant.chatId, scopes: ["read"], name: "chat token", expiresAt: grant.expiresAt };
   }
 
   async function authenticate(request: FastifyRequest, needs: AccessScope, opensByToken: boolean): Promise<void> {
     const given = credential(request, opensByToken);
-    if (given === undefined || !failures) return lookUp(request, given, needs, opensByToken);
-    failures.check(request, given);
+    if (given !== undefined) failures?.check(request, given);
     try {
-      await lookUp(request, given, needs, opensByToken);
-      failures.succeeded(given);
+      (request as Asking)[known] = await lookUp(request, needs, opensByToken);
+      if (given !== undefined) failures?.succeeded(given);
     } catch (error) {
       const refusal = asRefusal(error);
-      if (refusal instanceof BuildlaneError && refusal.code === "unauthorized") failures.failed(request);
+      if (given !== undefined && refusal instanceof BuildlaneError && refusal.code === "unauthorized") failures?.failed(request);
       throw refusal;
     }
   }
-  async function lookUp(request: FastifyRequest, given: string | undefined, needs: AccessScope, opensByToken: boolean): Promise<void> {
+  async function lookUp(request: FastifyRequest, needs: AccessScope, opensByToken: boolean): Promise<Known> {
+    const given = credential(request, opensByToken);
     if (given !== undefined && looksLikeChatToken(given)) {
       if (!opensByToken) throw unauthorized();
-      return admit(request, await byToken(request, given), needs);
+      return allowed(await byToken(request, given), needs);
     }
-    admit(request, authorize ? await authorize(request) : operator, needs);
+    return allowed(authorize ? await authorize(request) : operator, needs);
   }
 
   app.addHook("onRequest", (request: FastifyRequest, reply: FastifyReply, done) => {
@@ -120,7 +128,7 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
     if (needs === "nothing") return done();
     // The common case of a service without keys, without a promise.
     if (!authorize && request.headers.authorization === undefined && !opensByToken) {
-      admit(request, operator, needs);
+      (request as Asking)[known] = operator;
       return done();
     }
     authenticate(request, needs, opensByToken).then(
@@ -158,6 +166,25 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
       if (isIdentified(request) || needs === "nothing") return;
       await authenticate(request, needs, opensByToken).catch((error: unknown) => Promise.reject(asRefusal(error)));
     },
+    isAsked: (request) => authorize !== undefined || principal(request).chatId !== undefined,
+    expiresMs(request) {
+      const { expiresAt } = isIdentified(request) ? principal(request) : {};
+      return expiresAt === undefined ? Number.POSITIVE_INFINITY : Date.parse(expiresAt);
+    },
+    async mayStay(request) {
+      const { "x-needs": needs = "nothing", "x-chat-token": opensByToken = false } = factsOf(request);
+      // Who is not identified yet is asked by what begins the stream.
+      if (!isIdentified(request) || needs === "nothing") return true;
+      const was = principal(request);
+      try {
+        // Not counted as a failure: who sends it was let in with it.
+        const is = await lookUp(request, needs, opensByToken);
+        (request as Asking)[known] = is;
+        return is.tenant === was.tenant && is.chatId === was.chatId;
+      } catch (error) {
+        return asRefusal(error).statusCode >= 500;
+      }
+    },
     caller(request) {
       if (!isIdentified(request)) return undefined;
       const { name, tenant = "", chatId } = principal(request);
@@ -180,5 +207,5 @@ export function checkAccess(app: FastifyInstance, queue: BuildQueue, authorize: 
 }
 
 /** An embedder's `authorize` that just throws means no; one that says a status keeps it. */
-const asRefusal = (error: unknown): Error =>
-  error instanceof BuildlaneError || (error instanceof Error && typeof (error as { statusCode?: unknown }).statusCode === "number") ? error : unauthorized(error);
+const asRefusal = (error: unknown): Error & { statusCode: number } =>
+  error instanceof Error && typeof (error as { statusCode?: unknown }).statusCode === "number" ? (error as Error & { statusCode: number }) : unauthorized(error);

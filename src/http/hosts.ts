@@ -1,4 +1,5 @@
 /** Who may talk to a service that asks for no key: not a foreign name that resolves to this machine, and not another site's page. */
+import type { IncomingMessage } from "node:http";
 import { BuildlaneError } from "../errors.js";
 
 const loopbackNames = ["localhost", "127.0.0.1", "[::1]"];
@@ -15,9 +16,28 @@ export function hostCheck({ host, allowedHosts }: { host: string; allowedHosts?:
 
 const safe = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** A browser says where a request comes from (Fetch Metadata); anything that changes something must come from here. */
-export const isCrossSite = (method: string, secFetchSite: string | string[] | undefined): boolean => !safe.has(method) && (secFetchSite === "cross-site" || secFetchSite === "same-site");
+/**
+ * Anything that changes something must come from here. A browser says where a request comes from (Fetch Metadata), but only
+ * to https and loopback addresses; to others it tells the page's origin, which must be the host that it asks for. Where both
+ * are said the first counts: a proxy that does TLS may have changed Host.
+ */
+export function isCrossSite({ method = "", headers }: Pick<IncomingMessage, "method" | "headers">): boolean {
+  if (safe.has(method)) return false;
+  const { origin, host, "sec-fetch-site": site } = headers;
+  if (site !== undefined) return site === "cross-site" || site === "same-site";
+  return origin !== undefined && !isOriginOf(origin, host);
+}
+
+/** Ports count; those of the scheme may be left out. `null` is nobody's origin. */
+function isOriginOf(origin: string, host = ""): boolean {
+  try {
+    const page = new URL(origin);
+    return host !== "" && page.host === new URL(`${page.protocol}//${host}`).host;
+  } catch {
+    return false;
+  }
+}
 
 export const forbiddenHost = (header: string | undefined): BuildlaneError =>
   new BuildlaneError("forbidden_host", `Requests for host ${JSON.stringify(header?.slice(0, 100) ?? "")} are not answered. Add it to BUILDLANE_ALLOWED_HOSTS if it is yours.`);
-export const crossSiteRefused = (): BuildlaneError => new BuildlaneError("cross_site_refused", "A page of another site may not change anything here.");
+export const crossSiteRefused = (): BuildlaneError => new BuildlaneError("cross_site_refused", "A page of another site may not change anything here. If it is yours, name its origin in BUILDLANE_CORS_ORIGINS, or have the proxy before the service pass Host.");

@@ -58,7 +58,7 @@ async function attach() {
 (async () => {
   for (;;)
     await attach().catch(() => {
-      say("Detached: the service is away, or this page was too slow.");
+      say("Detached: the service is away, the key is over, or this page was too slow.");
       return pressed(again);
     });
 })();`;

@@ -22,6 +22,9 @@ export function authorizeByKeys(queue: BuildQueue, fromSettings: SettingsKey[] =
     const ofSettings = known.get(sha256(given));
     if (ofSettings) return ofSettings;
     const key = await queue.keys.verify(given);
-    return key && { tenant: key.tenant, scopes: key.scopes, name: `key:${key.id}` };
+    if (!key) return null;
+    // After a rotation it is revoked at a time to come.
+    const [expiresAt] = [key.expiresAt, key.revokedAt].filter((at) => at !== null).sort();
+    return { tenant: key.tenant, scopes: key.scopes, name: `key:${key.id}`, expiresAt };
   };
 }

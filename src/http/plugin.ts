@@ -34,6 +34,7 @@ import { statsRoutes } from "./routes/stats.js";
 import { submitRoutes } from "./routes/submit.js";
 import { createStays } from "./stays.js";
 import type { Stays } from "./stays.js";
+import { readOnWhenRefused } from "./unread.js";
 
 export interface RoutesOptions {
   /** Refuses everything that would change something, with 403 `read_only`. */
@@ -70,6 +71,8 @@ export async function buildRoutes(host: FastifyInstance, options: RoutesOptions)
   app.setErrorHandler(handleError);
   if (app.prefix !== "") app.setNotFoundHandler((request, reply) => sendError(notFound(request), request, reply));
   readJsonBodies(host);
+  // Our own server does so for all that it answers.
+  if (!documented) readOnWhenRefused(host, clock);
   app.addHook("preClose", () => stays.close());
   app.addHook("onRoute", (route) => {
     route.bodyLimit ??= queue.settings.maxBodyBytes;

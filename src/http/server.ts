@@ -25,6 +25,7 @@ import { collectDocument, documentRoutes } from "./openapi.js";
 import { buildRoutes } from "./plugin.js";
 import type { ServerRoutesOptions } from "./plugin.js";
 import { createStays } from "./stays.js";
+import { readOnWhenRefused } from "./unread.js";
 
 export interface ServerOptions {
   queue: BuildQueue;
@@ -62,6 +63,7 @@ export async function buildServer({ queue, settings, logger, clock }: ServerOpti
   app.setErrorHandler(handleAnyError);
   app.setNotFoundHandler((request, reply) => sendError(notFound(request), request, reply));
   readJsonBodies(app as unknown as FastifyInstance);
+  readOnWhenRefused(app as unknown as FastifyInstance, clock);
   await sendSafeHeaders(app as unknown as FastifyInstance);
   guard(app as unknown as FastifyInstance, settings);
   await allowOrigins(app as unknown as FastifyInstance, settings.corsOrigins);
@@ -87,11 +89,11 @@ function guard(app: FastifyInstance, settings: ServerOptions["settings"]): void 
     closing = true;
   });
   app.addHook("onRequest", (request, reply, done) => {
-    const { headers, method, url } = request.raw;
+    const { headers, url } = request.raw;
     reply.header("x-request-id", request.id);
     if (closing) return done(draining());
     if (!isAllowed(headers.host) && url !== "/livez" && url !== "/readyz") return done(forbiddenHost(headers.host));
-    if (isCrossSite(method ?? "", headers["sec-fetch-site"]) && !isAllowedOrigin(settings.corsOrigins, headers.origin)) return done(crossSiteRefused());
+    if (isCrossSite(request.raw) && !isAllowedOrigin(settings.corsOrigins, headers.origin)) return done(crossSiteRefused());
     return done();
   });
 }

@@ -14,6 +14,8 @@ const retryAfterMs = 5000;
 export interface Stay {
   /** Aborts when the client is gone or the server closes. */
   readonly signal: AbortSignal;
+  /** Aborts the signal; the place is free when the answer is closed. */
+  end(): void;
   leave(): void;
 }
 
@@ -50,7 +52,7 @@ export function createStays(max: number, clock: Clock, perCallerMax: number = li
         if (open.size === 0) emptied?.();
       };
       response.on("close", leave);
-      return { signal: controller.signal, leave };
+      return { signal: controller.signal, end: () => controller.abort(), leave };
     },
     async close() {
       closing = true;

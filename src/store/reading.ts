@@ -210,8 +210,8 @@ export interface Reading {
   lanes(scope: Scope, query: LanesQuery, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
   /** The newest first. */
   quarantined(limit: number): Promise<Quarantined[]>;
-  /** The chat's events after `after`, oldest first; those of one job when given. `floor`: the highest removed number. */
-  events(scope: Scope, chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number }>;
+  /** The chat's events after `after`, oldest first; those of one job when given. `floor`: the highest removed number; `tail`: the chat's latest, which may be read before the events. */
+  events(scope: Scope, chatId: string, query: { after: number; limit: number; jobId?: string }): Promise<{ events: HistoryEvent[]; floor: number; tail: number }>;
   /** The number before the first event of the chat's oldest unfinished job; the latest number when all are finished. */
   eventStart(scope: Scope, chatId: string): Promise<number>;
   /** Events of all chats from `since` on (milliseconds since 1970), oldest first; one that was written for long before it was committed comes late. */

@@ -44,3 +44,21 @@ test("a page of another site, or of a sibling, may change nothing; it may read w
   expect((await app.inject({ url: `${url}/stats`, headers: { "sec-fetch-site": "cross-site" } })).json().data).toMatchObject({ queuePaused: false, totalCompleted: 0 });
   for (const site of ["same-origin", "none", undefined]) expect((await app.inject({ method: "POST", url, headers: site ? { "sec-fetch-site": site } : {}, payload: request() })).statusCode).toBe(202);
 });
+
+test("a browser that says only the page's origin, as to a name that is not loopback without TLS, may change nothing from another's page", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue, { allowedHosts: ["builds.internal"], corsOrigins: ["http://app.internal"] });
+  const pause = async (origin: string | undefined, host = "builds.internal", more: Record<string, string> = {}) =>
+    (await app.inject({ method: "POST", url: `${url}/pause`, headers: { host, ...(origin === undefined ? {} : { origin }), ...more } })).json().code ?? "allowed";
+  for (const origin of ["http://evil.example", "http://builds.internal.evil.example", "http://builds.internal:8080", "http://user@evil.example", "null", "file://", "", "builds.internal"]) {
+    expect([origin, await pause(origin)]).toEqual([origin, "cross_site_refused"]);
+    // Nobody says who forwards, and a page cannot take the key of another.
+    expect([origin, await pause(origin, "builds.internal", { "x-forwarded-host": "evil.example", authorization: "Bearer x" })]).toEqual([origin, "cross_site_refused"]);
+  }
+  expect((await app.inject({ url: `${url}/stats`, headers: { host: "builds.internal", origin: "http://evil.example" } })).json().data).toMatchObject({ queuePaused: false });
+  const own: [string | undefined, string][] = [["http://builds.internal", "builds.internal"], ["http://builds.internal", "BUILDS.internal:80"], ["http://builds.internal:3001", "builds.internal:3001"], ["https://builds.internal", "builds.internal:443"], ["http://[::1]:3001", "[::1]:3001"], ["http://app.internal", "builds.internal"], [undefined, "builds.internal"]];
+  for (const [origin, host] of own) expect([origin, host, await pause(origin, host)]).toEqual([origin, host, "allowed"]);
+  // A proxy with TLS may have another name than the service; then the browser says more, and no page can.
+  expect(await pause("https://builds.example", "builds.internal", { "sec-fetch-site": "same-origin" })).toBe("allowed");
+  expect(await pause("http://builds.internal", "builds.internal", { "sec-fetch-site": "same-site" })).toBe("cross_site_refused");
+});

@@ -98,6 +98,17 @@ test("who asks for events that were removed, or for none that ever was, is told 
   expect(types(await strange.events(1))).toEqual(["reset"]);
 });
 
+test("who asks for what follows a number that no event has yet, as after a restore, is told to start over, and hears what comes", async () => {
+  await using api = await open();
+  await api.control.queue.waitFor(await api.submit());
+  await using ahead = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": "999999" });
+  await using newborn = await openStream(`${api.url}/chat/chat2/events?after=7`);
+  await using level = await openStream(`${api.url}/chat/chat1/events`, { "last-event-id": "3" });
+  for (const stream of [ahead, newborn]) expect(await stream.events(1)).toEqual([{ event: "reset", data: expect.anything() }]);
+  for (const chatId of ["chat1", "chat2"]) await api.submit({ chatId, code: "hold" });
+  expect([numbers(await ahead.events(2)), numbers(await level.events(2)), numbers(await newborn.events(2))]).toEqual([[4, 5], [4, 5], [1, 2]]);
+});
+
 test("a silent stream has a heartbeat every 15 s", async () => {
   const clock = createSimulatedClock();
   await using api = await open({}, { clock });
@@ -105,7 +116,8 @@ test("a silent stream has a heartbeat every 15 s", async () => {
   expect((await stream.next())?.retry).toBe("2000");
   for (let beat = 0; beat < 2; beat++) {
     const next = stream.next();
-    while (clock.pendingTimers === 0) await new Promise((resolve) => setImmediate(resolve));
+    // Its own, and that of who may read it.
+    while (clock.pendingTimers < 2) await new Promise((resolve) => setImmediate(resolve));
     await clock.advance(15_000);
     expect((await next)?.comment).toBe("heartbeat");
   }

@@ -1,12 +1,16 @@
 /** Who may come in: keys with scopes, tenants, expiry and rotation; tokens for one chat; what operators did. */
 import { expect, test } from "vitest";
+import Fastify from "fastify";
+import { createClient } from "../../src/client/index.js";
 import { systemClock } from "../../src/clock.js";
 import { createChatTokens } from "../../src/chat-tokens.js";
+import { databaseUnavailable } from "../../src/errors.js";
+import { buildRoutes } from "../../src/fastify.js";
 import { createKeys, graceMsMax, keyId } from "../../src/keys.js";
 import { readSettings } from "../../src/options.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { createMemoryStore } from "../../src/store/memory.js";
-import { controlledQueue, listening, openStream, request, server } from "./support.js";
+import { controlledQueue, listening, openStream, request, server, withFaults } from "./support.js";
 
 /** A clock that stands still until told; keys are made of the real one's ids. */
 const stillClock = () => Object.assign(Object.create(createSimulatedClock({ startMs: 1_800_000_000_000 })) as ReturnType<typeof createSimulatedClock>, { id: systemClock.id });
@@ -169,6 +173,91 @@ test("a token expires, and every node knows every token", async () => {
   await expect(one.issue({ chatId: "c", expiresInMs: 25 * 3_600_000 })).rejects.toMatchObject({ code: "validation_failed" });
   const stranger = createChatTokens({ store: createMemoryStore({ clock }).access, clock });
   expect(await stranger.verify((await one.issue({ chatId: "c" })).token)).toBeNull();
+});
+
+test("streams end within five seconds of their key's revocation, those without a key of the first key's making, and who comes back hears why", async () => {
+  const clock = stillClock();
+  await using control = await controlledQueue({ inspect: true });
+  await using app = await server(control.queue, { clock });
+  const base = (await listening(app)) + url;
+  await using keyless = await openStream(`${base}/events`);
+  expect((await keyless.events(1))[0]?.event).toBe("reset");
+  const { key, id } = await control.queue.keys.create({ scopes: ["admin"], tenant: "*" });
+  const other = await control.queue.keys.create({});
+  await clock.advance(5000);
+  expect(await keyless.events()).toEqual([]);
+  expect((await fetch(`${base}/events`)).status).toBe(401);
+
+  const paths = ["/events", "/chat/chat1/events", "/inspect"];
+  const streams = await Promise.all(paths.map((path) => openStream(base + path, bearer(key))));
+  await using stays = await openStream(`${base}/chat/chat1/events`, bearer(other.key));
+  for (const stream of [...streams, stays]) await stream.next();
+  const followed = createClient({ url: new URL(base).origin, apiKey: key }).events("all")[Symbol.asyncIterator]();
+  expect((await followed.next()).value).toMatchObject({ type: "reset" });
+  await control.queue.keys.revoke("everyone", id);
+  await clock.advance(5000);
+  expect(await Promise.all(streams.map((stream) => stream.events()))).toEqual([[{ event: "reset", data: expect.anything() }], [], []]);
+  await expect(followed.next()).rejects.toMatchObject({ code: "unauthorized" });
+  for (const path of paths) expect((await fetch(base + path, { headers: bearer(key) })).status).toBe(401);
+  await control.queue.forTenant("").enqueue(request() as never);
+  expect((await stays.events(1))[0]?.event).toBe("job.accepted");
+});
+
+test("streams end when their key, its grace or their token is over", async () => {
+  await using it = await keyed();
+  const base = (await listening(it.app as never)) + url;
+  const [short, rotated] = [await it.keyFor({ expiresInMs: 1000 }), await it.keyFor({})];
+  const { token } = await it.queue.chatTokens.issue({ chatId: "chat1", expiresInMs: 1000 });
+  await it.queue.keys.rotate("everyone", keyId(rotated) as string, 1000);
+  const from = performance.now();
+  const asked: [string, Record<string, string>][] = [["/events", bearer(short)], ["/chat/chat1/events", bearer(rotated)], [`/chat/chat1/events?token=${token}`, {}]];
+  await Promise.all(
+    asked.map(async ([path, headers]) => {
+      await using stream = await openStream(base + path, headers);
+      expect(stream.response.status).toBe(200);
+      await stream.events();
+      expect((await fetch(base + path, { headers })).status).toBe(401);
+    }),
+  );
+  expect(performance.now() - from).toBeLessThan(4000);
+});
+
+test("a stream stays open while nobody can say whether its key still works, and ends at the key's own end nevertheless", async () => {
+  const clock = stillClock();
+  await using control = await controlledQueue();
+  let away = false;
+  const until = new Date(clock.now() + 60_000).toISOString();
+  const keys = { ...control.queue.keys, verify: async (text: string) => (away ? Promise.reject(databaseUnavailable(new Error("away"))) : control.queue.keys.verify(text).then((found) => found && { ...found, expiresAt: until })) };
+  await using app = await server(withFaults(control.queue, { keys }), { clock });
+  const { key } = await control.queue.keys.create({});
+  await using stream = await openStream(`${await listening(app)}${url}/chat/chat1/events`, bearer(key));
+  await stream.next();
+  away = true;
+  await clock.advance(14_000);
+  await control.queue.enqueue(request() as never);
+  expect((await stream.events(1))[0]?.event).toBe("job.accepted");
+  await clock.advance(46_000);
+  await stream.events();
+});
+
+test("an embedder's answer is asked for again, too: a stream ends when that refuses, or names another tenant", async () => {
+  const clock = stillClock();
+  await using control = await controlledQueue();
+  const tenants: Record<string, string | null> = { one: "acme", two: "acme", three: "acme" };
+  const app = Fastify();
+  await app.register(buildRoutes, { queue: control.queue, prefix: url, clock, authorize: ({ headers }) => {
+    const tenant = tenants[String(headers["x-session"])];
+    return tenant ? { tenant, scopes: ["read"] } : null;
+  } });
+  const base = (await listening(app)) + url;
+  const [one, two, three] = await Promise.all(Object.keys(tenants).map((session) => openStream(`${base}/chat/chat1/events`, { "x-session": session })));
+  for (const stream of [one, two, three]) await stream?.next();
+  Object.assign(tenants, { one: null, two: "globex" });
+  await clock.advance(5000);
+  expect([await one?.events(), await two?.events()]).toEqual([[], []]);
+  await control.queue.forTenant("acme").enqueue(request() as never);
+  expect((await three?.events(1))?.[0]?.event).toBe("job.accepted");
+  await app.close();
 });
 
 test("what operators do is recorded with who, what, when and why; dry runs, refusals and reads are not", async () => {

@@ -8,8 +8,11 @@ import { limits, readSettings } from "../../src/options.js";
 import { systemClock } from "../../src/clock.js";
 import { createSimulatedClock } from "../../src/simulated-clock.js";
 import { controlledQueue, listening, openStream, request, server } from "./support.js";
-import { EventEmitter } from "node:events";
+import { EventEmitter, once } from "node:events";
 import type { ServerResponse } from "node:http";
+import { connect } from "node:net";
+import type { Socket } from "node:net";
+import { Worker } from "node:worker_threads";
 
 const url = "/api/builds";
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
@@ -251,4 +254,77 @@ test("a name that is long is cut where it is told", async () => {
   await using app = await server(control.queue);
   const answer = await app.inject({ method: "POST", url, payload: request({ ["k".repeat(1_000_000)]: 1 }) });
   expect([answer.json().issues[0].path, answer.body.length < 2000]).toEqual([`/${"k".repeat(200)}…`, true]);
+});
+
+test("whoever sends a body that is refused before it is read hears why, also while still sending", async () => {
+  await using control = await controlledQueue();
+  const { key } = await control.queue.keys.create({});
+  // However slow this machine is: by this clock the two seconds never pass.
+  await using app = await server(control.queue, { clock: createSimulatedClock() });
+  const address = (await listening(app)) + url;
+  // Of a thread of its own: one that shares ours sends nothing while we answer.
+  const sender = new Worker(
+    `const { parentPort, workerData: { address, keys } } = require("node:worker_threads");
+    const body = Buffer.alloc(12e6, "x");
+    const send = (key) => fetch(address, { method: "POST", headers: { authorization: "Bearer " + key, "content-type": "application/json" }, body });
+    (async () => {
+      const heard = [];
+      for (const key of keys) heard.push(await send(key).then((answer) => answer.json()).then(({ code }) => code, (error) => error.cause?.code ?? error.message));
+      parentPort.postMessage(heard);
+    })();`,
+    { eval: true, workerData: { address, keys: [...Array<string>(4).fill(key), "wrong"] } },
+  );
+  const [heard] = (await once(sender, "message")) as [string[]];
+  await sender.terminate();
+  expect(heard).toEqual([...Array<string>(4).fill("payload_too_large"), "unauthorized"]);
+});
+
+test("what is refused before its body was read is read on for twice the largest body or two seconds, then cut; what is whole by then may be followed by more", async () => {
+  const clock = createSimulatedClock();
+  await using control = await controlledQueue({ maxBodyBytes: 100_000 });
+  const { key } = await control.queue.keys.create({});
+  await using app = await server(control.queue, { clock });
+  const { hostname: host, port } = new URL(await listening(app));
+  const open = async () => {
+    const accepted = once(app.server, "connection") as Promise<[Socket]>;
+    const socket = connect(Number(port), host).on("error", () => {});
+    const [theirs] = await accepted;
+    let text = "";
+    socket.on("data", (chunk) => void (text += String(chunk)));
+    return {
+      socket, theirs,
+      heard: async (what: string) => {
+        while (!text.includes(what)) await once(socket, "data");
+      },
+      closed: new Promise((resolve) => theirs.once("close", resolve)),
+    };
+  };
+  const head = (length: string, authorization = `Bearer ${key}`) => `POST ${url} HTTP/1.1\r\nhost: localhost\r\nauthorization: ${authorization}\r\ncontent-type: application/json\r\n${length}\r\n\r\n`;
+
+  for (const authorization of [`Bearer ${key}`, "Bearer wrong"]) {
+    const endless = await open();
+    endless.socket.write(head("transfer-encoding: chunked", authorization));
+    const chunk = `${(10_000).toString(16)}\r\n${"x".repeat(10_000)}\r\n`;
+    const send = (): void => void (endless.socket.destroyed || endless.socket.write(chunk, () => setImmediate(send)));
+    send();
+    await endless.closed;
+    // What was read until it was too large, that again twice, and what came with the last of it.
+    expect([authorization, endless.theirs.bytesRead > 200_000, endless.theirs.bytesRead < 600_000]).toEqual([authorization, true, true]);
+    endless.socket.destroy();
+  }
+
+  const silent = await open();
+  silent.socket.write(`${head("content-length: 150000")}x`);
+  await silent.heard("payload_too_large");
+  await clock.advance(1999);
+  expect(silent.theirs.destroyed).toBe(false);
+  await clock.advance(1);
+  await silent.closed;
+
+  const polite = await open();
+  polite.socket.write(`${head("content-length: 1000", "Bearer wrong")}x`);
+  await polite.heard("unauthorized");
+  polite.socket.write(`${"x".repeat(999)}GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+  await polite.heard("HTTP/1.1 200");
+  polite.socket.destroy();
 });

@@ -91,7 +91,7 @@ describe("the stream of everything", () => {
     const start = systemClock.now();
     const all = [event(1, start + 1), event(2, start + 2), event(3, start + 100_000)];
     const reads = [[], [all[0]], [all[2]]] as HistoryEvent[][];
-    const feed = createFeed({ ...store, news: async () => ({ events: reads.length > 1 ? (reads.shift() as HistoryEvent[]) : (reads[0] as HistoryEvent[]), now: start, queuePaused: false }), events: async (_scope, _chatId, { after }) => ({ events: all.filter((one) => one.number > after), floor: 0 }) }, systemClock);
+    const feed = createFeed({ ...store, news: async () => ({ events: reads.length > 1 ? (reads.shift() as HistoryEvent[]) : (reads[0] as HistoryEvent[]), now: start, queuePaused: false }), events: async (_scope, _chatId, { after }) => ({ events: all.filter((one) => one.number > after), floor: 0, tail: 3 }) }, systemClock);
     const numbers: (number | null | string)[] = [];
     for await (const item of feed.read("everyone", AbortSignal.timeout(20_000))) {
       numbers.push(item === "reset" ? item : item.number);
@@ -112,7 +112,7 @@ describe("the stream of everything", () => {
     const feed = createFeed({
       ...store,
       news: async () => ({ events: found.splice(0), now: start, queuePaused: false }),
-      events: async (_scope, chatId, { after }) => ({ events: committed.filter((one) => one.chatId === chatId && one.number > after), floor: 0 }),
+      events: async (_scope, chatId, { after }) => ({ events: committed.filter((one) => one.chatId === chatId && one.number > after), floor: 0, tail: committed.length }),
       lanes: async (_scope, { chatIds }) => ({ lanes: [{ eventNumber: committed.filter(({ chatId }) => chatId === chatIds?.[0]).length } as never], nextCursor: null }),
     }, systemClock);
     const items = feed.read("everyone", AbortSignal.timeout(20_000));

@@ -10,10 +10,11 @@ import { chatParams, eventsHeaders, eventsQuery, jobParams } from "../requests.j
 import { beginLate, isAway } from "../late.js";
 import { checkAccept, eventStream, resumeAfter, sendEvents } from "../sse.js";
 import type { StreamItem } from "../sse.js";
+import { endWhenRefused } from "../still-allowed.js";
 import { tooManyStreams } from "../stays.js";
 import type { Stay } from "../stays.js";
 
-const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were left out and the state must be read again; \`job.moved\` (position or estimate changed) has no \`id\` and is not told again. Opened while the database is away, it stays silent until that is back; what the database then refuses, such as a job that is unknown, ends the stream, and the next request hears why. Only a key that cannot be looked up is refused at once, with 503.`);
+const stream = (description: string) => says(z.string(), `${description} Each event: \`id\` is the chat's event number, \`event\` its type, \`data\` an EventData. A comment every 15 s keeps the connection; \`reset\` says that events were left out and the state must be read again; \`job.moved\` (position or estimate changed) has no \`id\` and is not told again. Opened while the database is away, it stays silent until that is back; what the database then refuses, such as a job that is unknown, ends the stream, and the next request hears why. Only a key that cannot be looked up is refused at once, with 503. It ends when its key or token does.`);
 const errors = ["too_many_streams", "not_acceptable"] as const;
 
 export function eventRoutes(app: Api, context: RouteContext): void {
@@ -31,7 +32,10 @@ export function eventRoutes(app: Api, context: RouteContext): void {
     const late = () => beginLate(begin, { clock, signal: stay.signal, isOver: isDraining });
     try {
       const items = isIdentified(request) ? await begin().catch((error: unknown) => (isAway(error) ? late() : Promise.reject(error as Error))) : late();
-      if (items) return sent(sendEvents(request, reply, items, clock));
+      if (items) {
+        endWhenRefused(request, stay, context, clock);
+        return sent(sendEvents(request, reply, items, clock));
+      }
       stay.leave();
       return sent(reply.code(204).send());
     } catch (error) {
@@ -83,7 +87,7 @@ export function eventRoutes(app: Api, context: RouteContext): void {
       needs: "read",
       chatToken: true,
       summary: "A chat's events",
-      description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now.",
+      description: "After `Last-Event-ID` or `after`; else from the first event of the chat's oldest unfinished job, else from now. A number that no event has yet, such as one from before a restore, gets `reset`, and what comes.",
       tags: ["events"],
       params: chatParams,
       querystring: eventsQuery,

@@ -9,11 +9,13 @@ import type { Api, RouteContext } from "../context.js";
 import { inspectorPage, inspectorPolicy } from "../inspector-page.js";
 import { inspectQuery } from "../requests.js";
 import { checkAccept } from "../sse.js";
+import { endWhenRefused } from "../still-allowed.js";
 import { tooManyStreams } from "../stays.js";
 
 const loopback = /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/;
 
-export function inspectRoutes(app: Api, { whole, caller, settings, stays, streamsMax }: RouteContext): void {
+export function inspectRoutes(app: Api, context: RouteContext): void {
+  const { whole, caller, settings, stays, streamsMax, clock } = context;
   const check = (remoteAddress: string | undefined): void => {
     if (!settings.inspect) throw new BuildlaneError("not_found", "The actors are not shown here: start the service with BUILDLANE_INSPECT=true.");
     if (!loopback.test(remoteAddress ?? "")) throw new BuildlaneError("forbidden", "The actors are shown on the machine itself only: connect over loopback, through a tunnel if need be.");
@@ -42,6 +44,7 @@ export function inspectRoutes(app: Api, { whole, caller, settings, stays, stream
       try {
         const { chatId, tenant, jobId, sample } = request.query;
         const events = whole(request).inspect({ chatId, tenant, jobId, sample, signal: stay.signal });
+        endWhenRefused(request, stay, context, clock);
         if (request.raw.httpVersionMajor === 1) reply.header("connection", "close");
         return sent(reply.header("cache-control", "no-store").header("x-accel-buffering", "no").type("text/event-stream; charset=utf-8").send(Readable.from(framesOf(events), { highWaterMark: 16 }) as never));
       } catch (error) {

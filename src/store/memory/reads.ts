@@ -152,12 +152,12 @@ function firstAfter(events: HistoryEvent[], number: number): number {
   return from;
 }
 
-export function events(tables: Tables, chatId: string, { after, limit, jobId }: { after: number; limit: number; jobId?: string }): { events: HistoryEvent[]; floor: number } {
+export function events(tables: Tables, chatId: string, { after, limit, jobId }: { after: number; limit: number; jobId?: string }): { events: HistoryEvent[]; floor: number; tail: number } {
   const lane = tables.lanes.get(chatId);
   const job = jobId === undefined ? undefined : tables.jobs.get(jobId);
   const from = jobId === undefined ? (lane?.events ?? []) : job?.chatId === chatId ? job.events : [];
   const first = firstAfter(from, after);
-  return { events: from.slice(first, first + limit).map((event) => ({ ...copy(event), ...shownLane(event.chatId) })), floor: lane?.eventFloor ?? 0 };
+  return { events: from.slice(first, first + limit).map((event) => ({ ...copy(event), ...shownLane(event.chatId) })), floor: lane?.eventFloor ?? 0, tail: lane?.eventTail ?? 0 };
 }
 
 export function eventStart(tables: Tables, chatId: string): number {

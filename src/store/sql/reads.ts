@@ -144,14 +144,14 @@ export function sqlReads(database: Database, clock: Clock): Reads {
     events: (scope, chatId, { after, limit, jobId }) =>
       reading(async () => {
         const lane = laneKey(scope, chatId);
-        const [kept] = await orm.select({ floor: chatLanes.eventFloor }).from(chatLanes).where(eq(chatLanes.chatId, lane));
+        const [kept] = await orm.select({ floor: chatLanes.eventFloor, tail: chatLanes.eventTail }).from(chatLanes).where(eq(chatLanes.chatId, lane));
         const rows = await orm
           .select()
           .from(jobEvents)
           .where(and(eq(jobEvents.chatId, lane), gt(jobEvents.number, after), jobId === undefined ? undefined : eq(jobEvents.jobId, jobId)))
           .orderBy(asc(jobEvents.number))
           .limit(limit);
-        return { events: rows.map(toEvent), floor: kept?.floor ?? 0 };
+        return { events: rows.map(toEvent), floor: kept?.floor ?? 0, tail: kept?.tail ?? 0 };
       }),
 
     eventStart: (scope, chatId) =>
