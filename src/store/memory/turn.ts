@@ -174,7 +174,7 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
     job.failed = { failure: copy(end.failure), error: end.error };
     enterFinished(tables, lane, job, "failed", endedAt);
     write(lane, job, "job.failed", endedAt, { ...failedData(end.failure, job), ...run });
-    hold(lane, job, at);
+    hold(tables, lane, job, at);
   } else {
     job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
     if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;
