@@ -6,6 +6,7 @@ create index build_jobs_superseded on build_jobs (completed_at) where status = '
 -- skip through it, over all times, to find a chat's.
 create index job_events_of_chats on job_events (at) where job_id is null;
 create index job_events_of_chat on job_events (chat_id, (case type when 'chat.resumed' then 'chat.paused' else type end), number) where job_id is null;
+create index code_crashes_once on code_crashes (crashed_at) where quarantined_at is null;
 
 -- Old events of a chat itself go once a later one of their kind stands in for them: the latest pause or resume and the
 -- latest policy are the chat's state. Both must stand before all events of jobs that are kept, or whoever checks the
@@ -102,6 +103,10 @@ begin
     pending = c.pending + excluded.pending, completed = c.completed + excluded.completed, failed = c.failed + excluded.failed;
   -- An hour after its latest start a tenant begins anew, as one that was idle does anyway.
   delete from tenant_shares where served_at < v_at - interval '1 hour';
+  -- What crashed once, long ago, begins anew. Last, since from here on somebody may wait: whoever records a crash of the same code.
+  delete from code_crashes where code_hash in (
+    select code_hash from code_crashes where quarantined_at is null and crashed_at <= v_aged order by crashed_at limit p_batch for update skip locked
+  );
   -- A full look that found nothing to remove, or only lanes that are busy, is no reason to hurry.
   return json_strip_nulls(json_build_object('jobs', coalesce(cardinality(v_ids), 0), 'chatEvents', v_of_chats.removed,
     'more', v_found >= p_batch or v_of_chats.removed > 0 and v_of_chats.next_cursor is not null, 'cursor', v_of_chats.next_cursor));

@@ -63,8 +63,8 @@ export interface Store extends Accepting, Working, Operating, Reading {
   readonly kind: "memory" | "pglite" | "postgres";
 
   /**
-   * Deletes finished jobs and their events beyond age or count, old events of chats themselves that later ones stand in for,
-   * expired idempotency keys and rows of dead nodes; in small steps.
+   * Deletes finished jobs and their events beyond age or count, old events of chats themselves that later ones stand in for, old
+   * crashes of code that is not quarantined, expired idempotency keys and rows of dead nodes; in small steps.
    */
   prune(keep: Keep, now?: number): Promise<Pruned>;
 

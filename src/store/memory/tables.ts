@@ -90,6 +90,8 @@ export interface NodeRow {
 export interface Crashes {
   count: number;
   cause: FailureCode;
+  /** The latest. */
+  crashedAt: number;
   quarantinedAt: number | null;
 }
 

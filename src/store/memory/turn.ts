@@ -131,9 +131,10 @@ function countCrash(tables: Tables, job: JobRow, { end }: Offered, at: number): 
   const crashed = isCrash(end);
   if (job.cancelRequestedAt !== null || !(lost || crashed)) return;
   const cause = "failure" in end ? end.failure.code : "node_lost";
-  const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, quarantinedAt: null };
+  const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, crashedAt: at, quarantinedAt: null };
   tables.crashes.set(job.codeHash, crashes);
   if (crashed) crashes.count++;
+  crashes.crashedAt = Math.max(crashes.crashedAt, at);
   if (crashes.quarantinedAt !== null) return;
   crashes.cause = cause;
   if (lost || crashes.count >= crashesMax) crashes.quarantinedAt = at;

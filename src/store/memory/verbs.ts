@@ -117,6 +117,7 @@ export function prune(tables: Tables, keep: Keep, at: number): Pruned {
   }
   for (const [tenant, { servedAt }] of tables.shares.next) if (servedAt < at - shareKeptMs) tables.shares.next.delete(tenant);
   for (const { id, leaseUntil } of tables.nodes.values()) if (leaseUntil < at - deadNodeKeptMs && !tables.owned.has(id)) tables.nodes.delete(id);
+  for (const [hash, { crashedAt, quarantinedAt }] of tables.crashes) if (quarantinedAt === null && crashedAt <= at - keep.ageMs) tables.crashes.delete(hash);
   return { jobs: gone.length, chatEvents, more: gone.length >= keep.batch || (chatEvents > 0 && cursor !== undefined), ...(cursor === undefined ? {} : { cursor }) };
 }
 

@@ -163,4 +163,21 @@ export const retention: Exercise = (check) => {
     expect(steps).toEqual([[0, false], [0, false], [2, true], [2, true], [2, true], [1, true], [0, false]]);
     expect(await told(lab, "d")).toEqual(["1 chat.policyChanged", "9 chat.resumed"]);
   });
+
+  check("one crash is forgotten when it is old, and quarantined code stays so", async (lab) => {
+    const crash = async (ms: number, codeHash: string) => {
+      const [job] = await lab.accept(ms, ["a", { codeHash }]);
+      await lab.end(ms + 2, await lab.takeOne(ms + 1), { ...ends.crashed, kind: "failed" });
+      return (await lab.job(job?.id as string)).failure?.quarantined ?? false;
+    };
+    expect([await crash(0, "twice"), await crash(10, "twice")]).toEqual([false, true]);
+    await crash(20, "once");
+    await prune(lab, hour + 22);
+    expect(await crash(2 * hour, "once")).toBe(false);
+    await prune(lab, 3 * hour);
+    // Its latest crash is not old yet.
+    expect(await crash(3 * hour + 1, "once")).toBe(true);
+    await prune(lab, 9 * hour);
+    expect((await lab.store.quarantined(10)).map(({ codeHash }) => codeHash)).toEqual(["once", "twice"]);
+  });
 };
