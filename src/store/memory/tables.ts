@@ -242,7 +242,7 @@ export function enterFinished(tables: Tables, lane: Lane, job: JobRow, status: "
 }
 
 /** Of jobs whose outcome any build of the same code would have. */
-export function knownKey({ codeHash, origin, failed }: JobRow): string | null {
+function knownKey({ codeHash, origin, failed }: JobRow): string | null {
   return origin && (failed === null || ownFailures.includes(failed.failure.code)) ? `${codeHash}/${origin.stamp}` : null;
 }
 
