@@ -191,6 +191,7 @@ create table code_crashes (
   code_hash      text collate "C" primary key,
   crashes        integer not null,
   cause          text not null,
+  crashed_at     timestamptz not null,
   quarantined_at timestamptz
 );
 create index code_crashes_quarantined on code_crashes (code_hash) where quarantined_at is not null;

@@ -74,12 +74,13 @@ begin
       where (e.kind = 'rescued' or e.failure ->> 'code' in ('worker_crashed', 'out_of_memory') and not e.blameless) and j.cancel_requested_at is null
       group by 1, 2
     )
-    insert into code_crashes as c (code_hash, crashes, cause, quarantined_at)
-    select distinct on (code_hash) code_hash, crashes, cause, case when fatal or crashes >= 2 then p_at end
+    insert into code_crashes as c (code_hash, crashes, cause, crashed_at, quarantined_at)
+    select distinct on (code_hash) code_hash, crashes, cause, p_at, case when fatal or crashes >= 2 then p_at end
     from crash where fatal or crashes > 0 order by code_hash, fatal desc
     on conflict (code_hash) do update set
       crashes = c.crashes + excluded.crashes,
       cause = case when c.quarantined_at is null then excluded.cause else c.cause end,
+      crashed_at = greatest(c.crashed_at, excluded.crashed_at),
       quarantined_at = coalesce(c.quarantined_at, excluded.quarantined_at, case when c.crashes + excluded.crashes >= 2 then p_at end);
     select coalesce(array_agg(code_hash), '{}') into v_quarantined from code_crashes
     where quarantined_at is not null and code_hash in (select j.code_hash from unnest(p_endings) e join build_jobs j on j.id = e.job_id);

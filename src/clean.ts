@@ -16,7 +16,7 @@ const cleanDiagnostic = (one: Diagnostic): Diagnostic => ({
 });
 const cleanDiagnostics = (all: Diagnostic[]): Diagnostic[] => all.slice(0, limits.diagnosticsMax).map(cleanDiagnostic);
 
-export const cleanFailure = (failure: Failure): Failure => ({
+const cleanFailure = (failure: Failure): Failure => ({
   ...failure,
   message: cut(failure.message, limits.errorCharsMax),
   diagnostics: cleanDiagnostics(failure.diagnostics),

@@ -1,4 +1,4 @@
-/** Removes old finished jobs with their events, a small step at a time, so that no claim ever waits for it. */
+/** Removes old finished jobs with their events, and what else grows old, a small step at a time, so that no claim ever waits for it. */
 import type { Clock, Timer } from "./clock.js";
 import { limits } from "./options.js";
 import { messageOf } from "./report.js";
@@ -15,13 +15,15 @@ export function keepRetention({ store, clock, keep, report }: { store: Store; cl
   let working: Promise<void> | null = null;
   let stopped = false;
   let removed = 0;
+  let cursor: string | undefined;
 
   async function step(): Promise<number> {
     try {
-      const { jobs, more } = await store.prune({ ...keep, idempotencyMs: limits.idempotencyMs, batch });
+      const { jobs, chatEvents, more, cursor: next } = await store.prune({ ...keep, idempotencyMs: limits.idempotencyMs, batch, cursor });
+      cursor = next;
       removed += jobs;
       // Claims pass over the lanes that a step holds, and nobody else says when they are free again.
-      if (jobs > 0) store.hint({ kind: "ready" });
+      if (jobs + chatEvents > 0) store.hint({ kind: "ready" });
       if (more) return stepMs;
       if (removed > 0) report({ type: "jobs.pruned", jobs: removed });
       removed = 0;

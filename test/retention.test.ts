@@ -9,7 +9,7 @@ import { deferred } from "../src/workers/deferred.js";
 
 type Step = Awaited<ReturnType<Store["prune"]>>;
 const keep = { ageMs: 1000, count: 5 };
-const nothing: Step = { jobs: 0, more: false };
+const nothing: Step = { jobs: 0, chatEvents: 0, more: false };
 
 /** Each call of prune takes the next answer; without one there is nothing to remove. */
 function retention(...answers: (Step | Error | Promise<Step>)[]) {
@@ -40,7 +40,7 @@ test("every 30 seconds one step asks for what is beyond age and count, at most 5
 });
 
 test("while there is more, steps come 50 ms apart, and what all of them removed is told once", async () => {
-  const { clock, at, reports, kept } = retention({ jobs: 500, more: true }, { jobs: 480, more: true }, { jobs: 20, more: false }, nothing);
+  const { clock, at, reports, kept } = retention({ jobs: 500, chatEvents: 0, more: true }, { jobs: 480, chatEvents: 0, more: true }, { jobs: 20, chatEvents: 0, more: false }, nothing);
   await clock.advance(60_100);
   expect(at).toEqual([30_000, 30_050, 30_100, 60_100]);
   expect(reports).toEqual([{ type: "jobs.pruned", jobs: 1000 }]);
@@ -49,8 +49,8 @@ test("while there is more, steps come 50 ms apart, and what all of them removed 
 
 // A claim passes over lanes that a step holds locked. Nobody else says when they are free again: without this hint a slot
 // stayed idle until the next pulse.
-test("a step that removed jobs says that lanes may be ready, each time, not only the last", async () => {
-  const { clock, hints, kept } = retention({ jobs: 500, more: true }, { jobs: 1, more: false });
+test("a step that removed jobs, or events of chats, says that lanes may be ready, each time, not only the last", async () => {
+  const { clock, hints, kept } = retention({ jobs: 500, chatEvents: 0, more: true }, { jobs: 0, chatEvents: 1, more: false });
   await clock.advance(30_000);
   expect(hints).toEqual([{ kind: "ready" }]);
   await clock.advance(50);
@@ -58,8 +58,15 @@ test("a step that removed jobs says that lanes may be ready, each time, not only
   await kept.stop();
 });
 
+test("each step looks at events of chats from where the one before left off, over failures too", async () => {
+  const { clock, asked, kept } = retention({ ...nothing, more: true, cursor: "one" }, { ...nothing, cursor: "two" }, new Error("gone"), nothing);
+  await clock.advance(120_050);
+  expect(asked.map((what) => (what as { cursor?: string }).cursor)).toEqual([undefined, "one", "two", "two", undefined]);
+  await kept.stop();
+});
+
 test("a step that removed nothing wakes nobody", async () => {
-  const { clock, at, hints, reports, kept } = retention(nothing, { jobs: 0, more: true });
+  const { clock, at, hints, reports, kept } = retention(nothing, { jobs: 0, chatEvents: 0, more: true });
   await clock.advance(60_050);
   expect(at).toEqual([30_000, 60_000, 60_050]);
   expect([hints, reports]).toEqual([[], []]);
@@ -67,7 +74,7 @@ test("a step that removed nothing wakes nobody", async () => {
 });
 
 test("a database that is away is told, and asked again 30 seconds later", async () => {
-  const { clock, at, hints, reports, kept } = retention(new Error("connection refused"), { jobs: 2, more: false });
+  const { clock, at, hints, reports, kept } = retention(new Error("connection refused"), { jobs: 2, chatEvents: 0, more: false });
   await clock.advance(30_000);
   expect(reports).toEqual([{ type: "database.away", verb: "prune", error: "connection refused" }]);
   expect(hints).toEqual([]);
@@ -78,7 +85,7 @@ test("a database that is away is told, and asked again 30 seconds later", async 
 });
 
 test("what was removed before the database went away is told with what is removed after", async () => {
-  const { clock, reports, kept } = retention({ jobs: 500, more: true }, new Error("gone"), { jobs: 3, more: false });
+  const { clock, reports, kept } = retention({ jobs: 500, chatEvents: 0, more: true }, new Error("gone"), { jobs: 3, chatEvents: 0, more: false });
   await clock.advance(60_050);
   expect(reports.map(({ type }) => type)).toEqual(["database.away", "jobs.pruned"]);
   expect(reports.at(-1)).toEqual({ type: "jobs.pruned", jobs: 503 });
@@ -93,7 +100,7 @@ test("stop waits for the step under way and sets no timer after it", async () =>
   const stopping = kept.stop().then(() => void (stopped = true));
   await clock.advance(0);
   expect(stopped).toBe(false);
-  step.resolve({ jobs: 500, more: true });
+  step.resolve({ jobs: 500, chatEvents: 0, more: true });
   await stopping;
   expect(clock.pendingTimers).toBe(0);
   await clock.advance(60_000);

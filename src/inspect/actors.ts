@@ -32,7 +32,7 @@ export interface ActorsView {
 const chatsMax = 200;
 
 /** `{ running: "building" }` → `["running", "running.building"]`. */
-export function statesOf(value: StateValue, within = ""): string[] {
+function statesOf(value: StateValue, within = ""): string[] {
   if (typeof value === "string") return [within + value];
   return Object.entries(value).flatMap(([name, inner]) => [within + name, ...(inner === undefined ? [] : statesOf(inner, `${within}${name}.`))]);
 }

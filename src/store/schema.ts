@@ -1,22 +1,14 @@
 /**
- * The tables as Drizzle sees them, for reading. `migrations/` is the truth; a test compares the two. What the columns
- * mean is told at the head of migrations/0001_tables.sql.
+ * The tables that are read through Drizzle, as it sees them; the others only SQL knows. `migrations/` is the truth, and
+ * test/store/schema.test.ts compares the two: every column, its type, whether it may be null, its default. What the
+ * columns mean is told at the head of migrations/0001_tables.sql.
  */
 import { bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp } from "drizzle-orm/pg-core";
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, JobStatus } from "../job.js";
+import type { ChatPolicy } from "./operating.js";
 
 const number = (name: string) => bigint(name, { mode: "number" });
 const time = (name: string) => timestamp(name, { withTimezone: true, mode: "date" });
-
-export const buildNodes = pgTable("build_nodes", {
-  id: text("id").primaryKey(),
-  slots: integer("slots").notNull(),
-  draining: boolean("draining").notNull().default(false),
-  startedAt: time("started_at").notNull(),
-  leaseUntil: time("lease_until").notNull(),
-  leftAt: time("left_at"),
-  clusterCap: integer("cluster_cap"),
-});
 
 export const chatLanes = pgTable("chat_lanes", {
   chatId: text("chat_id").primaryKey(),
@@ -43,6 +35,9 @@ export const chatLanes = pgTable("chat_lanes", {
   claimId: text("claim_id"),
   takenUntil: time("taken_until"),
   takenClaim: text("taken_claim"),
+  whileRetrying: text("while_retrying").$type<ChatPolicy["whileRetrying"]>().notNull().default("block"),
+  afterFailure: text("after_failure").$type<ChatPolicy["afterFailure"]>().notNull().default("skip"),
+  heldBy: text("held_by"),
 });
 
 export const buildJobs = pgTable("build_jobs", {
@@ -103,46 +98,6 @@ export const jobEvents = pgTable(
   },
   (table) => [primaryKey({ columns: [table.chatId, table.number] })],
 );
-
-export const idempotencyKeys = pgTable(
-  "idempotency_keys",
-  {
-    scope: text("scope").notNull(),
-    key: text("key").notNull(),
-    requestHash: text("request_hash").notNull(),
-    jobIds: text("job_ids").array().notNull(),
-    createdAt: time("created_at").notNull(),
-  },
-  (table) => [primaryKey({ columns: [table.scope, table.key] })],
-);
-
-export const codeCrashes = pgTable("code_crashes", {
-  codeHash: text("code_hash").primaryKey(),
-  crashes: integer("crashes").notNull(),
-  cause: text("cause").$type<FailureCode>().notNull(),
-  quarantinedAt: time("quarantined_at"),
-});
-
-export const buildCounters = pgTable(
-  "build_counters",
-  {
-    nodeId: text("node_id").notNull(),
-    verb: text("verb").notNull(),
-    pending: number("pending").notNull().default(0),
-    completed: number("completed").notNull().default(0),
-    failed: number("failed").notNull().default(0),
-  },
-  (table) => [primaryKey({ columns: [table.nodeId, table.verb] })],
-);
-
-export const queueState = pgTable("queue_state", {
-  id: boolean("id").primaryKey().default(true),
-  pausedAt: time("paused_at"),
-  clusterCap: integer("cluster_cap"),
-  capBinds: boolean("cap_binds").notNull().default(false),
-});
-
-export const clusterSlots = pgTable("cluster_slots", { permit: integer("permit").primaryKey(), owner: text("owner") });
 
 export const apiKeys = pgTable("api_keys", {
   id: text("id").primaryKey(),

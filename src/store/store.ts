@@ -41,11 +41,32 @@ export class ContendedError extends Error {
   override readonly name = "ContendedError";
 }
 
+export interface Keep {
+  ageMs: number;
+  count: number;
+  idempotencyMs: number;
+  /** Finished jobs that one step removes, and events of chats that it looks at. */
+  batch: number;
+  /** Of the step before: events of chats are looked at from there on; absent: from the oldest. */
+  cursor?: string | undefined;
+}
+export interface Pruned {
+  jobs: number;
+  chatEvents: number;
+  /** The next step need not wait. */
+  more: boolean;
+  /** Absent when all old events of chats have been looked at. */
+  cursor?: string;
+}
+
 export interface Store extends Accepting, Working, Operating, Reading {
   readonly kind: "memory" | "pglite" | "postgres";
 
-  /** Deletes finished jobs and their events beyond age or count, expired idempotency keys and rows of dead nodes; in small steps. */
-  prune(keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, now?: number): Promise<{ jobs: number; more: boolean }>;
+  /**
+   * Deletes finished jobs and their events beyond age or count, old events of chats themselves that later ones stand in for, old
+   * crashes of code that is not quarantined, expired idempotency keys and rows of dead nodes; in small steps.
+   */
+  prune(keep: Keep, now?: number): Promise<Pruned>;
 
   /** Tells other nodes, and this one's listeners. Never throws, never waited for. */
   hint(hint: Hint): void;

@@ -15,7 +15,7 @@ import { signedMessage } from "./message.js";
 import type { Send } from "./send.js";
 
 /** Chats that a node tells at once. */
-export const tellingMax = 4;
+const tellingMax = 4;
 /** How long one request may take. */
 export const answerMs = 10_000;
 /** A claim's lease; a request begins only when it must end before the lease does. */

@@ -2,7 +2,7 @@
 import { createLane, createTables } from "../../src/store/memory/tables.js";
 import type { JobRow, Lane, Tables } from "../../src/store/memory/tables.js";
 
-const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePausedAt", "clusterCap", "capBinds", "hands", "known", "shares"];
+const known = ["jobs", "byAge", "finished", "deadLetters", "lanes", "chatEvents", "ready", "delayed", "paused", "owned", "nodes", "keys", "crashes", "totals", "queuePausedAt", "clusterCap", "capBinds", "hands", "known", "shares"];
 
 export function copyTables(from: Tables): Tables {
   const unknown = Object.keys(from).filter((name) => !known.includes(name));
@@ -27,6 +27,7 @@ export function copyTables(from: Tables): Tables {
     lanes.set(row, twin);
     to.lanes.set(id, twin);
   }
+  for (const one of from.chatEvents) to.chatEvents.add(one);
   for (const one of from.byAge) to.byAge.add(job(one as JobRow));
   for (const one of from.finished) to.finished.add(job(one));
   for (const one of from.deadLetters) to.deadLetters.add(job(one));

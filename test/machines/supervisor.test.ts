@@ -343,7 +343,7 @@ describe("supervisor, chats and jobs together", () => {
     );
     expect(abandoned).toBeGreaterThan(100);
     expect(cancelled).toBeGreaterThan(100);
-  });
+  }, 120_000);
 
   it("lose no grant to the retirement of idle chats, and keep few of them", () => {
     const many: Plan = { slots: 3, ahead: 0, jobs: Array.from({ length: 600 }, (_, index) => ({ chat: (index * 7) % 120, runMs: index % 3, trouble: "none" as const })), signals: [], drainAtMs: null };

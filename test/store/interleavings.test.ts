@@ -166,6 +166,30 @@ describePostgres("forced interleavings on PostgreSQL", () => {
     await proven();
   });
 
+  it("old events of a busy chat wait for no lock and for the next look, and those of others go", async () => {
+    await accept(stores[0], "a", 1);
+    for (const chatId of ["b", "c"]) await stores[0].setPolicy({ tenant: "" }, chatId, { afterFailure: "hold" });
+    const keep = { ageMs: 0, count: 1000, idempotencyMs: 1e9, batch: 4 };
+    for (let index = 0; index < 6; index++) for (const chatId of ["b", "c"]) await stores[0].setChatPaused({ tenant: "" }, chatId, index % 2 === 0);
+    await holding("select 1 from chat_lanes where chat_id = 'b' for update", async () => {
+      const first = await stores[1].prune(keep);
+      expect(first).toMatchObject({ chatEvents: 1, more: true });
+      const second = await stores[1].prune({ ...keep, cursor: first.cursor });
+      expect(second).toMatchObject({ chatEvents: 2, more: true });
+    });
+    await holding("select 1 from chat_lanes where chat_id in ('b', 'c') for update", async () => {
+      expect(await stores[1].prune(keep)).toMatchObject({ chatEvents: 0, more: false });
+    });
+    let removed = 0;
+    for (let step = await stores[1].prune(keep); ; step = await stores[1].prune({ ...keep, cursor: step.cursor })) {
+      removed += step.chatEvents;
+      if (step.cursor === undefined) break;
+    }
+    expect(removed).toBe(7);
+    await stores[0].setChatPaused({ tenant: "" }, "b", false);
+    await proven();
+  });
+
   it("an impatient turn over a held lane says so and writes nothing, and each alone then goes its way", async () => {
     await Promise.all([accept(stores[0], "a"), accept(stores[0], "b")]);
     const { claims } = await turn(1, [], 2);

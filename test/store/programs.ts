@@ -53,7 +53,7 @@ type Step = { afterMs: number } & (
   | { verb: "pauseQueue"; paused: boolean }
   | { verb: "weigh"; weights: Record<string, number> }
   | { verb: "lift"; hash: number }
-  | { verb: "ask"; ageMs: number }
+  | { verb: "ask" | "prune"; ageMs: number }
 );
 export type Program = Step[];
 
@@ -116,6 +116,7 @@ function stepOver(chatsMost: number, nodesMost: number): fc.Arbitrary<Step> {
     { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("pauseQueue" as const), paused: fc.constantFrom(true, false, false) }) },
     { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("lift" as const), hash }) },
     { weight: 2, arbitrary: fc.record({ afterMs, verb: fc.constant("ask" as const), ageMs: fc.constantFrom(1, 1000, 1e6) }) },
+    { weight: 1, arbitrary: fc.record({ afterMs, verb: fc.constant("prune" as const), ageMs: fc.constantFrom(0, 400, 3000) }) },
   );
 }
 const programOver = (chatsMost: number, nodesMost: number): fc.Arbitrary<Program> => fc.array(stepOver(chatsMost, nodesMost), { minLength: 5, maxLength: 45, size: "max" });
@@ -254,6 +255,12 @@ export async function play(store: Store, program: Program): Promise<{ transcript
       case "ask":
         // Those that were taken last, whether they still run or not: what each would be told of its own code.
         return Promise.all(claims.slice(-askedMax).map(({ claim: { job } }) => store.code.ask({ codeHash: hashes.get(job.id) ?? "nope", stamp: "s", ageMs: one.ageMs, jobId: job.id }, now)));
+      case "prune": {
+        const answer = await store.prune({ ageMs: one.ageMs, count: 1000, idempotencyMs: 1e9, batch: 1000 }, now);
+        const kept = new Set((await store.list("everyone", { limit: 200, include: { code: false, result: false } })).jobs.map(({ id }) => id));
+        for (const id of promised) if (!kept.has(id)) promised.delete(id);
+        return answer;
+      }
       default:
         return one satisfies never;
     }

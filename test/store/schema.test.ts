@@ -1,8 +1,13 @@
 /**
  * The whole schema as one text, in migrations/schema.txt: what all migrations together make, on both databases. Who changes
- * a migration sees here what becomes of it; `npx vitest run test/store/schema.test.ts -u` writes the file anew.
+ * a migration sees here what becomes of it; `npx vitest run test/store/schema.test.ts -u` writes the file anew. And the same
+ * file beside the tables of src/store/schema.ts.
  */
+import { readFileSync } from "node:fs";
+import { is } from "drizzle-orm";
+import { getTableConfig, PgTable } from "drizzle-orm/pg-core";
 import { afterAll, describe, expect, it } from "vitest";
+import * as tables from "../../src/store/schema.js";
 import type { Database } from "../../src/store/sql/database.js";
 import { describePostgres } from "../support/postgres.js";
 import { openPglite, openPostgres } from "./stores.js";
@@ -47,4 +52,14 @@ describe("the schema that the migrations make on PGlite", () => {
 });
 describePostgres("the schema that the migrations make on PostgreSQL", () => {
   it("is the one of migrations/schema.txt", isTheFile(openPostgres), 120_000);
+});
+
+it.each(Object.values(tables).filter((table) => is(table, PgTable)).map((table) => [getTableConfig(table).name, getTableConfig(table).columns] as const))("src/store/schema.ts sees %s as the migrations make it", (table, columns) => {
+  const [domains = "", made = ""] = readFileSync(new URL(file, import.meta.url), "utf8").split(/^(?:columns|constraints)$/m);
+  const bases = new Map([...domains.matchAll(/^(buildlane_\w+) (\w+)/gm)].map(([, name, base]) => [name, base]));
+  const lines = [...made.matchAll(/^(\w+)\.(\w+) (.+?)( collate "C")?( not null)?( default .+| generated .+)?$/gm)].filter(([, name]) => name === table);
+  expect(lines.length).toBeGreaterThan(0);
+  expect(columns.map((column) => [column.name, column.getSQLType(), column.notNull, column.hasDefault])).toEqual(
+    lines.map(([, , name, type, , notNull, given]) => [name, bases.get(type) ?? type, notNull !== undefined, given !== undefined]),
+  );
 });

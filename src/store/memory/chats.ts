@@ -1,7 +1,7 @@
 /** What people ask of a whole chat: a policy for its order, an end to all its jobs, or to be forgotten. */
 import type { CancelChatAnswer, ChatPolicy, ChatState, EraseAnswer } from "../store.js";
 import { cancel } from "./verbs.js";
-import { createLane, failPending, failureOf, leaveFinished, lineUp, write } from "./tables.js";
+import { createLane, failPending, failureOf, leaveFinished, lineUp, writeOfChat } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
 
 export function setPolicy(tables: Tables, chatId: string, { whileRetrying, afterFailure }: Partial<ChatPolicy>, at: number): ChatPolicy {
@@ -10,7 +10,7 @@ export function setPolicy(tables: Tables, chatId: string, { whileRetrying, after
   const wanted: ChatPolicy = { whileRetrying: whileRetrying ?? lane.policy.whileRetrying, afterFailure: afterFailure ?? lane.policy.afterFailure };
   if (wanted.whileRetrying !== lane.policy.whileRetrying || wanted.afterFailure !== lane.policy.afterFailure) {
     lane.policy = wanted;
-    write(lane, null, "chat.policyChanged", at, { ...wanted });
+    writeOfChat(tables, lane, "chat.policyChanged", at, { ...wanted });
   }
   return { ...wanted };
 }
@@ -27,7 +27,7 @@ export function setChatPaused(tables: Tables, chatId: string, paused: boolean, a
   lane.heldBy = null;
   if ((lane.pausedAt !== null) !== paused) {
     lane.pausedAt = paused ? at : null;
-    write(lane, null, paused ? "chat.paused" : "chat.resumed", at);
+    writeOfChat(tables, lane, paused ? "chat.paused" : "chat.resumed", at);
     lineUp(tables, lane, at);
   }
   return true;
@@ -54,9 +54,10 @@ export function erase(tables: Tables, chatId: string, at: number): EraseAnswer {
     tables.byAge.remove(job);
     tables.jobs.delete(job.id);
   }
+  for (const event of lane.events) if (event.jobId === null) tables.chatEvents.remove(event);
   Object.assign(lane, { events: [], eventFloor: lane.eventTail, pausedAt: null, heldBy: null, policy: { whileRetrying: "block", afterFailure: "skip" } } satisfies Partial<Lane>);
   // All that is left: that it was erased, for whoever watches it or keeps a copy.
-  write(lane, null, "chat.erased", at);
+  writeOfChat(tables, lane, "chat.erased", at);
   lineUp(tables, lane, at);
   return { kind: "erased", jobs: gone.length };
 }

@@ -90,6 +90,8 @@ export interface NodeRow {
 export interface Crashes {
   count: number;
   cause: FailureCode;
+  /** The latest. */
+  crashedAt: number;
   quarantinedAt: number | null;
 }
 
@@ -98,6 +100,8 @@ const byPlace = (a: JobRow, b: JobRow): number => a.rank - b.rank || a.place - b
 const byEnd = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || byText(a.id, b.id);
 const byEndInChat = (a: JobRow, b: JobRow): number => (a.completedAt ?? 0) - (b.completedAt ?? 0) || a.chatSeq - b.chatSeq;
 const byAge = (a: Pick<JobRow, "createdAt" | "id">, b: Pick<JobRow, "createdAt" | "id">): number => a.createdAt - b.createdAt || byText(a.id, b.id);
+type EventKey = Pick<HistoryEvent, "at" | "chatId" | "number">;
+const byTime = (a: EventKey, b: EventKey): number => byText(a.at, b.at) || byText(a.chatId, b.chatId) || a.number - b.number;
 type Turn = Pick<Lane, "tenant" | "turnAt" | "chatId">;
 const byTurn = (a: Turn, b: Turn): number => byText(a.tenant, b.tenant) || a.turnAt - b.turnAt || byText(a.chatId, b.chatId);
 const byReadyAt = (a: Lane, b: Lane): number => a.readyAt - b.readyAt || byText(a.chatId, b.chatId);
@@ -112,6 +116,8 @@ export const createTables = () => ({
   /** Finished jobs whose outcome is that of their code, by code and stamp, in order of their ends. */
   known: new Map<string, Sorted<JobRow>>(),
   lanes: new Map<string, Lane>(),
+  /** Of chats themselves, oldest first. */
+  chatEvents: new Sorted<HistoryEvent, EventKey>(byTime),
   /** Each tenant's lanes in a line, one tenant after another. */
   ready: new Sorted<Lane, Turn>(byTurn),
   delayed: new Sorted<Lane>(byReadyAt),
@@ -160,14 +166,21 @@ export const createLane = (chatId: string, at: number): Lane => ({
   state: "idle", turnAt: 0, readyAt: 0, running: null, taken: null, pending: new Sorted(byPlace), finished: new Sorted(byEndInChat), events: [],
 });
 
-/** Writes an event with the chat's next number; of the chat itself when `job` is null. */
-export function write(lane: Lane, job: JobRow | null, type: EventType, at: number, data: Record<string, unknown> = {}): void {
+/** Writes an event with the chat's next number. */
+export function write(lane: Lane, job: JobRow, type: EventType, at: number, data: Record<string, unknown> = {}): void {
+  job.events.push(append(lane, job, type, at, data));
+}
+/** The same of the chat itself. */
+export function writeOfChat(tables: Tables, lane: Lane, type: EventType, at: number, data: Record<string, unknown> = {}): void {
+  tables.chatEvents.add(append(lane, null, type, at, data));
+}
+function append(lane: Lane, job: JobRow | null, type: EventType, at: number, data: Record<string, unknown>): HistoryEvent {
   const event: HistoryEvent = {
     chatId: lane.chatId, number: ++lane.eventTail, type, jobId: job?.id ?? null, chatSeq: job?.chatSeq ?? null,
     status: job?.status ?? null, attempt: job?.attempt ?? null, at: iso(at), data,
   };
   lane.events.push(event);
-  job?.events.push(event);
+  return event;
 }
 
 /** Puts a lane where it belongs by its pending jobs and by who runs it. Last in every step that changes one of them. */
@@ -229,7 +242,7 @@ export function enterFinished(tables: Tables, lane: Lane, job: JobRow, status: "
 }
 
 /** Of jobs whose outcome any build of the same code would have. */
-export function knownKey({ codeHash, origin, failed }: JobRow): string | null {
+function knownKey({ codeHash, origin, failed }: JobRow): string | null {
   return origin && (failed === null || ownFailures.includes(failed.failure.code)) ? `${codeHash}/${origin.stamp}` : null;
 }
 
@@ -260,16 +273,16 @@ export function failPending(tables: Tables, job: JobRow, failure: Failure, at: n
   job.failed = { failure, error: failure.message };
   enterFinished(tables, lane, job, "failed", endedAt);
   write(lane, job, "job.failed", endedAt, failedData(failure, job));
-  hold(lane, job, at);
+  hold(tables, lane, job, at);
   lineUp(tables, lane, at);
 }
 
 /** A job that failed for good pauses its chat where the policy says so. The lane is put in line after this. */
-export function hold(lane: Lane, job: JobRow, at: number): void {
+export function hold(tables: Tables, lane: Lane, job: JobRow, at: number): void {
   if (lane.policy.afterFailure !== "hold" || lane.pausedAt !== null || !isDeadLetter(job)) return;
   lane.pausedAt = at;
   lane.heldBy = job.id;
-  write(lane, null, "chat.paused", Math.max(at, job.completedAt ?? at), { heldBy: job.id });
+  writeOfChat(tables, lane, "chat.paused", Math.max(at, job.completedAt ?? at), { heldBy: job.id });
 }
 
 /** 1 for the job that runs next; a running one counts as ahead; 0 when it is not pending. */

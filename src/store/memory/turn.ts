@@ -133,9 +133,10 @@ function countCrash(tables: Tables, job: JobRow, { end }: Offered, at: number): 
   const crashed = isCrash(end);
   if (job.cancelRequestedAt !== null || !(lost || crashed)) return;
   const cause = "failure" in end ? end.failure.code : "node_lost";
-  const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, quarantinedAt: null };
+  const crashes = tables.crashes.get(job.codeHash) ?? { count: 0, cause, crashedAt: at, quarantinedAt: null };
   tables.crashes.set(job.codeHash, crashes);
   if (crashed) crashes.count++;
+  crashes.crashedAt = Math.max(crashes.crashedAt, at);
   if (crashes.quarantinedAt !== null) return;
   crashes.cause = cause;
   if (lost || crashes.count >= crashesMax) crashes.quarantinedAt = at;
@@ -176,7 +177,7 @@ function endAttempt(tables: Tables, job: JobRow, offered: Offered, at: number): 
     job.failed = { failure: copy(end.failure), error: end.error };
     enterFinished(tables, lane, job, "failed", endedAt);
     write(lane, job, "job.failed", endedAt, { ...failedData(end.failure, job), ...run });
-    hold(lane, job, at);
+    hold(tables, lane, job, at);
   } else {
     job.runAt = at + (end.kind === "retrying" ? end.delayMs : 0);
     if (end.kind === "retrying" && (end.failure.code === "timed_out" || end.failure.code === "out_of_memory")) job.strikes++;

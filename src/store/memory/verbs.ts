@@ -1,11 +1,12 @@
 /** The lesser verbs: leases, what people ask for (cancel, redrive, discard, pause), and the retention. */
 import type { Scope } from "../scope.js";
-import type { CancelAnswer, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
+import type { CancelAnswer, Keep, Pruned, PulseAnswer, PulseRequest, RedriveAnswer } from "../store.js";
 import { isFinal } from "../../job.js";
+import type { EventType, HistoryEvent } from "../../job.js";
 import { acceptedOf } from "./accept.js";
 import { lineFrom } from "./next-lanes.js";
-import { enterPending, failPending, failureOf, isDeadLetter, jobWithin, laneOf, leaveFinished, lineUp, lineUpDue, write } from "./tables.js";
-import type { JobRow, Tables } from "./tables.js";
+import { enterPending, failPending, failureOf, isDeadLetter, jobWithin, laneOf, leaveFinished, lineUp, lineUpDue, write, writeOfChat } from "./tables.js";
+import type { JobRow, Lane, Tables } from "./tables.js";
 
 /** Beyond this many, how many lanes are ready says nothing more. */
 const readyLanesMax = 1000;
@@ -75,7 +76,7 @@ export function redrive(tables: Tables, scope: Scope, jobId: string, { agingMs, 
   if (lane.heldBy === job.id) {
     lane.heldBy = null;
     lane.pausedAt = null;
-    write(lane, null, "chat.resumed", lane.acceptedAt);
+    writeOfChat(tables, lane, "chat.resumed", lane.acceptedAt);
   }
   lineUp(tables, lane, at);
   return { kind: "redriven", job: acceptedOf(tables, job, at) };
@@ -90,7 +91,7 @@ export function discard(tables: Tables, scope: Scope, jobIds: string[], at: numb
   return letters.length;
 }
 
-export function prune(tables: Tables, keep: { ageMs: number; count: number; idempotencyMs: number; batch: number }, at: number): { jobs: number; more: boolean } {
+export function prune(tables: Tables, keep: Keep, at: number): Pruned {
   const isAged = (job: JobRow): boolean => (job.completedAt ?? 0) <= at - keep.ageMs;
   const isSuperseded = (job: JobRow): boolean => job.failed?.failure.code === "superseded";
   const aged = tables.finished.slice(0, keep.batch).filter(isAged);
@@ -105,10 +106,9 @@ export function prune(tables: Tables, keep: { ageMs: number; count: number; idem
   }
   for (const chatId of new Set(gone.map((job) => job.chatId))) {
     const lane = laneOf(tables, chatId);
-    const numbers = new Set(gone.flatMap((job) => (job.chatId === chatId ? job.events.map((event) => event.number) : [])));
-    lane.events = lane.events.filter((event) => !numbers.has(event.number));
-    for (const number of numbers) lane.eventFloor = Math.max(lane.eventFloor, number);
+    removeEvents(lane, new Set(gone.flatMap((job) => (job.chatId === chatId ? job.events : []))));
   }
+  const { chatEvents, cursor } = pruneChats(tables, keep, at);
   // Keys stand in the order of their making.
   let keys = 0;
   for (const [key, { createdAt }] of tables.keys) {
@@ -117,5 +117,41 @@ export function prune(tables: Tables, keep: { ageMs: number; count: number; idem
   }
   for (const [tenant, { servedAt }] of tables.shares.next) if (servedAt < at - shareKeptMs) tables.shares.next.delete(tenant);
   for (const { id, leaseUntil } of tables.nodes.values()) if (leaseUntil < at - deadNodeKeptMs && !tables.owned.has(id)) tables.nodes.delete(id);
-  return { jobs: gone.length, more: gone.length >= keep.batch };
+  for (const [hash, { crashedAt, quarantinedAt }] of tables.crashes) if (quarantinedAt === null && crashedAt <= at - keep.ageMs) tables.crashes.delete(hash);
+  return { jobs: gone.length, chatEvents, more: gone.length >= keep.batch || (chatEvents > 0 && cursor !== undefined), ...(cursor === undefined ? {} : { cursor }) };
+}
+
+function removeEvents(lane: Lane, gone: Set<HistoryEvent>): void {
+  lane.events = lane.events.filter((event) => !gone.has(event));
+  for (const { number } of gone) lane.eventFloor = Math.max(lane.eventFloor, number);
+}
+
+/** What migrations/0016_retention.sql tells of events of chats themselves. */
+function pruneChats(tables: Tables, { ageMs, batch, cursor }: Keep, at: number): { chatEvents: number; cursor: string | undefined } {
+  const [time, chat, number] = cursor === undefined ? ["", "", 0] : (JSON.parse(cursor) as [string, string, number]);
+  const first = tables.chatEvents.rankOf({ at: time, chatId: chat, number: number + 1 });
+  const seen = tables.chatEvents.slice(first, first + batch).filter((event) => Date.parse(event.at) <= at - ageMs);
+  let removed = 0;
+  for (const chatId of new Set(seen.map((event) => event.chatId))) {
+    const lane = laneOf(tables, chatId);
+    const latest = latestOfKinds(lane);
+    const gone = new Set(seen.filter((event) => event.chatId === chatId && event.number < (latest.get(kindOf(event)) ?? 0)));
+    removeEvents(lane, gone);
+    for (const event of gone) tables.chatEvents.remove(event);
+    removed += gone.size;
+  }
+  const last = seen[batch - 1];
+  return { chatEvents: removed, cursor: last && JSON.stringify([last.at, last.chatId, last.number]) };
+}
+
+const kindOf = ({ type }: HistoryEvent): EventType => (type === "chat.resumed" ? "chat.paused" : type);
+
+/** Numbers of the chat's own events, the latest of each kind before all events of jobs. */
+function latestOfKinds(lane: Lane): Map<EventType, number> {
+  const latest = new Map<EventType, number>();
+  for (const event of lane.events) {
+    if (event.jobId !== null) break;
+    latest.set(kindOf(event), event.number);
+  }
+  return latest;
 }

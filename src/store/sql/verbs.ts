@@ -6,7 +6,7 @@ import type { Clock } from "../../clock.js";
 import type { FailureCode } from "../../job.js";
 import { laneKey, tenantArg } from "../scope.js";
 import { ContendedError } from "../store.js";
-import type { CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Ending, EraseAnswer, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
+import type { CancelAnswer, CancelChatAnswer, ChatPolicy, ChatState, Ending, EraseAnswer, Pruned, PulseAnswer, RedriveAnswer, Rescued, Settled, Store } from "../store.js";
 import { claimOf, iso } from "./claims.js";
 import type { ClaimRow } from "./claims.js";
 import type { Novelties } from "./code.js";
@@ -24,7 +24,7 @@ const policySql = "select buildlane_set_policy($1, $2, $3, $4) as answer";
 const chatStateSql = "select (select json_build_object('paused', paused_at is not null, 'heldBy', held_by, 'policy', json_build_object('whileRetrying', while_retrying, 'afterFailure', after_failure)) from chat_lanes where chat_id = $1) as answer";
 const cancelChatSql = "select buildlane_cancel_chat($1, $2, $3) as answer";
 const eraseSql = "select buildlane_erase($1, $2, $3) as answer";
-const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5) as answer";
+const pruneSql = "select buildlane_prune($1, $2, $3, $4, $5, $6) as answer";
 const pauseQueueSql = "update queue_state set paused_at = case when $1 then coalesce(paused_at, buildlane_now($2)) end returning true as answer";
 const weighSql = "with weighed as (update queue_state set tenant_weights = $1::text::jsonb where tenant_weights <> $1::text::jsonb returning 1) select count(*)::int as answer from weighed";
 const endLeaseSql = "with ended as (update build_nodes set lease_until = least(lease_until, buildlane_now($2)) where (id = $1) = $3 returning id) select count(*)::int as answer from ended";
@@ -117,7 +117,7 @@ export function sqlVerbs(database: Database, nodeId: string, clock: Clock, novel
     cancelChat: (scope, chatId, now) => callApart<CancelChatAnswer>(cancelChatSql, [nodeId, laneKey(scope, chatId), now ?? null], chatId),
     erase: (scope, chatId, now) => callApart<EraseAnswer>(eraseSql, [nodeId, laneKey(scope, chatId), now ?? null], chatId),
 
-    prune: (keep, now) => call<{ jobs: number; more: boolean }>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, now ?? null]),
+    prune: (keep, now) => call<Pruned>(pruneSql, [keep.ageMs, keep.count, keep.idempotencyMs, keep.batch, keep.cursor ?? null, now ?? null]),
   };
 }
 

@@ -1,12 +1,19 @@
 /** Retention: what is old goes in small steps, and nothing that is numbered starts again. */
 import { expect } from "vitest";
+import type { Keep } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
-import { T0, ends, ids, scope, wide } from "./lab.js";
+import { verify } from "../../../src/history/verify.js";
+import { T0, agingMs, ends, ids, scope, wide } from "./lab.js";
 import type { Lab } from "./lab.js";
 
 const hour = 3_600_000;
-const prune = (lab: Lab, ms: number, keep: { ageMs?: number; count?: number; batch?: number } = {}) => lab.store.prune({ ageMs: hour, count: 1000, idempotencyMs: 24 * hour, batch: 100, ...keep }, T0 + ms);
+const prune = (lab: Lab, ms: number, keep: Partial<Keep> = {}) => lab.store.prune({ ageMs: hour, count: 1000, idempotencyMs: 24 * hour, batch: 100, ...keep }, T0 + ms);
 const left = async (lab: Lab): Promise<string[]> => ids((await lab.store.list(scope, { limit: 100, include: { code: false, result: false } })).jobs).sort();
+const told = async (lab: Lab, chatId: string): Promise<string[]> => (await lab.events(chatId)).map(({ number, type }) => `${number} ${type}`);
+const pauseAndResume = async (lab: Lab, ms: number, chatId: string, times: number) => {
+  for (let index = 0; index < 2 * times; index++) await lab.store.setChatPaused(scope, chatId, index % 2 === 0, T0 + ms + index);
+};
+const violations = async (lab: Lab) => (await lab.store.readHistory((history) => verify(history, { agingMs }))).violations;
 
 export const retention: Exercise = (check) => {
   check("finished jobs go by age, oldest first, in steps; numbers of jobs and events go on", async (lab) => {
@@ -14,9 +21,9 @@ export const retention: Exercise = (check) => {
       await lab.accept(index * 10, "a");
       await lab.runAll(index * 10 + 1);
     }
-    expect(await prune(lab, hour)).toEqual({ jobs: 0, more: false });
-    expect(await prune(lab, hour + 25, { batch: 2 })).toEqual({ jobs: 2, more: true });
-    expect(await prune(lab, hour + 25, { batch: 2 })).toEqual({ jobs: 1, more: false });
+    expect(await prune(lab, hour)).toMatchObject({ jobs: 0, more: false });
+    expect(await prune(lab, hour + 25, { batch: 2 })).toMatchObject({ jobs: 2, more: true });
+    expect(await prune(lab, hour + 25, { batch: 2 })).toMatchObject({ jobs: 1, more: false });
     expect(await left(lab)).toEqual(["j4", "j5"]);
     expect(await lab.store.get(scope, "j1")).toBeNull();
     expect((await lab.store.events(scope, "a", { after: 0, limit: 100 }))).toMatchObject({ floor: 9, events: [{ number: 10 }, { number: 11 }, { number: 12 }, { number: 13 }, { number: 14 }, { number: 15 }] });
@@ -33,7 +40,7 @@ export const retention: Exercise = (check) => {
       await lab.accept(index * 10, `chat${index % 2}`);
       await lab.runAll(index * 10 + 1);
     }
-    expect(await prune(lab, 100, { count: 2 })).toEqual({ jobs: 3, more: false });
+    expect(await prune(lab, 100, { count: 2 })).toMatchObject({ jobs: 3, more: false });
     expect(await left(lab)).toEqual(["j4", "j5"]);
   });
 
@@ -46,13 +53,13 @@ export const retention: Exercise = (check) => {
     await lab.accept(30, "c");
     await lab.runAll(31);
     // j1, j4 and j5 were built; j2 and j3 gave way to j4.
-    expect(await prune(lab, 100, { count: 4 })).toEqual({ jobs: 1, more: false });
+    expect(await prune(lab, 100, { count: 4 })).toMatchObject({ jobs: 1, more: false });
     expect(await left(lab)).toEqual(["j1", "j3", "j4", "j5"]);
-    expect(await prune(lab, 100, { count: 2 })).toEqual({ jobs: 2, more: false });
+    expect(await prune(lab, 100, { count: 2 })).toMatchObject({ jobs: 2, more: false });
     expect(await left(lab)).toEqual(["j4", "j5"]);
     await lab.accept(200, "d", ["d", { supersede: "pending" }]);
     await lab.runAll(201);
-    expect(await prune(lab, hour + 150)).toEqual({ jobs: 2, more: false });
+    expect(await prune(lab, hour + 150)).toMatchObject({ jobs: 2, more: false });
     expect(await left(lab)).toEqual(["j6", "j7"]);
   });
 
@@ -94,5 +101,83 @@ export const retention: Exercise = (check) => {
     await prune(lab, 70_000);
     const stats = await lab.store.stats(scope, T0 + 70_000);
     expect([stats.nodes.map((node) => node.id), stats.totalCompleted, stats.totalQueued]).toEqual([["here"], 1, 0]);
+  });
+
+  check("of a chat's own events that are old the latest pause or resume and the latest policy stay, and the history still proves the promises", async (lab) => {
+    await lab.accept(0, "a");
+    await lab.runAll(1);
+    await pauseAndResume(lab, 10, "a", 3);
+    await lab.store.setPolicy(scope, "a", { whileRetrying: "yield" }, T0 + 20);
+    await lab.store.setPolicy(scope, "a", { afterFailure: "hold" }, T0 + 21);
+    await lab.store.setChatPaused(scope, "a", true, T0 + 22);
+    await lab.accept(30, "a");
+    expect(await prune(lab, hour + 15)).toMatchObject({ jobs: 1, chatEvents: 6, more: false });
+    expect(await told(lab, "a")).toEqual(["10 chat.policyChanged", "11 chat.policyChanged", "12 chat.paused", "13 job.accepted"]);
+    expect(await prune(lab, 2 * hour)).toMatchObject({ jobs: 0, chatEvents: 1, more: false });
+    expect(await told(lab, "a")).toEqual(["11 chat.policyChanged", "12 chat.paused", "13 job.accepted"]);
+    expect((await lab.store.events(scope, "a", { after: 0, limit: 1 })).floor).toBe(10);
+    expect(await violations(lab)).toEqual([]);
+    await lab.store.setChatPaused(scope, "a", false, T0 + 3 * hour);
+    expect(await lab.runAll(3 * hour + 1)).toEqual(["j2"]);
+    expect(await violations(lab)).toEqual([]);
+    expect(await prune(lab, 9 * hour)).toMatchObject({ jobs: 1, chatEvents: 1 });
+    expect(await told(lab, "a")).toEqual(["11 chat.policyChanged", "14 chat.resumed"]);
+    expect(await violations(lab)).toEqual([]);
+  });
+
+  check("a chat's own events stay while a job is kept that began under what they say", async (lab) => {
+    await lab.store.setPolicy(scope, "a", { whileRetrying: "yield" }, T0);
+    await lab.accept(hour - 500, "a", "a");
+    await lab.end(hour - 498, await lab.takeOne(hour - 499), ends.timedOut);
+    await lab.runAll(hour - 497);
+    await lab.store.setPolicy(scope, "a", { whileRetrying: "block" }, T0 + hour - 400);
+    await lab.store.setPolicy(scope, "a", { whileRetrying: "yield" }, T0 + hour - 399);
+    await lab.runAll(hour);
+    expect(await prune(lab, hour + 100)).toMatchObject({ jobs: 0, chatEvents: 0 });
+    expect(await violations(lab)).toEqual([]);
+    expect(await prune(lab, 2 * hour - 399)).toMatchObject({ jobs: 1, chatEvents: 0 });
+    expect(await violations(lab)).toEqual([]);
+    expect(await prune(lab, 3 * hour)).toMatchObject({ jobs: 1, chatEvents: 2 });
+    expect(await told(lab, "a")).toEqual(["9 chat.policyChanged"]);
+  });
+
+  check("that a chat was erased is told for good", async (lab) => {
+    await lab.accept(0, "a");
+    await lab.store.erase(scope, "a", T0 + 1);
+    await pauseAndResume(lab, 10, "a", 1);
+    expect(await prune(lab, 2 * hour)).toMatchObject({ chatEvents: 1 });
+    expect(await told(lab, "a")).toEqual(["3 chat.erased", "5 chat.resumed"]);
+  });
+
+  check("events of chats are looked at a step at a time: those that stay do not hinder those behind them, and there is no hurry without any to remove", async (lab) => {
+    for (const [index, chatId] of ["a", "b", "c"].entries()) await lab.store.setPolicy(scope, chatId, { afterFailure: "hold" }, T0 + index);
+    await lab.store.setPolicy(scope, "d", { afterFailure: "hold" }, T0 + 5);
+    await pauseAndResume(lab, 10, "d", 4);
+    const steps: [number, boolean][] = [];
+    let cursor: string | undefined;
+    do {
+      const step = await prune(lab, 2 * hour, { batch: 2, cursor });
+      steps.push([step.chatEvents, step.more]);
+      cursor = step.cursor;
+    } while (cursor !== undefined);
+    expect(steps).toEqual([[0, false], [0, false], [2, true], [2, true], [2, true], [1, true], [0, false]]);
+    expect(await told(lab, "d")).toEqual(["1 chat.policyChanged", "9 chat.resumed"]);
+  });
+
+  check("one crash is forgotten when it is old, and quarantined code stays so", async (lab) => {
+    const crash = async (ms: number, codeHash: string) => {
+      const [job] = await lab.accept(ms, ["a", { codeHash }]);
+      await lab.end(ms + 2, await lab.takeOne(ms + 1), { ...ends.crashed, kind: "failed" });
+      return (await lab.job(job?.id as string)).failure?.quarantined ?? false;
+    };
+    expect([await crash(0, "twice"), await crash(10, "twice")]).toEqual([false, true]);
+    await crash(20, "once");
+    await prune(lab, hour + 22);
+    expect(await crash(2 * hour, "once")).toBe(false);
+    await prune(lab, 3 * hour);
+    // Its latest crash is not old yet.
+    expect(await crash(3 * hour + 1, "once")).toBe(true);
+    await prune(lab, 9 * hour);
+    expect((await lab.store.quarantined(10)).map(({ codeHash }) => codeHash)).toEqual(["once", "twice"]);
   });
 };
