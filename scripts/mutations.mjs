@@ -19,6 +19,7 @@ export const runs = {
   interleavings: vitest("test/store/interleavings.test.ts"),
   queue: vitest("test/queue.test.ts"),
   heartbeat: vitest("test/heartbeat.test.ts"),
+  coalescing: vitest("test/store/coalesce.test.ts"),
   turns: vitest("test/turns.test.ts"),
   cancel: vitest("test/nodes/cancel.test.ts"),
   "same code": vitest("test/recall.test.ts"),
@@ -108,6 +109,13 @@ export const mutations = [
   { name: "Do not tell the holder of a cancel", promise: "P4", file: "machines/chat.machine.ts", find: "cancelHead: sendTo(\"head\", { type: \"job.cancelRequested\" }),", replace: "cancelHead: () => {},", run: "queue" },
   { name: "Try again without end", promise: "P5", file: "machines/job.machine.ts", find: "context.claim.spent + 1 >= context.claim.job.maxAttempts", replace: "context.claim.spent > context.claim.job.maxAttempts", run: "simulation" },
   // The checkers
+  { name: "Take a run from before a redrive for the redriven job's, in SQL", promise: "P5", file: "migrations/0005_ahead.sql", find: "and (j.run_at <= j.created_at or buildlane_reckoned(e.started_ms, p_at) >= j.run_at)", replace: "", run: "contract" },
+  { name: "Take a run from before a redrive for the redriven job's, in memory", promise: "P5", file: "src/store/memory/turn.ts", find: "if (job.runAt > job.createdAt && reckoned(startedMs, at) < job.runAt) continue;", replace: "", run: "contract, memory" },
+  { name: "Offer what was contended in a batch patiently at once", promise: "P7", file: "src/store/coalesce.ts", find: "      .then(() => briefly(() => send([one.item], \"briefly\")))\n      .catch((error: unknown) => (error instanceof ContendedError ? patiently(() => send([one.item], \"patiently\")) : Promise.reject(error)))\n", replace: "      .then(() => patiently(() => send([one.item], \"patiently\")))\n", run: "coalescing" },
+  { name: "Tell a start with a turn that waits for another chat's lane", promise: "P7", file: "src/hand.ts", find: "const telling = mayWait ? [] :", replace: "const telling =", run: "hand" },
+  { name: "Let another chat's limit count against a job's own", promise: "P7", file: "src/recall.ts", find: "      if (hasWaited) context.restartLimit?.();\n", replace: "", run: "same code" },
+  { name: "Judge no start from before a redrive", promise: "P4", file: "src/history/check.ts", find: "if (timeOf(event) < job.offered.atMs)", replace: "if (false)", run: "hand-made histories" },
+  { name: "Keep a chat's own events for ever", promise: "P9", file: "migrations/0016_retention.sql", find: "select * into v_of_chats from buildlane_prune_chats(v_aged, p_batch, p_cursor);", replace: "select 0 as removed, null as next_cursor into v_of_chats;", run: "contract" },
   { name: "Judge no overtaking", promise: "P1", file: "src/history/order.ts", find: "const sure = first.place < own.place && priority >= own.priority;", replace: "const sure = false;", run: "hand-made histories" },
   { name: "Judge no wait", promise: "P8", file: "src/history/sweep.ts", find: "other.from > from + slackMs &&", replace: "false &&", run: "hand-made histories" },
 ];
