@@ -18,7 +18,9 @@ import type { ChatPolicy, NewJob } from "./store/store.js";
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
 
-export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text);
+/** A lane's key is cut at a control character (store/scope.ts), and nobody can type one; and a URL takes `.` and `..` for steps of its path, escaped or not. */
+export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text) && text !== "." && text !== "..";
+export const chatNameRule = 'Expected a text without control characters that is neither "." nor "..".';
 
 /** Bytes of an id as it stands in a URL. */
 export const urlBytes = (text: string): number => (text.isWellFormed() ? encodeURIComponent(text).length : Number.POSITIVE_INFINITY);
@@ -35,8 +37,7 @@ const id: Check = (_, value) => {
   const bytes = typeof value === "string" ? urlBytes(value) : null;
   return bytes !== null && bytes > 0 && bytes <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes as it stands in a URL, got ${bytes === null ? kindOf(value) : `one of ${bytes} bytes`}.`;
 };
-/** A lane's key is cut at a control character (store/scope.ts), and nobody can type one. */
-const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
+const chat: Check = (path, value) => id(path, value) ?? (isChatName(value as string) ? null : chatNameRule);
 const source: Check = (_, value) => (typeof value !== "string" ? `Expected a text, got ${kindOf(value)}.` : isStorable(value) ? null : notStorable);
 const integer = (min: number, max: number): Check => (_, value) =>
   value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}, got ${typeof value === "number" ? value : kindOf(value)}.`;
@@ -120,7 +121,7 @@ function requestIssues(request: BuildRequest): Issue[] {
 
 /** Throws BuildlaneError validation_failed. */
 export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void {
-  const idIssue = id("/chatId", chatId) ?? (isChatName(chatId as string) ? null : "Expected a text without control characters.");
+  const idIssue = chat("/chatId", chatId);
   const unknown = Object.keys(policy).filter((name) => !Object.hasOwn(chatPolicies, name));
   const issues: Issue[] = [
     ...(idIssue ? [{ path: "/chatId", message: idIssue }] : []),

@@ -417,6 +417,17 @@ describeBrowser("the dashboard", () => {
     await expect.poll(() => chips(lanes.page, "alpha")).toEqual(["2 completed"]);
   });
 
+  it("asks nothing of a chat or job that no address can hold", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    for (const where of ["chat/..", "chat/.", "job/.."]) {
+      await page.goto(`${served.url}/#/${where}`);
+      await page.getByText("No address can hold").waitFor();
+    }
+    expect(errors).toEqual([]);
+  });
+
   it("shows what went wrong where it was tried", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);

@@ -30,12 +30,19 @@ function refused(key: string | null, why: string): void {
   if (key === currentKey()) locked.value = key ? why : "";
 }
 
+/** Of a path with every id escaped. `.` and `..` stay as they are, and would lead elsewhere. */
+function addressOf(path: string): string {
+  if (/^[^?]*\/\.\.?([/?]|$)/.test(path)) throw new ApiError(0, "validation_failed", 'No address can hold the id "." or "..".');
+  return config.api + path;
+}
+
 /** The envelope's `data` and `meta`; an ApiError otherwise. */
 export async function call<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<{ data: T; meta?: { nextCursor: string | null } }> {
+  const address = addressOf(path);
   let response: Response;
   const key = currentKey();
   try {
-    response = await fetch(config.api + path, { method, headers: headers(key, body === undefined ? {} : { "content-type": "application/json" }), ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signal ? { signal } : {}) });
+    response = await fetch(address, { method, headers: headers(key, body === undefined ? {} : { "content-type": "application/json" }), ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signal ? { signal } : {}) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The service cannot be reached.");
@@ -58,7 +65,7 @@ export interface Told {
 /** Reads server-sent events until the stream ends; `beat` for every sign of life. Not EventSource, which cannot send a key. */
 export async function follow(path: string, signal: AbortSignal, tell: (told: Told) => void, beat: () => void): Promise<void> {
   const key = currentKey();
-  const response = await fetch(config.api + path, { headers: headers(key, { accept: "text/event-stream" }), signal });
+  const response = await fetch(addressOf(path), { headers: headers(key, { accept: "text/event-stream" }), signal });
   if (response.status === 204) return;
   if (!response.ok || !response.body) {
     if (response.status === 401) refused(key, "This key is not accepted.");
