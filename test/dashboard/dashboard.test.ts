@@ -11,7 +11,7 @@ import { storeWithOutages } from "../http/support.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { usedFolder } from "../support/used-folder.js";
-import { bundle, colourRules, faults, openPage, serve, slowness } from "./support.js";
+import { bundle, colourRules, faults, openPage, serve, show, slowness } from "./support.js";
 
 let browser: Browser;
 beforeAll(() => bundle());
@@ -319,6 +319,31 @@ describeBrowser("the dashboard", () => {
       await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed", "2 completed"]);
       expect(errors).toEqual([]);
     }
+  });
+
+  it("holds no stream while it is hidden, so that many tabs leave each other connections, and is right again when looked at", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    await page.goto(`${served.url}/#/job/${id}`);
+    const streams = async () => /^buildlane_streams (\d+)$/m.exec(await (await fetch(`${served.url}/metrics`)).text())?.[1];
+    await expect.poll(streams).toBe("2");
+    await page.locator('.chart[data-active="running running.building"]').waitFor();
+    await show(page, "hidden");
+    await expect.poll(streams, { timeout: 15_000 }).toBe("0");
+    served.open();
+    await served.queue.waitFor(id);
+    await show(page, "visible");
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await page.locator('.chart[data-active="completed"]').waitFor();
+    await expect.poll(streams).toBe("1");
+    // A glance at another tab closes nothing.
+    await show(page, "hidden");
+    await show(page, "visible");
+    await page.goto(`${served.url}/#/lanes`);
+    await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed"]);
+    expect(errors).toEqual([]);
   });
 
   it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", { timeout: 90_000 }, async () => {

@@ -11,7 +11,7 @@ import { Code, languageOf } from "./code.js";
 import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
 import { toneOf } from "./lanes.js";
 import { laneKey, laneOf } from "./lanes-state.js";
-import { adjust, link, onEvent, place } from "./state.js";
+import { adjust, isAwake, link, onEvent, place } from "./state.js";
 import { Waterfall } from "./waterfall.js";
 
 /** Which states an event of the history leads to, and by which steps. */
@@ -65,13 +65,16 @@ export function JobPage({ id }: { id: string }) {
     const later = () => void (timer ||= window.setTimeout(look, 50));
     let last = 0;
     const hear = async (): Promise<void> => {
-      // The job's own stream: its whole history first, then what comes; over when the job is final.
-      await follow(`/${encodeURIComponent(id)}/events?after=${last}`, signal, (told) => {
+      // The job's own stream: its whole history first, then what comes; over when the job is final, or the page hidden.
+      const hidden = new AbortController();
+      const stopWhenHidden = isAwake.subscribe((awake) => awake || hidden.abort());
+      await follow(`/${encodeURIComponent(id)}/events?after=${last}`, AbortSignal.any([signal, hidden.signal]), (told) => {
         if (told.event === "job.moved") later();
         if (told.id === null || told.id <= last) return;
         last = told.id;
         setEvents((was) => [...was, told]);
       }, () => {}).catch(() => undefined);
+      stopWhenHidden();
     };
     let hearing = hear();
     const stop = onEvent((told) => {

@@ -1,5 +1,6 @@
 /** The page's shared state: where it is (all in the URL), how the connection stands, the figures, and the time. */
 import { computed, signal } from "@preact/signals";
+import type { Signal } from "@preact/signals";
 import type { QueueStats } from "../../store/reading.js";
 import { ApiError, follow, locked, read } from "./api.js";
 import type { Told } from "./api.js";
@@ -26,6 +27,16 @@ export function adjust(query: Record<string, string>): void {
 /** Ticks for elapsed times. */
 export const now = signal(Date.now());
 setInterval(() => document.visibilityState === "visible" && (now.value = Date.now()), 200);
+
+/** A browser opens six connections to one service over HTTP/1.1, for all of its tabs together: one that has been hidden for so long holds no stream. */
+const hiddenMs = 5000;
+export const isAwake = signal(document.visibilityState === "visible");
+let fallsAsleep = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(fallsAsleep);
+  if (document.visibilityState === "visible") isAwake.value = true;
+  else fallsAsleep = window.setTimeout(() => (isAwake.value = false), hiddenMs);
+});
 
 const stream = signal<{ state: "connecting" | "live" | "reconnecting" | "stale"; since: number }>({ state: "connecting", since: Date.now() });
 /** Since when the service has had no database; null: it has one. The stream stays open meanwhile, and tells nothing. */
@@ -73,20 +84,26 @@ export async function readStats(): Promise<void> {
 const silentMs = 40_000;
 const awayMs = 4000;
 
-/** Keeps the one stream open for ever. */
+/** Keeps the one stream open for as long as somebody may look at the page. */
 export async function connect(): Promise<void> {
   setInterval(() => document.visibilityState === "visible" && locked.value === null && Date.now() - statsAt > 1900 && void readStats(), 500);
   locked.subscribe((why) => why === null && void readStats());
   let seenAt = Date.now();
   let turnsStale = 0;
   // Also while a stream is open: it begins only when the database is there.
-  const staleUnlessLive = () => {
+  const staleUnlessLive = (inMs = Math.max(0, stream.value.since + awayMs - Date.now())) => {
     clearTimeout(turnsStale);
-    turnsStale = window.setTimeout(() => stream.value.state !== "live" && (stream.value = { state: "stale", since: stream.value.since }), Math.max(0, stream.value.since + awayMs - Date.now()));
+    turnsStale = window.setTimeout(() => stream.value.state !== "live" && (stream.value = { state: "stale", since: stream.value.since }), inMs);
   };
   staleUnlessLive();
   for (let tries = 0; ; tries++) {
+    if (!isAwake.value) {
+      await until(isAwake, (awake) => awake);
+      stream.value = { state: "reconnecting", since: stream.value.since };
+      staleUnlessLive(awayMs);
+    }
     const controller = new AbortController();
+    const stopWhenHidden = isAwake.subscribe((awake) => awake || controller.abort());
     const watchdog = setInterval(() => Date.now() - seenAt > silentMs && controller.abort(), 2000);
     const live = () => {
       seenAt = Date.now();
@@ -113,12 +130,13 @@ export async function connect(): Promise<void> {
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) {
         clearTimeout(turnsStale);
-        await unlocked();
+        await until(locked, (why) => why === null);
         stream.value = { state: "connecting", since: Date.now() };
         staleUnlessLive();
       }
     }
     clearInterval(watchdog);
+    stopWhenHidden();
     controller.abort();
     const was = stream.value;
     stream.value = { state: was.state === "stale" ? "stale" : "reconnecting", since: was.state === "live" ? seenAt : was.since };
@@ -127,10 +145,10 @@ export async function connect(): Promise<void> {
   }
 }
 
-const unlocked = (): Promise<void> =>
+const until = <T,>(what: Signal<T>, holds: (value: T) => boolean): Promise<void> =>
   new Promise((resolve) => {
-    const stop = locked.subscribe((why) => {
-      if (why !== null) return;
+    const stop = what.subscribe((value) => {
+      if (!holds(value)) return;
       resolve();
       queueMicrotask(() => stop());
     });
