@@ -321,6 +321,25 @@ describeBrowser("the dashboard", () => {
     }
   });
 
+  it("comes back after a long outage also when the first byte takes its time", async () => {
+    const first = await serve();
+    const page = await browser.newPage();
+    await page.clock.install();
+    await page.goto(first.url);
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await first.close();
+    await page.locator('.connection[data-state="stale"]').waitFor();
+    const since = await page.locator(".connection").innerText();
+    await page.clock.fastForward(60_000);
+    // Longer than the page looks whether it has heard something.
+    await page.route("**/api/builds/events", (route) => setTimeout(() => void route.continue().catch(() => undefined), 3000));
+    await using second = await serve({ store: first.store, port: first.port });
+    expect(await page.locator(".connection").innerText()).toBe(since);
+    await page.locator('.connection[data-state="live"]').waitFor();
+    expect(second.url).toBe(first.url);
+    await page.close();
+  });
+
   it("holds no stream while it is hidden, so that many tabs leave each other connections, and is right again when looked at", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);

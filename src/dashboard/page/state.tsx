@@ -104,9 +104,11 @@ export async function connect(): Promise<void> {
     }
     const controller = new AbortController();
     const stopWhenHidden = isAwake.subscribe((awake) => awake || controller.abort());
-    const watchdog = setInterval(() => Date.now() - seenAt > silentMs && controller.abort(), 2000);
+    // Silence is counted from the attempt's begin: after a long outage the service may take a while to say its first word.
+    let heardAt = Date.now();
+    const watchdog = setInterval(() => Date.now() - heardAt > silentMs && controller.abort(), 2000);
     const live = () => {
-      seenAt = Date.now();
+      heardAt = seenAt = Date.now();
     };
     try {
       await follow("/events", controller.signal, (told) => {
