@@ -603,6 +603,34 @@ describeBrowser("the dashboard", () => {
     await app.close();
   });
 
+  it("asks for another key when one may not read, or holds what no request can carry, and whenever one is to be changed", async () => {
+    await using served = await serve();
+    const keys: Record<string, AccessScope> = { "Bearer hand-in": "submit", "Bearer right": "read" };
+    const app = Fastify();
+    await app.register(buildRoutes, { queue: served.queue, prefix: "/api/builds", authorize: ({ headers }) => (keys[headers.authorization ?? ""] ? { tenant: "*", scopes: [keys[headers.authorization ?? ""] as AccessScope] } : null) });
+    await app.register(dashboard);
+    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const page = await browser.newPage();
+    await page.goto(url);
+    const field = page.getByLabel("This queue asks for a key");
+    const said = page.locator(".locked [role=alert]");
+    for (const [key, why] of [["hand-in", /needs the scope read/], ["ключ", /Latin letters/], ["two words", /without spaces/]] as const) {
+      await field.fill(key);
+      await page.keyboard.press("Enter");
+      await expect.poll(() => said.innerText()).toMatch(why);
+    }
+    await page.reload();
+    await expect.poll(() => said.innerText()).toMatch(/needs the scope read/);
+    await field.fill(" right\n");
+    await page.keyboard.press("Enter");
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await page.getByRole("button", { name: "Change key" }).click();
+    await field.waitFor();
+    expect([await said.innerText(), await page.getByRole("button", { name: "Change key" }).count()]).toEqual(["", 0]);
+    await page.close();
+    await app.close();
+  });
+
   it("has no link that needs a key: the job's JSON is shown in the page, and Stately's inspector asks for an admin's key", async () => {
     await using served = await serve({ inspect: true });
     const keys: Record<string, AccessScope> = { "Bearer admin-key": "admin", "Bearer read-key": "read" };

@@ -1,6 +1,6 @@
 /** The figures at a glance, the way around, and how the connection stands. */
 import { sampledMax } from "../../store/reading.js";
-import { call } from "./api.js";
+import { call, forgetKey, hasKey } from "./api.js";
 import { clockTime, duration, Act, Badge } from "./parts.js";
 import { connection, link, place, readStats, samples, stats } from "./state.js";
 import type { Sample } from "./state.js";
@@ -27,6 +27,7 @@ export function Header() {
         </nav>
         <div class="bar-end">
           <Connection />
+          {hasKey.value ? <button type="button" class="button plain" onClick={forgetKey}>Change key</button> : null}
           <Pause />
         </div>
       </div>

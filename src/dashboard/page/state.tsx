@@ -129,8 +129,8 @@ export async function connect(): Promise<void> {
         }
         for (const listener of listeners) listener(told);
       }, live);
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 401) {
+    } catch {
+      if (locked.value !== null) {
         clearTimeout(turnsStale);
         await until(locked, (why) => why === null);
         stream.value = { state: "connecting", since: Date.now() };
