@@ -128,6 +128,20 @@ describeBrowser("the dashboard", () => {
     expect(errors).toEqual([]);
   });
 
+  it("says the day with the time, in the reader's language, unless it is today", async () => {
+    await using served = await serve();
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code(), delayMs: 3 * 86_400_000 });
+    const { nextAttemptAt } = await served.queue.get(id);
+    for (const locale of ["en-US", "de-DE"]) {
+      await using opened = await openPage(browser, served.url, { locale, timezoneId: "Asia/Tokyo" });
+      const { page } = opened;
+      await page.goto(`${served.url}/#/job/${id}`);
+      const day = new Date(nextAttemptAt as string).toLocaleDateString(locale, { month: "short", day: "numeric", timeZone: "Asia/Tokyo" });
+      await expect.poll(() => page.locator("[data-why] strong").innerText()).toMatch(new RegExp(`^Delayed by its submitter, until .*${day}.* \\d\\d:\\d\\d:\\d\\d\\.$`));
+      expect(await page.locator(".facts time").innerText()).toMatch(/^\d\d:\d\d:\d\d$/);
+    }
+  });
+
   it("runs the output in a frame that has no origin and reaches nothing", async () => {
     await using served = await serve();
     await using opened = await openPage(browser, served.url);

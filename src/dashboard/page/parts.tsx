@@ -76,7 +76,13 @@ export function duration(ms: number | null | undefined): string {
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min ${Math.floor((ms % 60_000) / 1000)} s`;
   return `${Math.floor(ms / 3_600_000)} h ${Math.floor((ms % 3_600_000) / 60_000)} min`;
 }
-export const clockTime = (iso: string | number): string => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const toTheSecond = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
+/** On the reader's clock, with the day unless that is today. */
+export function clockTime(iso: string | number): string {
+  const [at, today] = [new Date(iso), new Date()];
+  if (at.toDateString() === today.toDateString()) return at.toLocaleTimeString([], toTheSecond);
+  return at.toLocaleString([], { ...(at.getFullYear() === today.getFullYear() ? {} : { year: "numeric" }), month: "short", day: "numeric", ...toTheSecond });
+}
 export const bytes = (count: number): string => (count < 1024 ? `${count} B` : count < 1024 * 1024 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / 1024 / 1024).toFixed(1)} MiB`);
 
 export const Elapsed = ({ since }: { since: string }) => <>{coarse(Math.max(0, now.value - Date.parse(since)))}</>;
