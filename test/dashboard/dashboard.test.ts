@@ -142,6 +142,22 @@ describeBrowser("the dashboard", () => {
     }
   });
 
+  it("says of what waits and runs what is so: held jobs wait, a cap is the room, and who outlasts the others ends nobody knows when", async () => {
+    await using served = await serve({ concurrency: 2, clusterConcurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const figure = (name: string) => page.locator(".figure", { hasText: name }).locator("dd");
+    await expect.poll(() => figure("Queued").innerText()).toMatch(/^0\s+nothing waits$/);
+    for (let index = 0; index < 3; index++) await served.queue.waitFor((await served.queue.enqueue({ chatId: "alpha", messageId: `m${index}`, code: code() })).id);
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m4", code: code("// hold") });
+    const behind = await served.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
+    await expect.poll(() => figure("Running").innerText()).toMatch(/^1\s+of 1 \(cluster cap\)/);
+    await expect.poll(() => figure("Queued").innerText()).toMatch(/^1\s+all behind another, or held$/);
+    await page.goto(`${served.url}/#/job/${behind.id}`);
+    await expect.poll(() => page.locator("[data-why]").innerText()).toMatch(/Position 2 in its chat\.$/);
+    expect(errors).toEqual([]);
+  });
+
   it("runs the output in a frame that has no origin and reaches nothing", async () => {
     await using served = await serve();
     await using opened = await openPage(browser, served.url);

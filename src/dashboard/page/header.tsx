@@ -54,11 +54,13 @@ function Pause() {
 function Figures() {
   const found = stats.value;
   const slots = found?.nodes.filter((node) => node.alive && !node.draining).reduce((sum, node) => sum + node.slots, 0) ?? 0;
+  const cap = found?.clusterCap ?? slots;
+  const room = Math.min(slots, cap);
   const rate = found?.successRate === null || found?.successRate === undefined ? "–" : `${((1 - found.successRate) * 100).toFixed(1)} %`;
   return (
     <dl class="figures">
-      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : "nothing waits"} />
-      <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${slots} slots`} meter={slots > 0 ? Math.min(1, (found?.totalRunning ?? 0) / slots) : 0} />
+      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : found?.totalQueued ? "all behind another, or held" : "nothing waits"} />
+      <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${room} ${cap < slots ? "(cluster cap)" : "slots"}`} meter={room > 0 ? Math.min(1, (found?.totalRunning ?? 0) / room) : 0} />
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />
       <Spread name="Build" of={found?.processing} p50="build50" p95="build95" />

@@ -10,8 +10,8 @@ import type { Chart } from "./chart.js";
 import { Code, languageOf } from "./code.js";
 import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
 import { toneOf } from "./lanes.js";
-import { laneKey, laneOf } from "./lanes-state.js";
-import { adjust, isAwake, link, onEvent, place } from "./state.js";
+import { laneKey, laneOf, version } from "./lanes-state.js";
+import { adjust, isAwake, link, now, onEvent, place, stats } from "./state.js";
 import { Waterfall } from "./waterfall.js";
 
 /** Which states an event of the history leads to, and by which steps. */
@@ -145,10 +145,18 @@ function WhyNot({ why, job }: { why: Why; job: Job }) {
     <p class={`notice ${tone}`} data-why={why.reason}>
       <Icon of={why.reason === "delayed" ? "waiting" : tone} />
       <span>
-        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${starts(job)}.` : ""}
+        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${isOverdue(job) ? "" : starts(job)}.` : ""}
       </span>
     </p>
   );
+}
+
+/** Whether what runs in front has taken longer than nine of ten do: how long it still will is not known. */
+function isOverdue(job: Job): boolean {
+  version.value;
+  const front = laneOf(laneKey(job))?.jobs.find(({ status }) => status === "running");
+  const late = stats.value?.processing.p90 ?? null;
+  return late !== null && front !== undefined && front.startedAt !== null && now.value - Date.parse(front.startedAt) > late;
 }
 
 /** While something is paused, nobody can say when. */
