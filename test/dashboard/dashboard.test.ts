@@ -502,6 +502,22 @@ describeBrowser("the dashboard", () => {
     expect(errors).toEqual([]);
   });
 
+  it("is never empty: an address that cannot be read has no page, and a page that breaks says so", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    await page.goto(`${served.url}/#/chat/%`);
+    await page.getByText("There is no such page").waitFor();
+    await page.reload();
+    await page.getByText("There is no such page").waitFor();
+    expect(errors).toEqual([]);
+    await page.route("**/api/builds/node", (route) => route.fulfill({ json: { ok: true, data: {} } }));
+    await page.getByRole("link", { name: "Supervisor" }).click();
+    await page.getByText("This page broke").waitFor();
+    await page.getByRole("link", { name: "Failures" }).click();
+    await page.getByText("Nothing failed for good").waitFor();
+  });
+
   it("shows what went wrong where it was tried", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);

@@ -1,6 +1,7 @@
 /** The dashboard: one stream, one snapshot, and a page for each way to look at the queue. */
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { locked, setKey } from "./api.js";
 import { ChatPage } from "./chat.js";
 import { Failures } from "./failures.js";
@@ -43,9 +44,15 @@ function App() {
     <>
       <Header />
       {locked.value !== null ? <Locked why={locked.value} /> : null}
-      <main id="main" tabIndex={-1}>{locked.value === null || locked.value === "" ? <Page /> : <Page />}</main>
+      <main id="main" tabIndex={-1}><Guarded key={place.value.path.join("/")}><Page /></Guarded></main>
     </>
   );
+}
+
+/** A page that breaks leaves the way to the others. */
+function Guarded({ children }: { children: ComponentChildren }) {
+  const [error] = useErrorBoundary((reason) => console.error(reason));
+  return error ? <Empty title="This page broke">{String(error)} Load it again, or <a href="#/lanes">go to the lanes</a>.</Empty> : <>{children}</>;
 }
 
 function Locked({ why }: { why: string }) {

@@ -11,8 +11,16 @@ const hash = signal(location.hash);
 addEventListener("hashchange", () => (hash.value = location.hash));
 export const place = computed(() => {
   const [path = "", query = ""] = hash.value.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  return { path: decoded(path.split("/").filter(Boolean)), query: new URLSearchParams(query) };
 });
+/** What cannot be decoded is the path of no page. */
+function decoded(path: string[]): string[] {
+  try {
+    return path.map(decodeURIComponent);
+  } catch {
+    return [""];
+  }
+}
 export const link = (path: string[], query: Record<string, string> = {}): string => {
   const params = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
   return `#/${path.map(encodeURIComponent).join("/")}${params ? `?${params}` : ""}`;
