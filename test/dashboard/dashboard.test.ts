@@ -158,6 +158,41 @@ describeBrowser("the dashboard", () => {
     expect(errors).toEqual([]);
   });
 
+  it("tells a chat that its policy holds from one that a person paused, and leads to the job that failed; to the newer job where one is superseded", async () => {
+    await using served = await serve();
+    const { queue } = served;
+    await queue.setPolicy("alpha", { afterFailure: "hold" });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const failed = await queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("this is broken") });
+    await queue.waitFor(failed.id);
+    const old = await queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    const newer = await queue.enqueue({ chatId: "alpha", messageId: "m3", code: code(), supersede: "pending" });
+    await queue.pauseChat("beta");
+    await queue.enqueue({ chatId: "gamma", messageId: "m", code: code(), delayMs: 60_000 });
+    await queue.pauseChat("gamma");
+    const state = (chat: string) => page.locator(`[data-chat="${chat}"] .state`);
+    for (const again of [false, true]) {
+      // By events, then as it is read.
+      if (again) await page.reload();
+      await expect.poll(() => state("alpha").innerText()).toMatch(/^Held\s+since job 1 failed$/);
+      expect(await state("gamma").innerText()).toMatch(/^Paused/);
+    }
+    await state("alpha").getByRole("link").click();
+    await page.getByRole("heading", { name: "Job 1" }).waitFor();
+    await page.goto(`${served.url}/#/chat/alpha`);
+    await page.locator(".state", { hasText: "Held since job 1 failed" }).waitFor();
+    await page.goto(`${served.url}/#/job/${newer.id}`);
+    expect(await page.getByRole("link", { name: "See the job that failed." }).getAttribute("href")).toBe(`#/job/${failed.id}`);
+    await page.goto(`${served.url}/#/job/${old.id}`);
+    await page.locator(".facts div", { hasText: "Superseded by" }).getByRole("link").click();
+    await page.locator(".facts", { hasText: newer.id }).waitFor();
+    await queue.resumeChat("alpha");
+    await page.goto(`${served.url}/#/lanes`);
+    await expect.poll(() => state("alpha").innerText()).toBe("Idle");
+    expect(errors).toEqual([]);
+  });
+
   it("runs the output in a frame that has no origin and reaches nothing", async () => {
     await using served = await serve();
     await using opened = await openPage(browser, served.url);

@@ -123,6 +123,7 @@ export function JobPage({ id }: { id: string }) {
         <Fact name="Attempt">{job.attempt} of {job.maxAttempts}</Fact>
         <Fact name={job.status === "running" ? "Running for" : "Took"}>{job.status === "running" ? <Elapsed since={job.startedAt} /> : job.startedAt && job.completedAt ? duration(Date.parse(job.completedAt) - Date.parse(job.startedAt)) : "–"}</Fact>
         {job.priority === 0 ? null : <Fact name="Priority">{job.priority}</Fact>}
+        {job.supersededBy ? <Fact name="Superseded by"><a href={link(["job", job.supersededBy])}>{job.supersededBy}</a></Fact> : null}
         {job.externals.length > 0 ? <Fact name="Externals">{job.externals.join(", ")}</Fact> : null}
       </dl>
       {raw ? <Raw job={job} /> : null}
@@ -140,12 +141,14 @@ export function JobPage({ id }: { id: string }) {
 /** Why it is not running, and what ends that. */
 function WhyNot({ why, job }: { why: Why; job: Job }) {
   const isHeld = /_(paused|held)$/.test(why.reason);
+  version.value;
+  const heldBy = why.reasons.includes("chat_held") ? laneOf(laneKey(job))?.heldBy : null;
   const tone = isHeld ? "held" : why.reason === "backing_off" || why.reason === "delayed" ? "warn" : "waiting";
   return (
     <p class={`notice ${tone}`} data-why={why.reason}>
       <Icon of={why.reason === "delayed" ? "waiting" : tone} />
       <span>
-        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${isOverdue(job) ? "" : starts(job)}.` : ""}
+        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null}{heldBy ? <> <a href={link(["job", heldBy])}>See the job that failed.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${isOverdue(job) ? "" : starts(job)}.` : ""}
       </span>
     </p>
   );

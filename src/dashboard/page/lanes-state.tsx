@@ -104,13 +104,13 @@ export function applyEvent(told: Told): void {
   changed();
 }
 
-const empty = ({ chatId, tenant }: Told["data"]): Lane => ({ chatId: chatId as string, ...(tenant ? { tenant } : {}), state: "idle", paused: false, eventNumber: 0, pending: 0, nodeId: null, jobs: [] });
+const empty = ({ chatId, tenant }: Told["data"]): Lane => ({ chatId: chatId as string, ...(tenant ? { tenant } : {}), state: "idle", paused: false, heldBy: null, eventNumber: 0, pending: 0, nodeId: null, jobs: [] });
 
 /** The lane after the event; undefined: read it instead. */
 function step(lane: Lane, event: string, data: Told["data"]): Lane | undefined {
   if (event === "chat.paused" || event === "chat.resumed") {
     const paused = event === "chat.paused";
-    return { ...lane, paused, state: lane.state === "running" || lane.pending === 0 ? lane.state : paused ? "paused" : "ready" };
+    return { ...lane, paused, heldBy: paused ? ((data["heldBy"] as string | undefined) ?? null) : null, state: lane.state === "running" || lane.pending === 0 ? lane.state : paused ? "paused" : "ready" };
   }
   if (event === "job.accepted") {
     if (data["priority"] !== 0) return undefined;

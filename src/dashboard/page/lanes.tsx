@@ -132,6 +132,7 @@ export function State({ lane }: { lane: Lane }) {
   const head = lane.jobs.find((job) => job.status === "running" || job.status === "pending");
   const last = lastFinished(lane);
   if (lane.state === "running") return <span class="state"><Badge tone={lane.paused ? "held" : "running"}>{lane.paused ? "Pausing" : "Building"} #{head?.chatSeq}</Badge></span>;
+  if (lane.paused && lane.heldBy) return <span class="state"><Badge tone="held">Held</Badge> <small>since <a href={link(["job", lane.heldBy])}>job {lane.jobs.find(({ id }) => id === lane.heldBy)?.chatSeq ?? ""} failed</a></small></span>;
   if (lane.paused) return <span class="state"><Badge tone="held">Paused</Badge> <small>{lane.pending} waiting until resumed</small></span>;
   if (lane.state === "delayed" && head) {
     const retries = head.attempt > 0;
