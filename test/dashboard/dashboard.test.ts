@@ -41,6 +41,13 @@ it("is one page with at most 60 KB of scripts, and nothing from elsewhere or inl
   const sizes = await Promise.all(scripts.map(async (src) => gzipSync(Buffer.from(await (await fetch(new URL(src, served.url))).arrayBuffer())).length));
   expect(scripts.length).toBeGreaterThan(0);
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(60 * 1024);
+  const coding = async (accepted: string) => {
+    const { headers, text } = await fetch(new URL(scripts[0] as string, served.url), { headers: { "accept-encoding": accepted } }).then(async (answer) => ({ headers: answer.headers, text: await answer.text() }));
+    return [headers.get("content-encoding"), headers.get("vary"), text.length];
+  };
+  const [, , length] = await coding("identity");
+  for (const accepted of ["gzip", "br, gzip;q=0.5"]) expect(await coding(accepted)).toEqual(["gzip", "accept-encoding", length]);
+  for (const accepted of ["identity", "gzip;q=0, *;q=0.1", "gzip2"]) expect(await coding(accepted)).toEqual([null, "accept-encoding", length]);
 });
 
 describeBrowser("the dashboard", () => {
@@ -191,6 +198,44 @@ describeBrowser("the dashboard", () => {
     await page.goto(`${served.url}/#/lanes`);
     await expect.poll(() => state("alpha").innerText()).toBe("Idle");
     expect(errors).toEqual([]);
+  });
+
+  it("reads a job once and when something happens to it; while it waits, only why, and only where one looks", async () => {
+    await using served = await serve({ concurrency: 1 });
+    const done = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await served.queue.waitFor(done.id);
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code("// hold") });
+    const waiting = await served.queue.enqueue({ chatId: "alpha", messageId: "m3", code: code() });
+    const page = await browser.newPage();
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(request.url().replace(`${served.url}/api/builds/`, "")));
+    const since = async (act: () => Promise<unknown>, id: string) => {
+      asked.length = 0;
+      await act();
+      return [asked.filter((url) => url === id).length, asked.filter((url) => url === `${id}/why`).length];
+    };
+    await page.clock.install();
+    const later = async () => {
+      // Beyond the page's next look, and until what that asks is answered.
+      for (let times = 0; times < 3; times++) await page.clock.runFor(5100);
+      await page.evaluate(() => fetch("/livez"));
+    };
+    await page.goto(`${served.url}/#/job/${done.id}`);
+    await page.getByRole("heading", { name: "Job 1" }).waitFor();
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await later();
+    expect(await since(later, done.id)).toEqual([0, 0]);
+    await page.goto(`${served.url}/#/job/${waiting.id}`);
+    await page.locator("[data-why]").waitFor();
+    await later();
+    const [jobs, whys] = await since(later, waiting.id);
+    expect([jobs, whys]).toEqual([0, expect.any(Number)]);
+    expect(whys).toBeGreaterThanOrEqual(2);
+    await show(page, "hidden");
+    await later();
+    expect(await since(later, waiting.id)).toEqual([0, 0]);
+    await page.close();
+    served.open();
   });
 
   it("runs the output in a frame that has no origin and reaches nothing", async () => {

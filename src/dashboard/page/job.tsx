@@ -41,14 +41,18 @@ export function JobPage({ id }: { id: string }) {
   useEffect(() => {
     const controller = new AbortController();
     const { signal } = controller;
+    const path = `/${encodeURIComponent(id)}`;
     let timer = 0;
+    let isPending = false;
+    const ask = async () => setWhy(isPending ? await read<Why>(`${path}/why`, signal) : null);
     const look = async () => {
       timer = 0;
       try {
-        const found = await read<Job>(`/${encodeURIComponent(id)}`, signal);
+        const found = await read<Job>(path, signal);
+        isPending = found.status === "pending";
         set(found);
         setError(null);
-        setWhy(found.status === "pending" ? await read<Why>(`/${encodeURIComponent(id)}/why`, signal) : null);
+        await ask();
         // The list by chat is of one's own chats; of another tenant's, what its lane shows.
         const near: { id: string; chatSeq: number }[] = found.tenant ? (laneOf(laneKey(found))?.jobs ?? []) : await read<Job[]>(`/?chatId=${encodeURIComponent(found.chatId)}&limit=200`, signal);
         const at = (seq: number) => near.find((one) => one.chatSeq === seq)?.id ?? null;
@@ -68,8 +72,11 @@ export function JobPage({ id }: { id: string }) {
       // The job's own stream: its whole history first, then what comes; over when the job is final, or the page hidden.
       const hidden = new AbortController();
       const stopWhenHidden = isAwake.subscribe((awake) => awake || hidden.abort());
-      await follow(`/${encodeURIComponent(id)}/events?after=${last}`, AbortSignal.any([signal, hidden.signal]), (told) => {
-        if (told.event === "job.moved") later();
+      await follow(`${path}/events?after=${last}`, AbortSignal.any([signal, hidden.signal]), (told) => {
+        if (told.event === "job.moved") {
+          set((was) => (was?.status === "pending" ? { ...was, ...places(told) } : was));
+          void ask().catch(() => undefined);
+        }
         if (told.id === null || told.id <= last) return;
         last = told.id;
         setEvents((was) => [...was, told]);
@@ -85,7 +92,8 @@ export function JobPage({ id }: { id: string }) {
         hearing = hearing.then(() => (signal.aborted ? undefined : hear()));
       }
     });
-    const whyTimer = setInterval(later, 5000);
+    // The answer grows old by itself; the job, which may be large, changes with its events alone.
+    const whyTimer = setInterval(() => isPending && isAwake.value && void ask().catch(() => undefined), 5000);
     return () => {
       stop();
       controller.abort();
@@ -137,6 +145,12 @@ export function JobPage({ id }: { id: string }) {
     </article>
   );
 }
+
+/** What a job that moved tells of its place. */
+const places = ({ data }: Told) => {
+  const { queuePosition, estimatedWaitTime, estimatedWaitTimeP90 } = data as unknown as PendingJob;
+  return { queuePosition, estimatedWaitTime, estimatedWaitTimeP90 };
+};
 
 /** Why it is not running, and what ends that. */
 function WhyNot({ why, job }: { why: Why; job: Job }) {
