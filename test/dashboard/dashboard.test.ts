@@ -625,6 +625,33 @@ describeBrowser("the dashboard", () => {
     expect(page.url()).toContain("q=chat-1234");
   });
 
+  it("says where a list ends: the latest idle lanes, the latest jobs of a chat; and opens what is not in it", async () => {
+    const idleMax = 300;
+    await using served = await serve({ maxPending: 5000, concurrency: 50 });
+    const { queue } = served;
+    const first = await queue.enqueue({ chatId: "old", messageId: "m", code: code() });
+    await queue.waitFor(first.id);
+    await queue.enqueueMany(Array.from({ length: idleMax - 1 }, (_, index) => ({ chatId: `chat-${index}`, messageId: "m", code: code() })));
+    await expect.poll(async () => (await queue.stats()).totalCompleted).toBe(idleMax);
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const all = () => page.getByRole("button", { name: /^All/ }).innerText();
+    await expect.poll(all).toBe("All 300+");
+    await queue.waitFor((await queue.enqueue({ chatId: "newest", messageId: "m", code: code() })).id);
+    await expect.poll(() => page.locator(".lanes").getAttribute("aria-label")).toBe("300 lanes");
+    await page.getByPlaceholder("Filter by chat").fill("newest");
+    await page.locator('[data-chat="newest"] .chip.good').waitFor();
+    await page.getByPlaceholder("Filter by chat").fill(first.id);
+    expect(await page.getByRole("link", { name: `open job ${first.id}` }).getAttribute("href")).toBe(`#/job/${first.id}`);
+    await page.getByPlaceholder("Filter by chat").fill("old");
+    await page.getByRole("link", { name: "open chat old" }).click();
+    await page.locator("main .state", { hasText: "Idle" }).waitFor();
+    expect(await page.getByText("The latest 100 of each kind").count()).toBe(0);
+    await queue.enqueueMany(Array.from({ length: 99 }, (_, index) => ({ chatId: "old", messageId: `n${index}`, code: code() })));
+    await page.getByText("The latest 100 of each kind").waitFor();
+    expect(errors).toEqual([]);
+  });
+
   it("stays smooth while it goes through 2,000 lanes and news of them comes in", async () => {
     await using served = await serve({ maxPending: 10_000, concurrency: 8 });
     for (let from = 0; from < 2000; from += 500) await served.queue.enqueueMany(Array.from({ length: 500 }, (_, index) => ({ chatId: `chat-${from + index}`, messageId: "m", code: code(), delayMs: 600_000 })));
