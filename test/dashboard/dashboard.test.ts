@@ -315,6 +315,29 @@ describeBrowser("the dashboard", () => {
     expect(await served.store.countDeadLetters("everyone", {})).toBe(0);
   });
 
+  it("takes the keyboard along to a new page, names it, and leaves no one behind with a button that is gone", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    const focus = () => page.evaluate<string>("document.activeElement.id || document.activeElement.localName");
+    expect([await page.title(), await focus()]).toEqual(["Lanes · Buildlane", "body"]);
+    await page.getByRole("link", { name: "alpha", exact: true }).press("Enter");
+    await expect.poll(() => page.title()).toBe("alpha · Buildlane");
+    expect(await focus()).toBe("main");
+    await page.locator(".row", { hasText: "message m2" }).getByRole("link").press("Enter");
+    await expect.poll(() => page.title()).toBe("Job 2 · alpha · Buildlane");
+    expect(await focus()).toBe("main");
+    await page.getByRole("button", { name: "Cancel" }).press("Enter");
+    await page.getByRole("button", { name: "Retry" }).waitFor();
+    expect(await focus()).toBe("h1");
+    expect(await page.locator('p[role="status"]').innerText()).toBe("Cancel was asked for.");
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate<string>("document.activeElement.textContent")).toBe("Previous");
+    served.open();
+  });
+
   it("groups dead letters as the service does, and redrives or discards a whole group of more than one answer holds", async () => {
     const many = 1050;
     await using served = await serve({ concurrency: 50, maxPending: 5000, maxAttempts: 1 });

@@ -50,6 +50,7 @@ export function JobPage({ id }: { id: string }) {
       try {
         const found = await read<Job>(path, signal);
         isPending = found.status === "pending";
+        document.title = `Job ${found.chatSeq} · ${found.chatId} · Buildlane`;
         set(found);
         setError(null);
         await ask();
