@@ -621,6 +621,32 @@ describeBrowser("the dashboard", () => {
     await page.getByText("Nothing failed for good").waitFor();
   });
 
+  it("keeps ids of either direction apart from what stands around them, counts by the service's clock, prints plainly, and says a fault once", async () => {
+    await using served = await serve({ concurrency: 1 });
+    const { id } = await served.queue.enqueue({ chatId: "שלום 1", messageId: "م 2", code: code("// hold") });
+    await using opened = await openPage(browser, served.url, { viewport: { width: 320, height: 700 } });
+    const { page, errors } = opened;
+    // The reader's clock is an hour behind.
+    await page.clock.install({ time: Date.now() - 3_600_000 });
+    await page.reload();
+    await expect.poll(() => page.locator(".chip .elapsed").innerText()).toMatch(/^[1-9]/);
+    expect(await page.locator("bdi").allInnerTexts()).toEqual(["שלום 1"]);
+    await page.goto(`${served.url}/#/job/${id}`);
+    await expect.poll(() => page.locator("bdi").allInnerTexts()).toEqual(["שלום 1", "م 2"]);
+    const crumb = page.locator(".crumbs a").first();
+    expect((await crumb.boundingBox())?.height).toBeLessThan(24);
+    await page.emulateMedia({ media: "print" });
+    expect([await page.getByRole("navigation").count(), await page.getByRole("button", { name: "Cancel" }).count(), await page.getByRole("heading", { name: "Job 1" }).count()]).toEqual([0, 0, 1]);
+    await page.emulateMedia({ media: "screen" });
+    await page.goto(`${served.url}/#/submit`);
+    await page.getByLabel("Chat", { exact: true }).fill("");
+    await page.getByRole("button", { name: "Build it" }).click();
+    const fault = await page.locator(".act-error", { hasText: "chatId" }).innerText();
+    expect(fault.match(/Expected/g)).toHaveLength(1);
+    expect(errors).toEqual([]);
+    served.open();
+  });
+
   it("shows what went wrong where it was tried", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);

@@ -35,13 +35,20 @@ export class ApiError extends Error {
 const currentKey = (): string | null => sessionStorage.getItem(keyName);
 const headers = (key: string | null, more: Record<string, string>): Record<string, string> => (key ? { ...more, authorization: `Bearer ${key}` } : more);
 
+/** How far the service's clock is ahead of this one, milliseconds; its answers tell whole seconds, so less than two are none. */
+let aheadMs = 0;
+export const serverNow = (): number => Date.now() + aheadMs;
+function setServerClock({ headers }: Response): void {
+  const ahead = Date.parse(headers.get("date") ?? "") + 500 - Date.now();
+  if (!Number.isNaN(ahead)) aheadMs = Math.abs(ahead) < 2000 ? 0 : ahead;
+}
+
 interface Answer {
   ok: boolean;
   data: unknown;
   meta?: { nextCursor: string | null };
   code?: string;
   message?: string;
-  issues?: { path: string; message: string }[];
 }
 const answerOf = (response: Response): Promise<Answer | null> => response.json().catch(() => null);
 
@@ -49,8 +56,7 @@ const answerOf = (response: Response): Promise<Answer | null> => response.json()
 const everyPageNeeds = ["/events", "/stats"];
 /** Asks for a key, too, unless another was given while the refused request was on its way. */
 function failureOf({ status }: Response, answer: Answer | null, path: string, key: string | null): ApiError {
-  const issues = answer?.issues?.map((issue) => `${issue.path}: ${issue.message}`).join(" ") ?? "";
-  const failure = new ApiError(status, answer?.code ?? "error", [answer?.message ?? `The service answered ${status}.`, issues].join(" ").trim());
+  const failure = new ApiError(status, answer?.code ?? "error", answer?.message ?? `The service answered ${status}.`);
   const mayNotRead = status === 403 && everyPageNeeds.includes(path);
   if ((status === 401 || mayNotRead) && key === currentKey()) locked.value = key || mayNotRead ? failure.message : "";
   return failure;
@@ -73,6 +79,7 @@ export async function call<T>(method: string, path: string, body?: unknown, sign
     if (signal?.aborted) throw error;
     throw new ApiError(0, "unreachable", "The service cannot be reached.");
   }
+  setServerClock(response);
   const answer = await answerOf(response);
   if (response.ok && answer) return answer as Answer & { data: T };
   throw failureOf(response, answer, path, key);

@@ -61,7 +61,7 @@ export function ChatPage({ chatId }: { chatId: string }) {
       <div class="tools">
         <div>
           <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /></p>
-          <h1>{chatId} {tenant ? <span class="tenant">{tenant}</span> : null} </h1>
+          <h1><bdi>{chatId}</bdi> {tenant ? <span class="tenant">{tenant}</span> : null} </h1>
           {lane ? <p><State lane={lane} /></p> : null}
         </div>
         <div class="actions">{lane && !tenant ? lane.paused ? <Act label="Resume" tone="primary" run={() => call("POST", `${path}/resume`)} /> : <Act label="Pause" run={() => call("POST", `${path}/pause`)} /> : null}</div>
@@ -73,7 +73,7 @@ export function ChatPage({ chatId }: { chatId: string }) {
       <ul class="rows">
         {rows.map((job) => (
           <li key={job.id} class="row">
-            <a class="row-main" href={link(["job", job.id])}>#{job.chatSeq} <span class="quiet-text">message {job.messageId}</span></a>
+            <a class="row-main" href={link(["job", job.id])}>#{job.chatSeq} <span class="quiet-text">message <bdi>{job.messageId}</bdi></span></a>
             <Badge tone={toneOf(job)}>{job.status === "failed" ? failureWord(job.failureCode) : job.status}</Badge>
             <span class="quiet-text">accepted <When at={job.createdAt} />{job.startedAt && job.completedAt ? `, took ${duration(Date.parse(job.completedAt) - Date.parse(job.startedAt))}` : job.queuePosition && job.status === "pending" ? `, position ${job.queuePosition}` : ""}</span>
             {job.status === "failed" ? <Act label="Retry" title={`Retry job ${job.chatSeq}`} run={() => call("POST", `/${job.id}/retry`)} /> : job.status === "completed" ? null : <Act label="Cancel" title={`Cancel job ${job.chatSeq}`} tone="danger" run={() => call("POST", `/${job.id}/cancel`)} />}

@@ -112,7 +112,7 @@ export function JobPage({ id }: { id: string }) {
     <article class="job">
       <div class="tools">
         <div>
-          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId], job.tenant ? { tenant: job.tenant } : {})}>{job.chatId}</a></p>
+          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId], job.tenant ? { tenant: job.tenant } : {})}><bdi>{job.chatId}</bdi></a></p>
           <h1>Job {job.chatSeq} <Badge tone={toneOf({ ...job, failureCode })}>{job.status === "failed" ? failureWord(failureCode) : job.status}</Badge></h1>
         </div>
         <div class="actions">
@@ -127,7 +127,7 @@ export function JobPage({ id }: { id: string }) {
       {why ? <WhyNot why={why} job={job} /> : null}
       <dl class="facts">
         <Fact name="Id">{job.id}</Fact>
-        <Fact name="Message">{job.messageId}</Fact>
+        <Fact name="Message"><bdi>{job.messageId}</bdi></Fact>
         <Fact name="Accepted"><When at={job.createdAt} /></Fact>
         <Fact name="Attempt">{job.attempt} of {job.maxAttempts}</Fact>
         <Fact name={job.status === "running" ? "Running for" : "Took"}>{job.status === "running" ? <Elapsed since={job.startedAt} /> : job.startedAt && job.completedAt ? duration(Date.parse(job.completedAt) - Date.parse(job.startedAt)) : "–"}</Fact>

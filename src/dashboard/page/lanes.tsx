@@ -58,7 +58,7 @@ export function Lanes() {
       {shown.length > 0 ? <Rows lanes={shown} /> : loaded.value ? (
         all.length === 0 ? <Empty title="No lanes yet">Every chat that submits code gets a lane here. <a href="#/submit">Submit something</a> to see one.</Empty> : <Empty title="No lane matches">
             Change the filter to see the other {all.length}{isCut.value || isIdleCut ? ", which are not all there are" : ""}.
-            {text ? <> Or <a href={link(["chat", wording])}>open chat {wording}</a>, or <a href={link(["job", wording])}>open job {wording}</a>.</> : null}
+            {text ? <> Or <a href={link(["chat", wording])}>open chat <bdi>{wording}</bdi></a>, or <a href={link(["job", wording])}>open job <bdi>{wording}</bdi></a>.</> : null}
           </Empty>
       ) : <p class="loading" role="status">Reading the lanes…</p>}
     </>
@@ -118,7 +118,7 @@ function Row({ lane, top, height, at, of }: { lane: Lane; top: number; height: n
   return (
     <li class={`lane ${groupOf(lane)}`} style={{ top, height }} aria-setsize={of} aria-posinset={at} data-chat={lane.chatId}>
       <div class="lane-name">
-        <a href={link(["chat", lane.chatId], lane.tenant ? { tenant: lane.tenant } : {})} title={lane.chatId}>{lane.chatId}</a>
+        <a href={link(["chat", lane.chatId], lane.tenant ? { tenant: lane.tenant } : {})} title={lane.chatId}><bdi>{lane.chatId}</bdi></a>
         {lane.tenant ? <span class="tenant">{lane.tenant}</span> : null}
       </div>
       <ol class="chips" aria-label={`Jobs of ${lane.chatId} in order`}>

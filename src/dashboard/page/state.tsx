@@ -2,7 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import type { QueueStats } from "../../store/reading.js";
-import { ApiError, follow, locked, read } from "./api.js";
+import { ApiError, follow, locked, read, serverNow } from "./api.js";
 import type { Told } from "./api.js";
 import { applyEvent, loadLanes } from "./lanes-state.js";
 
@@ -32,9 +32,9 @@ export function adjust(query: Record<string, string>): void {
   hash.value = location.hash;
 }
 
-/** Ticks for elapsed times. */
-export const now = signal(Date.now());
-setInterval(() => document.visibilityState === "visible" && (now.value = Date.now()), 200);
+/** Ticks for elapsed times, by the service's clock, which wrote what they count from. */
+export const now = signal(serverNow());
+setInterval(() => document.visibilityState === "visible" && (now.value = serverNow()), 200);
 
 /** A browser opens six connections to one service over HTTP/1.1, for all of its tabs together: one that has been hidden for so long holds no stream. */
 const hiddenMs = 5000;
