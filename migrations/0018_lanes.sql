@@ -7,7 +7,7 @@ create function buildlane_lane_views(p_groups integer[], p_chats text[], p_finis
 set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
   return (
-    select coalesce(json_agg(json_build_array(a.grp, l.chat_id, case when l.state = 'delayed' and l.ready_at <= p_at then 'ready' else l.state end, l.paused_at is not null, l.event_tail, l.pending, l.owner,
+    select coalesce(json_agg(json_build_array(a.grp, l.chat_id, case when l.state = 'delayed' and l.ready_at <= p_at then 'ready' else l.state end, l.paused_at is not null, l.event_tail, l.pending, l.owner, l.held_by,
       (select json_agg(json_build_array(j.id, j.chat_seq, j.message_id, j.status, j.attempt, j.max_attempts, j.priority, j.created_at, j.started_at, j.completed_at, null, j.failure_code) order by j.completed_at desc, j.chat_seq desc)
         from (select * from build_jobs where chat_id = l.chat_id and status in ('completed', 'failed') order by completed_at desc, chat_seq desc limit p_finished) j),
       (select json_agg(json_build_array(j.id, j.chat_seq, j.message_id, j.status, j.attempt, j.max_attempts, j.priority, j.created_at, j.started_at, j.completed_at, null, j.failure_code))

@@ -19,7 +19,9 @@ import type { ChatPolicy, ListQuery, NewJob } from "./store/store.js";
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
 
-export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text);
+/** A lane's key is cut at a control character (store/scope.ts), and nobody can type one; and a URL takes `.` and `..` for steps of its path, escaped or not. */
+export const isChatName = (text: string): boolean => !/\p{Cc}/u.test(text) && text !== "." && text !== "..";
+export const chatNameRule = 'Expected a text without control characters that is neither "." nor "..".';
 
 /** What PostgreSQL and a text of four digits for the year both have. */
 const [firstMs, lastMs] = [Date.parse("0001-01-01T00:00:00Z"), Date.parse("9999-12-31T23:59:59.999Z")];
@@ -41,8 +43,7 @@ const id: Check = (value) => {
   const bytes = typeof value === "string" ? urlBytes(value) : null;
   return bytes !== null && bytes > 0 && bytes <= limits.idBytesMax ? null : `Expected a text of 1 to ${limits.idBytesMax} bytes as it stands in a URL, got ${bytes === null ? kindOf(value) : `one of ${bytes} bytes`}.`;
 };
-/** A lane's key is cut at a control character (store/scope.ts), and nobody can type one. */
-const chat: Check = (value) => id(value) ?? (isChatName(value as string) ? null : "Expected a text without control characters.");
+const chat: Check = (value) => id(value) ?? (isChatName(value as string) ? null : chatNameRule);
 const source: Check = (value) => (typeof value !== "string" ? `Expected a text, got ${kindOf(value)}.` : isStorable(value) ? null : notStorable);
 const integer = (min: number, max: number): Check => (value) =>
   value === undefined || (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) ? null : `Expected an integer from ${min} to ${max}, got ${typeof value === "number" ? value : kindOf(value)}.`;

@@ -44,6 +44,16 @@ test("a limit that is met, and a wrong address, are told at once", async () => {
   }
 });
 
+test("an id that no address can hold is refused before anything is asked: it would mean another", async () => {
+  const { client, keys } = clientOf([accepted]);
+  const refused = expect.objectContaining({ code: "validation_failed", retryable: false });
+  for (const id of [".", ".."]) {
+    for (const call of [client.pauseChat(id), client.eraseChat(id), client.get(id), client.keys.revoke(id), client.waitFor(id)]) await expect(call).rejects.toEqual(refused);
+    await expect(client.events({ chatId: id })[Symbol.asyncIterator]().next()).rejects.toEqual(refused);
+  }
+  expect(keys).toEqual([]);
+});
+
 test("whoever aborts waits for no further offer", async () => {
   const controller = new AbortController();
   const { client, keys } = clientOf([

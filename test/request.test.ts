@@ -28,6 +28,8 @@ describe("a request", () => {
     [{ chatId: 5 }, "/chatId"],
     [{ chatId: "x".repeat(101) }, "/chatId"],
     [{ chatId: "ü".repeat(17) }, "/chatId"],
+    [{ chatId: "." }, "/chatId"],
+    [{ chatId: ".." }, "/chatId"],
     [{ messageId: "a\0" }, "/messageId"],
     [{ messageId: "\ud800" }, "/messageId"],
     [{ code: 5 }, "/code"],

@@ -71,6 +71,8 @@ export function createRequests({ url, prefix = "/api/builds", apiKey, timeoutMs 
   const base = baseOf(url);
 
   function addressOf(path: string, query: Call["query"], root: boolean | undefined): string {
+    // They would be taken for steps: pausing chat ".." would pause the queue.
+    if (/\/\.\.?(\/|$)/.test(path)) throw new ClientError("validation_failed", 'Expected an id that is neither "." nor "..": no address can hold it.');
     const address = new URL(`${base.replace(/\/$/, "")}${root ? "" : prefix}${path}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) address.searchParams.set(name, String(value));
     return address.href;
@@ -80,9 +82,10 @@ export function createRequests({ url, prefix = "/api/builds", apiKey, timeoutMs 
     const signals = [...(signal ? [signal] : []), ...(unlimited ? [] : [AbortSignal.timeout(longer ?? timeoutMs)])];
     const sent: Record<string, string> = { ...(body === undefined ? {} : { "content-type": "application/json" }), ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }) };
     for (const [name, value] of Object.entries(headers ?? {})) if (value !== undefined) sent[name] = value;
+    const address = addressOf(path, query, root);
     let response: Response;
     try {
-      response = await fetch(addressOf(path, query, root), { method, headers: sent, ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signals.length > 0 ? { signal: AbortSignal.any(signals) } : {}) });
+      response = await fetch(address, { method, headers: sent, ...(body === undefined ? {} : { body: JSON.stringify(body) }), ...(signals.length > 0 ? { signal: AbortSignal.any(signals) } : {}) });
     } catch (error) {
       signal?.throwIfAborted();
       throw failureOf(error, base);

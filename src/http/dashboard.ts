@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import type { FastifyInstance } from "fastify";
 import { BuildlaneError } from "../errors.js";
 import { handleError, sendError } from "./errors.js";
@@ -18,10 +19,15 @@ export interface DashboardOptions {
   readOnly?: boolean | undefined;
 }
 
+interface Asset {
+  type: string;
+  content: Buffer;
+  gzip: Buffer;
+}
 interface Assets {
   script: string;
   style: string;
-  files: Map<string, { type: string; content: Buffer }>;
+  files: Map<string, Asset>;
   preview: string;
   previewPolicy: string;
 }
@@ -38,11 +44,12 @@ function readAssets(): Assets {
   if (!folder) throw new BuildlaneError("not_found", "The dashboard is not part of this build, as its packages are for development only. Install them (`npm ci`, without --omit=dev) and start again, or use the packed package, which holds it. The API is there all the same, and documented at /docs.");
   const file = (name: string) => readFileSync(new URL(name, folder));
   const { script, style } = JSON.parse(file("manifest.json").toString()) as { script: string; style: string };
+  const asset = (name: string, type: string): [string, Asset] => [name, { type: `${type}; charset=utf-8`, content: file(name), gzip: gzipSync(file(name)) }];
   const code = file("preview.js").toString();
   const hash = createHash("sha256").update(code).digest("base64");
   return {
     script, style,
-    files: new Map([[script, { type: "text/javascript; charset=utf-8", content: file(script) }], [style, { type: "text/css; charset=utf-8", content: file(style) }]]),
+    files: new Map([asset(script, "text/javascript"), asset(style, "text/css")]),
     preview: `<!doctype html><html lang="en"><meta charset="utf-8"><title>Preview</title><body><div id="root"></div><script type="module">${code}</script></body></html>`,
     // Somebody's built code runs here: without an origin, a network, forms, or anything of ours.
     previewPolicy: `sandbox allow-scripts; default-src 'none'; script-src 'sha256-${hash}' blob: 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'`,
@@ -65,6 +72,9 @@ const page = ({ script, style }: Assets, base: string, config: object): string =
 </html>
 `;
 
+/** Unless by `q=0` (RFC 9110, 12.5.3). */
+const takesGzip = (accepted: string | string[] | undefined): boolean => String(accepted ?? "").split(",").some((one) => /^\s*gzip\s*(;|$)/i.test(one) && !/;\s*q=0(\.0*)?\s*$/i.test(one));
+
 /** `await app.register(dashboard, { prefix: "/queue", api: "/api/builds" })`. */
 export async function dashboard(app: FastifyInstance, { api = "/api/builds", readOnly = false }: DashboardOptions = {}): Promise<void> {
   const base = `${app.prefix.replace(/\/$/, "")}/`;
@@ -84,6 +94,7 @@ export async function dashboard(app: FastifyInstance, { api = "/api/builds", rea
     const file = load().files.get(request.params.name);
     if (!file) return sendError(new BuildlaneError("not_found", "There is no such file of the dashboard."), request, reply);
     // The name is made from the content.
-    return reply.headers({ "cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff" }).type(file.type).send(file.content);
+    reply.headers({ "cache-control": "public, max-age=31536000, immutable", vary: "accept-encoding", "x-content-type-options": "nosniff" }).type(file.type);
+    return takesGzip(request.headers["accept-encoding"]) ? reply.header("content-encoding", "gzip").send(file.gzip) : reply.send(file.content);
   });
 }

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { failureCodes, jobStatuses, supersedes } from "../job.js";
 import type { JobStatus } from "../job.js";
 import { limits } from "../options.js";
-import { isChatName, isStorable, isTime, timeExpected, urlBytes } from "../request.js";
+import { chatNameRule, isChatName, isStorable, isTime, timeExpected, urlBytes } from "../request.js";
 import { chatPolicies } from "../store/store.js";
 import { integerText, named, says } from "./components.js";
 import { buildOptions } from "./schemas.js";
@@ -15,7 +15,7 @@ const idText = () =>
     .min(1)
     .refine((value) => urlBytes(value) <= limits.idBytesMax && isStorable(value), `Expected a text of 1 to ${limits.idBytesMax} bytes when URL-encoded, without NUL and lone surrogates.`);
 
-const chatId = says(idText().refine(isChatName, "Expected a text without control characters."), `The chat: 1 to ${limits.idBytesMax} bytes, URL-encoded.`, { examples: ["chat1"], minLength: 1, maxLength: limits.idBytesMax });
+const chatId = says(idText().refine(isChatName, chatNameRule), `The chat: 1 to ${limits.idBytesMax} bytes, URL-encoded, without control characters, and neither \`.\` nor \`..\`.`, { examples: ["chat1"], minLength: 1, maxLength: limits.idBytesMax });
 const messageId = says(idText(), `The message that the code comes from: 1 to ${limits.idBytesMax} bytes, URL-encoded. One message may be built many times.`, { examples: ["msg1"], minLength: 1, maxLength: limits.idBytesMax });
 const jobId = says(storable(z.string().min(1).max(limits.idBytesMax)), "The job.");
 

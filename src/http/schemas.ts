@@ -235,6 +235,7 @@ export const lane = named(
     tenant: text.optional(),
     state: says(z.enum(["idle", "ready", "delayed", "paused", "running"]), "`ready`: in line for a slot; `delayed`: its first job is delayed or backs off."),
     paused: z.boolean(),
+    heldBy: says(textOrNull, "The failed job for which its policy has paused it."),
     eventNumber: says(count, "Number of the chat's latest event: later events are not in here."),
     pending: says(count, "Pending jobs, those not listed included."),
     nodeId: says(textOrNull, "The node that runs its first job."),

@@ -147,6 +147,8 @@ export interface LaneView {
   tenant?: string;
   state: "idle" | "ready" | "delayed" | "paused" | "running";
   paused: boolean;
+  /** The failed job for which its policy has paused it. */
+  heldBy: string | null;
   /** Number of the chat's latest event: what is newer is not in here. */
   eventNumber: number;
   /** Pending jobs, those not listed included. */

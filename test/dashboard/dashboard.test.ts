@@ -11,7 +11,7 @@ import { storeWithOutages } from "../http/support.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { usedFolder } from "../support/used-folder.js";
-import { bundle, colourRules, faults, openPage, serve, slowness } from "./support.js";
+import { bundle, colourRules, faults, openPage, serve, show, slowness } from "./support.js";
 
 let browser: Browser;
 beforeAll(() => bundle());
@@ -41,6 +41,13 @@ it("is one page with at most 60 KB of scripts, and nothing from elsewhere or inl
   const sizes = await Promise.all(scripts.map(async (src) => gzipSync(Buffer.from(await (await fetch(new URL(src, served.url))).arrayBuffer())).length));
   expect(scripts.length).toBeGreaterThan(0);
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(60 * 1024);
+  const coding = async (accepted: string) => {
+    const { headers, text } = await fetch(new URL(scripts[0] as string, served.url), { headers: { "accept-encoding": accepted } }).then(async (answer) => ({ headers: answer.headers, text: await answer.text() }));
+    return [headers.get("content-encoding"), headers.get("vary"), text.length];
+  };
+  const [, , length] = await coding("identity");
+  for (const accepted of ["gzip", "br, gzip;q=0.5"]) expect(await coding(accepted)).toEqual(["gzip", "accept-encoding", length]);
+  for (const accepted of ["identity", "gzip;q=0, *;q=0.1", "gzip2"]) expect(await coding(accepted)).toEqual([null, "accept-encoding", length]);
 });
 
 describeBrowser("the dashboard", () => {
@@ -128,6 +135,109 @@ describeBrowser("the dashboard", () => {
     expect(errors).toEqual([]);
   });
 
+  it("says the day with the time, in the reader's language, unless it is today", async () => {
+    await using served = await serve();
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code(), delayMs: 3 * 86_400_000 });
+    const { nextAttemptAt } = await served.queue.get(id);
+    for (const locale of ["en-US", "de-DE"]) {
+      await using opened = await openPage(browser, served.url, { locale, timezoneId: "Asia/Tokyo" });
+      const { page } = opened;
+      await page.goto(`${served.url}/#/job/${id}`);
+      const day = new Date(nextAttemptAt as string).toLocaleDateString(locale, { month: "short", day: "numeric", timeZone: "Asia/Tokyo" });
+      await expect.poll(() => page.locator("[data-why] strong").innerText()).toMatch(new RegExp(`^Delayed by its submitter, until .*${day}.* \\d\\d:\\d\\d:\\d\\d\\.$`));
+      expect(await page.locator(".facts time").innerText()).toMatch(/^\d\d:\d\d:\d\d$/);
+    }
+  });
+
+  it("says of what waits and runs what is so: held jobs wait, a cap is the room, and who outlasts the others ends nobody knows when", async () => {
+    await using served = await serve({ concurrency: 2, clusterConcurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const figure = (name: string) => page.locator(".figure", { hasText: name }).locator("dd");
+    await expect.poll(() => figure("Queued").innerText()).toMatch(/^0\s+nothing waits$/);
+    for (let index = 0; index < 3; index++) await served.queue.waitFor((await served.queue.enqueue({ chatId: "alpha", messageId: `m${index}`, code: code() })).id);
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m4", code: code("// hold") });
+    const behind = await served.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
+    await expect.poll(() => figure("Running").innerText()).toMatch(/^1\s+of 1 \(cluster cap\)/);
+    await expect.poll(() => figure("Queued").innerText()).toMatch(/^1\s+all behind another, or held$/);
+    await page.goto(`${served.url}/#/job/${behind.id}`);
+    await expect.poll(() => page.locator("[data-why]").innerText()).toMatch(/Position 2 in its chat\.$/);
+    expect(errors).toEqual([]);
+  });
+
+  it("tells a chat that its policy holds from one that a person paused, and leads to the job that failed; to the newer job where one is superseded", async () => {
+    await using served = await serve();
+    const { queue } = served;
+    await queue.setPolicy("alpha", { afterFailure: "hold" });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const failed = await queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("this is broken") });
+    await queue.waitFor(failed.id);
+    const old = await queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    const newer = await queue.enqueue({ chatId: "alpha", messageId: "m3", code: code(), supersede: "pending" });
+    await queue.pauseChat("beta");
+    await queue.enqueue({ chatId: "gamma", messageId: "m", code: code(), delayMs: 60_000 });
+    await queue.pauseChat("gamma");
+    const state = (chat: string) => page.locator(`[data-chat="${chat}"] .state`);
+    for (const again of [false, true]) {
+      // By events, then as it is read.
+      if (again) await page.reload();
+      await expect.poll(() => state("alpha").innerText()).toMatch(/^Held\s+since job 1 failed$/);
+      expect(await state("gamma").innerText()).toMatch(/^Paused/);
+    }
+    await state("alpha").getByRole("link").click();
+    await page.getByRole("heading", { name: "Job 1" }).waitFor();
+    await page.goto(`${served.url}/#/chat/alpha`);
+    await page.locator(".state", { hasText: "Held since job 1 failed" }).waitFor();
+    await page.goto(`${served.url}/#/job/${newer.id}`);
+    expect(await page.getByRole("link", { name: "See the job that failed." }).getAttribute("href")).toBe(`#/job/${failed.id}`);
+    await page.goto(`${served.url}/#/job/${old.id}`);
+    await page.locator(".facts div", { hasText: "Superseded by" }).getByRole("link").click();
+    await page.locator(".facts", { hasText: newer.id }).waitFor();
+    await queue.resumeChat("alpha");
+    await page.goto(`${served.url}/#/lanes`);
+    await expect.poll(() => state("alpha").innerText()).toBe("Idle");
+    expect(errors).toEqual([]);
+  });
+
+  it("reads a job once and when something happens to it; while it waits, only why, and only where one looks", async () => {
+    await using served = await serve({ concurrency: 1 });
+    const done = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() });
+    await served.queue.waitFor(done.id);
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code("// hold") });
+    const waiting = await served.queue.enqueue({ chatId: "alpha", messageId: "m3", code: code() });
+    const page = await browser.newPage();
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(request.url().replace(`${served.url}/api/builds/`, "")));
+    const since = async (act: () => Promise<unknown>, id: string) => {
+      asked.length = 0;
+      await act();
+      return [asked.filter((url) => url === id).length, asked.filter((url) => url === `${id}/why`).length];
+    };
+    await page.clock.install();
+    const later = async () => {
+      // Beyond the page's next look, and until what that asks is answered.
+      for (let times = 0; times < 3; times++) await page.clock.runFor(5100);
+      await page.evaluate(() => fetch("/livez"));
+    };
+    await page.goto(`${served.url}/#/job/${done.id}`);
+    await page.getByRole("heading", { name: "Job 1" }).waitFor();
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await later();
+    expect(await since(later, done.id)).toEqual([0, 0]);
+    await page.goto(`${served.url}/#/job/${waiting.id}`);
+    await page.locator("[data-why]").waitFor();
+    await later();
+    const [jobs, whys] = await since(later, waiting.id);
+    expect([jobs, whys]).toEqual([0, expect.any(Number)]);
+    expect(whys).toBeGreaterThanOrEqual(2);
+    await show(page, "hidden");
+    await later();
+    expect(await since(later, waiting.id)).toEqual([0, 0]);
+    await page.close();
+    served.open();
+  });
+
   it("runs the output in a frame that has no origin and reaches nothing", async () => {
     await using served = await serve();
     await using opened = await openPage(browser, served.url);
@@ -203,6 +313,29 @@ describeBrowser("the dashboard", () => {
     await page.keyboard.press("Enter");
     await page.getByText("Nothing failed for good").waitFor();
     expect(await served.store.countDeadLetters("everyone", {})).toBe(0);
+  });
+
+  it("takes the keyboard along to a new page, names it, and leaves no one behind with a button that is gone", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page } = opened;
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    await served.queue.enqueue({ chatId: "alpha", messageId: "m2", code: code() });
+    const focus = () => page.evaluate<string>("document.activeElement.id || document.activeElement.localName");
+    expect([await page.title(), await focus()]).toEqual(["Lanes · Buildlane", "body"]);
+    await page.getByRole("link", { name: "alpha", exact: true }).press("Enter");
+    await expect.poll(() => page.title()).toBe("alpha · Buildlane");
+    expect(await focus()).toBe("main");
+    await page.locator(".row", { hasText: "message m2" }).getByRole("link").press("Enter");
+    await expect.poll(() => page.title()).toBe("Job 2 · alpha · Buildlane");
+    expect(await focus()).toBe("main");
+    await page.getByRole("button", { name: "Cancel" }).press("Enter");
+    await page.getByRole("button", { name: "Retry" }).waitFor();
+    expect(await focus()).toBe("h1");
+    expect(await page.locator('p[role="status"]').innerText()).toBe("Cancel was asked for.");
+    await page.keyboard.press("Tab");
+    expect(await page.evaluate<string>("document.activeElement.textContent")).toBe("Previous");
+    served.open();
   });
 
   it("groups dead letters as the service does, and redrives or discards a whole group of more than one answer holds", async () => {
@@ -321,6 +454,50 @@ describeBrowser("the dashboard", () => {
     }
   });
 
+  it("comes back after a long outage also when the first byte takes its time", async () => {
+    const first = await serve();
+    const page = await browser.newPage();
+    await page.clock.install();
+    await page.goto(first.url);
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await first.close();
+    await page.locator('.connection[data-state="stale"]').waitFor();
+    const since = await page.locator(".connection").innerText();
+    await page.clock.fastForward(60_000);
+    // Longer than the page looks whether it has heard something.
+    await page.route("**/api/builds/events", (route) => setTimeout(() => void route.continue().catch(() => undefined), 3000));
+    await using second = await serve({ store: first.store, port: first.port });
+    expect(await page.locator(".connection").innerText()).toBe(since);
+    await page.locator('.connection[data-state="live"]').waitFor();
+    expect(second.url).toBe(first.url);
+    await page.close();
+  });
+
+  it("holds no stream while it is hidden, so that many tabs leave each other connections, and is right again when looked at", async () => {
+    await using served = await serve({ concurrency: 1 });
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const { id } = await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code("// hold") });
+    await page.goto(`${served.url}/#/job/${id}`);
+    const streams = async () => /^buildlane_streams (\d+)$/m.exec(await (await fetch(`${served.url}/metrics`)).text())?.[1];
+    await expect.poll(streams).toBe("2");
+    await page.locator('.chart[data-active="running running.building"]').waitFor();
+    await show(page, "hidden");
+    await expect.poll(streams, { timeout: 15_000 }).toBe("0");
+    served.open();
+    await served.queue.waitFor(id);
+    await show(page, "visible");
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await page.locator('.chart[data-active="completed"]').waitFor();
+    await expect.poll(streams).toBe("1");
+    // A glance at another tab closes nothing.
+    await show(page, "hidden");
+    await show(page, "visible");
+    await page.goto(`${served.url}/#/lanes`);
+    await expect.poll(() => chips(page, "alpha")).toEqual(["1 completed"]);
+    expect(errors).toEqual([]);
+  });
+
   it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", { timeout: 90_000 }, async () => {
     await using folder = await usedFolder();
     const env = { BUILDLANE_DATA_DIR: folder.data, BUILDLANE_CONCURRENCY: "1" };
@@ -417,6 +594,59 @@ describeBrowser("the dashboard", () => {
     await expect.poll(() => chips(lanes.page, "alpha")).toEqual(["2 completed"]);
   });
 
+  it("asks nothing of a chat or job that no address can hold", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    for (const where of ["chat/..", "chat/.", "job/.."]) {
+      await page.goto(`${served.url}/#/${where}`);
+      await page.getByText("No address can hold").waitFor();
+    }
+    expect(errors).toEqual([]);
+  });
+
+  it("is never empty: an address that cannot be read has no page, and a page that breaks says so", async () => {
+    await using served = await serve();
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    await page.goto(`${served.url}/#/chat/%`);
+    await page.getByText("There is no such page").waitFor();
+    await page.reload();
+    await page.getByText("There is no such page").waitFor();
+    expect(errors).toEqual([]);
+    await page.route("**/api/builds/node", (route) => route.fulfill({ json: { ok: true, data: {} } }));
+    await page.getByRole("link", { name: "Supervisor" }).click();
+    await page.getByText("This page broke").waitFor();
+    await page.getByRole("link", { name: "Failures" }).click();
+    await page.getByText("Nothing failed for good").waitFor();
+  });
+
+  it("keeps ids of either direction apart from what stands around them, counts by the service's clock, prints plainly, and says a fault once", async () => {
+    await using served = await serve({ concurrency: 1 });
+    const { id } = await served.queue.enqueue({ chatId: "שלום 1", messageId: "م 2", code: code("// hold") });
+    await using opened = await openPage(browser, served.url, { viewport: { width: 320, height: 700 } });
+    const { page, errors } = opened;
+    // The reader's clock is an hour behind.
+    await page.clock.install({ time: Date.now() - 3_600_000 });
+    await page.reload();
+    await expect.poll(() => page.locator(".chip .elapsed").innerText()).toMatch(/^[1-9]/);
+    expect(await page.locator("bdi").allInnerTexts()).toEqual(["שלום 1"]);
+    await page.goto(`${served.url}/#/job/${id}`);
+    await expect.poll(() => page.locator("bdi").allInnerTexts()).toEqual(["שלום 1", "م 2"]);
+    const crumb = page.locator(".crumbs a").first();
+    expect((await crumb.boundingBox())?.height).toBeLessThan(24);
+    await page.emulateMedia({ media: "print" });
+    expect([await page.getByRole("navigation").count(), await page.getByRole("button", { name: "Cancel" }).count(), await page.getByRole("heading", { name: "Job 1" }).count()]).toEqual([0, 0, 1]);
+    await page.emulateMedia({ media: "screen" });
+    await page.goto(`${served.url}/#/submit`);
+    await page.getByLabel("Chat", { exact: true }).fill("");
+    await page.getByRole("button", { name: "Build it" }).click();
+    const fault = await page.locator(".act-error", { hasText: "chatId" }).innerText();
+    expect(fault.match(/Expected/g)).toHaveLength(1);
+    expect(errors).toEqual([]);
+    served.open();
+  });
+
   it("shows what went wrong where it was tried", async () => {
     await using served = await serve({ concurrency: 1 });
     await using opened = await openPage(browser, served.url);
@@ -442,6 +672,33 @@ describeBrowser("the dashboard", () => {
     await page.getByPlaceholder("Filter by chat").fill("chat-1234");
     await page.locator('[aria-label="1 lanes"]').waitFor();
     expect(page.url()).toContain("q=chat-1234");
+  });
+
+  it("says where a list ends: the latest idle lanes, the latest jobs of a chat; and opens what is not in it", async () => {
+    const idleMax = 300;
+    await using served = await serve({ maxPending: 5000, concurrency: 50 });
+    const { queue } = served;
+    const first = await queue.enqueue({ chatId: "old", messageId: "m", code: code() });
+    await queue.waitFor(first.id);
+    await queue.enqueueMany(Array.from({ length: idleMax - 1 }, (_, index) => ({ chatId: `chat-${index}`, messageId: "m", code: code() })));
+    await expect.poll(async () => (await queue.stats()).totalCompleted).toBe(idleMax);
+    await using opened = await openPage(browser, served.url);
+    const { page, errors } = opened;
+    const all = () => page.getByRole("button", { name: /^All/ }).innerText();
+    await expect.poll(all).toBe("All 300+");
+    await queue.waitFor((await queue.enqueue({ chatId: "newest", messageId: "m", code: code() })).id);
+    await expect.poll(() => page.locator(".lanes").getAttribute("aria-label")).toBe("300 lanes");
+    await page.getByPlaceholder("Filter by chat").fill("newest");
+    await page.locator('[data-chat="newest"] .chip.good').waitFor();
+    await page.getByPlaceholder("Filter by chat").fill(first.id);
+    expect(await page.getByRole("link", { name: `open job ${first.id}` }).getAttribute("href")).toBe(`#/job/${first.id}`);
+    await page.getByPlaceholder("Filter by chat").fill("old");
+    await page.getByRole("link", { name: "open chat old" }).click();
+    await page.locator("main .state", { hasText: "Idle" }).waitFor();
+    expect(await page.getByText("The latest 100 of each kind").count()).toBe(0);
+    await queue.enqueueMany(Array.from({ length: 99 }, (_, index) => ({ chatId: "old", messageId: `n${index}`, code: code() })));
+    await page.getByText("The latest 100 of each kind").waitFor();
+    expect(errors).toEqual([]);
   });
 
   it("stays smooth while it goes through 2,000 lanes and news of them comes in", async () => {
@@ -544,6 +801,34 @@ describeBrowser("the dashboard", () => {
     await (await late).finished();
     await page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
     expect(await page.getByLabel("This queue asks for a key").count()).toBe(0);
+    await page.close();
+    await app.close();
+  });
+
+  it("asks for another key when one may not read, or holds what no request can carry, and whenever one is to be changed", async () => {
+    await using served = await serve();
+    const keys: Record<string, AccessScope> = { "Bearer hand-in": "submit", "Bearer right": "read" };
+    const app = Fastify();
+    await app.register(buildRoutes, { queue: served.queue, prefix: "/api/builds", authorize: ({ headers }) => (keys[headers.authorization ?? ""] ? { tenant: "*", scopes: [keys[headers.authorization ?? ""] as AccessScope] } : null) });
+    await app.register(dashboard);
+    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const page = await browser.newPage();
+    await page.goto(url);
+    const field = page.getByLabel("This queue asks for a key");
+    const said = page.locator(".locked [role=alert]");
+    for (const [key, why] of [["hand-in", /needs the scope read/], ["ключ", /Latin letters/], ["two words", /without spaces/]] as const) {
+      await field.fill(key);
+      await page.keyboard.press("Enter");
+      await expect.poll(() => said.innerText()).toMatch(why);
+    }
+    await page.reload();
+    await expect.poll(() => said.innerText()).toMatch(/needs the scope read/);
+    await field.fill(" right\n");
+    await page.keyboard.press("Enter");
+    await page.locator('.connection[data-state="live"]').waitFor();
+    await page.getByRole("button", { name: "Change key" }).click();
+    await field.waitFor();
+    expect([await said.innerText(), await page.getByRole("button", { name: "Change key" }).count()]).toEqual(["", 0]);
     await page.close();
     await app.close();
   });

@@ -84,6 +84,10 @@ export async function openPage(browser: Browser, url: string, options: BrowserCo
   return { page, errors, [Symbol.asyncDispose]: () => context.close() };
 }
 
+/** As if another tab were in front, or this one again. */
+export const show = (page: Page, state: "hidden" | "visible"): Promise<void> =>
+  page.evaluate(`Object.defineProperty(document, "visibilityState", { value: "${state}", configurable: true }); document.dispatchEvent(new Event("visibilitychange"));`);
+
 const everyRule = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 /** The rules of these that look at colours. */
 export const colourRules = ["color-contrast", "link-in-text-block"];

@@ -1,4 +1,7 @@
 /** A chat as a whole, over HTTP: its policy, an end to all its jobs, and to be forgotten. */
+import { request as ask } from "node:http";
+import type { IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
 import { controlledQueue, request, server } from "./support.js";
 
@@ -21,6 +24,17 @@ describe("a chat", () => {
     expect((await call("GET", "/chat/new")).body).toMatchObject({ data: { pending: [], running: [], completed: [], failed: [] }, meta: { paused: false, heldBy: null, policy: { whileRetrying: "yield", afterFailure: "hold" } } });
     expect(await call("PUT", "/chat/new/policy", { afterFailure: "explode" })).toMatchObject({ status: 400, body: { code: "validation_failed", issues: [{ path: "/afterFailure" }] } });
     expect(await call("PUT", "/chat/new/policy", { other: 1 })).toMatchObject({ status: 400 });
+  });
+
+  it("is never called as a step of a path: pausing .. would pause the queue", async () => {
+    await using service = await open();
+    const { app, call, queue } = service;
+    for (const chatId of [".", ".."]) expect(await call("POST", "", request({ chatId }))).toMatchObject({ status: 400, body: { issues: [{ path: "/chatId" }] } });
+    await app.listen({ port: 0, host: "127.0.0.1" });
+    // Whoever sends the path as it is, which neither a browser nor fetch does.
+    const raw = await new Promise<IncomingMessage>((resolve) => ask({ port: (app.server.address() as AddressInfo).port, method: "POST", path: "/api/builds/chat/%2e%2e/pause", headers: { connection: "close" } }, resolve).end());
+    raw.resume();
+    expect([raw.statusCode, (await queue.stats()).queuePaused]).toEqual([400, false]);
   });
 
   it("is held by a failure, says so, and goes on when resumed", async () => {

@@ -9,6 +9,8 @@ import { Act, Badge, duration, Empty, failureWord, Icon, When } from "./parts.js
 import { link, onEvent, place } from "./state.js";
 
 type Jobs = Record<"pending" | "running" | "completed" | "failed", Job[]>;
+/** Of each status. */
+const shownMax = 100;
 type Row = LaneJob & { queuePosition?: number };
 
 const rowOf = (job: Job): Row => ({ ...job, failureCode: job.failure?.code ?? null });
@@ -33,7 +35,7 @@ export function ChatPage({ chatId }: { chatId: string }) {
     const controller = new AbortController();
     let timer = 0;
     const look = () =>
-      read<Jobs>(`/chat/${encodeURIComponent(chatId)}?limit=100`, controller.signal)
+      read<Jobs>(`/chat/${encodeURIComponent(chatId)}?limit=${shownMax}`, controller.signal)
         .then(({ running, pending, completed, failed }) => (set([...running, ...pending, ...completed, ...failed].map(rowOf)), setError(null)), (reason: unknown) => reason instanceof ApiError && setError(reason.message))
         .finally(() => (timer = 0));
     void look();
@@ -46,6 +48,11 @@ export function ChatPage({ chatId }: { chatId: string }) {
       clearTimeout(timer);
     };
   }, [chatId, tenant]);
+  // Neither at work nor lately: it is not among the lanes that are read.
+  useEffect(() => {
+    if (loaded.value && !lane) refresh(key);
+  }, [key, loaded.value, !lane]);
+  const isCut = (["completed", "failed", "pending"] as const).some((status) => jobs?.filter((job) => job.status === status).length === shownMax);
   const known = tenant ? (lane ? lane.jobs : loaded.value ? [] : null) : jobs;
   const rows = inOrder(known ?? []);
   const path = `/chat/${encodeURIComponent(chatId)}`;
@@ -54,7 +61,7 @@ export function ChatPage({ chatId }: { chatId: string }) {
       <div class="tools">
         <div>
           <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /></p>
-          <h1>{chatId} {tenant ? <span class="tenant">{tenant}</span> : null} </h1>
+          <h1><bdi>{chatId}</bdi> {tenant ? <span class="tenant">{tenant}</span> : null} </h1>
           {lane ? <p><State lane={lane} /></p> : null}
         </div>
         <div class="actions">{lane && !tenant ? lane.paused ? <Act label="Resume" tone="primary" run={() => call("POST", `${path}/resume`)} /> : <Act label="Pause" run={() => call("POST", `${path}/pause`)} /> : null}</div>
@@ -66,13 +73,14 @@ export function ChatPage({ chatId }: { chatId: string }) {
       <ul class="rows">
         {rows.map((job) => (
           <li key={job.id} class="row">
-            <a class="row-main" href={link(["job", job.id])}>#{job.chatSeq} <span class="quiet-text">message {job.messageId}</span></a>
+            <a class="row-main" href={link(["job", job.id])}>#{job.chatSeq} <span class="quiet-text">message <bdi>{job.messageId}</bdi></span></a>
             <Badge tone={toneOf(job)}>{job.status === "failed" ? failureWord(job.failureCode) : job.status}</Badge>
             <span class="quiet-text">accepted <When at={job.createdAt} />{job.startedAt && job.completedAt ? `, took ${duration(Date.parse(job.completedAt) - Date.parse(job.startedAt))}` : job.queuePosition && job.status === "pending" ? `, position ${job.queuePosition}` : ""}</span>
             {job.status === "failed" ? <Act label="Retry" title={`Retry job ${job.chatSeq}`} run={() => call("POST", `/${job.id}/retry`)} /> : job.status === "completed" ? null : <Act label="Cancel" title={`Cancel job ${job.chatSeq}`} tone="danger" run={() => call("POST", `/${job.id}/cancel`)} />}
           </li>
         ))}
       </ul>
+      {isCut ? <p class="quiet-text">The latest {shownMax} of each kind that have ended, and the next {shownMax} in its line.</p> : null}
       {tenant && rows.length > 0 ? <p class="quiet-text">The latest of a chat of another tenant, and the next in its line. A key of {tenant} sees all.</p> : null}
     </>
   );

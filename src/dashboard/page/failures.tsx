@@ -139,7 +139,7 @@ function Letters({ filter, looked, count, after }: { filter: Filter; looked: num
           const [first] = job.failure?.diagnostics ?? [];
           return (
             <li key={job.id} class="row">
-              <a class="row-main" href={link(["job", job.id])}>{job.chatId} <span class="quiet-text">#{job.chatSeq}{job.tenant ? ` of ${job.tenant}` : ""}</span></a>
+              <a class="row-main" href={link(["job", job.id])}><bdi>{job.chatId}</bdi> <span class="quiet-text">#{job.chatSeq}{job.tenant ? ` of ${job.tenant}` : ""}</span></a>
               <span class="quiet-text grow">{first?.text ?? job.failure?.message}{first?.line ? ` (${first.file ? `${first.file} ` : ""}line ${first.line})` : ""}</span>
               <span class="quiet-text"><When at={job.completedAt ?? job.createdAt} /></span>
               <span class="actions">

@@ -1,6 +1,6 @@
 /** The figures at a glance, the way around, and how the connection stands. */
 import { sampledMax } from "../../store/reading.js";
-import { call } from "./api.js";
+import { call, forgetKey, hasKey } from "./api.js";
 import { clockTime, duration, Act, Badge } from "./parts.js";
 import { connection, link, place, readStats, samples, stats } from "./state.js";
 import type { Sample } from "./state.js";
@@ -27,6 +27,7 @@ export function Header() {
         </nav>
         <div class="bar-end">
           <Connection />
+          {hasKey.value ? <button type="button" class="button plain" onClick={forgetKey}>Change key</button> : null}
           <Pause />
         </div>
       </div>
@@ -53,11 +54,13 @@ function Pause() {
 function Figures() {
   const found = stats.value;
   const slots = found?.nodes.filter((node) => node.alive && !node.draining).reduce((sum, node) => sum + node.slots, 0) ?? 0;
+  const cap = found?.clusterCap ?? slots;
+  const room = Math.min(slots, cap);
   const rate = found?.successRate === null || found?.successRate === undefined ? "–" : `${((1 - found.successRate) * 100).toFixed(1)} %`;
   return (
     <dl class="figures">
-      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : "nothing waits"} />
-      <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${slots} slots`} meter={slots > 0 ? Math.min(1, (found?.totalRunning ?? 0) / slots) : 0} />
+      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : found?.totalQueued ? "all behind another, or held" : "nothing waits"} />
+      <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${room} ${cap < slots ? "(cluster cap)" : "slots"}`} meter={room > 0 ? Math.min(1, (found?.totalRunning ?? 0) / room) : 0} />
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />
       <Spread name="Build" of={found?.processing} p50="build50" p95="build95" />

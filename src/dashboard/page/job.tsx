@@ -10,8 +10,8 @@ import type { Chart } from "./chart.js";
 import { Code, languageOf } from "./code.js";
 import { Act, Badge, bytes, clockTime, Copy, duration, Elapsed, Empty, failureWord, Icon, When } from "./parts.js";
 import { toneOf } from "./lanes.js";
-import { laneKey, laneOf } from "./lanes-state.js";
-import { adjust, link, onEvent, place } from "./state.js";
+import { laneKey, laneOf, version } from "./lanes-state.js";
+import { adjust, isAwake, link, now, onEvent, place, stats } from "./state.js";
 import { Waterfall } from "./waterfall.js";
 
 /** Which states an event of the history leads to, and by which steps. */
@@ -41,14 +41,19 @@ export function JobPage({ id }: { id: string }) {
   useEffect(() => {
     const controller = new AbortController();
     const { signal } = controller;
+    const path = `/${encodeURIComponent(id)}`;
     let timer = 0;
+    let isPending = false;
+    const ask = async () => setWhy(isPending ? await read<Why>(`${path}/why`, signal) : null);
     const look = async () => {
       timer = 0;
       try {
-        const found = await read<Job>(`/${encodeURIComponent(id)}`, signal);
+        const found = await read<Job>(path, signal);
+        isPending = found.status === "pending";
+        document.title = `Job ${found.chatSeq} · ${found.chatId} · Buildlane`;
         set(found);
         setError(null);
-        setWhy(found.status === "pending" ? await read<Why>(`/${encodeURIComponent(id)}/why`, signal) : null);
+        await ask();
         // The list by chat is of one's own chats; of another tenant's, what its lane shows.
         const near: { id: string; chatSeq: number }[] = found.tenant ? (laneOf(laneKey(found))?.jobs ?? []) : await read<Job[]>(`/?chatId=${encodeURIComponent(found.chatId)}&limit=200`, signal);
         const at = (seq: number) => near.find((one) => one.chatSeq === seq)?.id ?? null;
@@ -65,13 +70,19 @@ export function JobPage({ id }: { id: string }) {
     const later = () => void (timer ||= window.setTimeout(look, 50));
     let last = 0;
     const hear = async (): Promise<void> => {
-      // The job's own stream: its whole history first, then what comes; over when the job is final.
-      await follow(`/${encodeURIComponent(id)}/events?after=${last}`, signal, (told) => {
-        if (told.event === "job.moved") later();
+      // The job's own stream: its whole history first, then what comes; over when the job is final, or the page hidden.
+      const hidden = new AbortController();
+      const stopWhenHidden = isAwake.subscribe((awake) => awake || hidden.abort());
+      await follow(`${path}/events?after=${last}`, AbortSignal.any([signal, hidden.signal]), (told) => {
+        if (told.event === "job.moved") {
+          set((was) => (was?.status === "pending" ? { ...was, ...places(told) } : was));
+          void ask().catch(() => undefined);
+        }
         if (told.id === null || told.id <= last) return;
         last = told.id;
         setEvents((was) => [...was, told]);
       }, () => {}).catch(() => undefined);
+      stopWhenHidden();
     };
     let hearing = hear();
     const stop = onEvent((told) => {
@@ -82,7 +93,8 @@ export function JobPage({ id }: { id: string }) {
         hearing = hearing.then(() => (signal.aborted ? undefined : hear()));
       }
     });
-    const whyTimer = setInterval(later, 5000);
+    // The answer grows old by itself; the job, which may be large, changes with its events alone.
+    const whyTimer = setInterval(() => isPending && isAwake.value && void ask().catch(() => undefined), 5000);
     return () => {
       stop();
       controller.abort();
@@ -100,7 +112,7 @@ export function JobPage({ id }: { id: string }) {
     <article class="job">
       <div class="tools">
         <div>
-          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId], job.tenant ? { tenant: job.tenant } : {})}>{job.chatId}</a></p>
+          <p class="crumbs"><a href="#/lanes">Lanes</a> <Icon of="arrow" /> <a href={link(["chat", job.chatId], job.tenant ? { tenant: job.tenant } : {})}><bdi>{job.chatId}</bdi></a></p>
           <h1>Job {job.chatSeq} <Badge tone={toneOf({ ...job, failureCode })}>{job.status === "failed" ? failureWord(failureCode) : job.status}</Badge></h1>
         </div>
         <div class="actions">
@@ -115,11 +127,12 @@ export function JobPage({ id }: { id: string }) {
       {why ? <WhyNot why={why} job={job} /> : null}
       <dl class="facts">
         <Fact name="Id">{job.id}</Fact>
-        <Fact name="Message">{job.messageId}</Fact>
+        <Fact name="Message"><bdi>{job.messageId}</bdi></Fact>
         <Fact name="Accepted"><When at={job.createdAt} /></Fact>
         <Fact name="Attempt">{job.attempt} of {job.maxAttempts}</Fact>
         <Fact name={job.status === "running" ? "Running for" : "Took"}>{job.status === "running" ? <Elapsed since={job.startedAt} /> : job.startedAt && job.completedAt ? duration(Date.parse(job.completedAt) - Date.parse(job.startedAt)) : "–"}</Fact>
         {job.priority === 0 ? null : <Fact name="Priority">{job.priority}</Fact>}
+        {job.supersededBy ? <Fact name="Superseded by"><a href={link(["job", job.supersededBy])}>{job.supersededBy}</a></Fact> : null}
         {job.externals.length > 0 ? <Fact name="Externals">{job.externals.join(", ")}</Fact> : null}
       </dl>
       {raw ? <Raw job={job} /> : null}
@@ -134,18 +147,34 @@ export function JobPage({ id }: { id: string }) {
   );
 }
 
+/** What a job that moved tells of its place. */
+const places = ({ data }: Told) => {
+  const { queuePosition, estimatedWaitTime, estimatedWaitTimeP90 } = data as unknown as PendingJob;
+  return { queuePosition, estimatedWaitTime, estimatedWaitTimeP90 };
+};
+
 /** Why it is not running, and what ends that. */
 function WhyNot({ why, job }: { why: Why; job: Job }) {
   const isHeld = /_(paused|held)$/.test(why.reason);
+  version.value;
+  const heldBy = why.reasons.includes("chat_held") ? laneOf(laneKey(job))?.heldBy : null;
   const tone = isHeld ? "held" : why.reason === "backing_off" || why.reason === "delayed" ? "warn" : "waiting";
   return (
     <p class={`notice ${tone}`} data-why={why.reason}>
       <Icon of={why.reason === "delayed" ? "waiting" : tone} />
       <span>
-        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${starts(job)}.` : ""}
+        <strong>{inLocalTime(why.message)}</strong> {why.unblocks}{why.behind ? <> <a href={link(["job", why.behind.id])}>See job {why.behind.chatSeq}.</a></> : null}{heldBy ? <> <a href={link(["job", heldBy])}>See the job that failed.</a></> : null} {job.status === "pending" ? `Position ${job.queuePosition} in its chat${isOverdue(job) ? "" : starts(job)}.` : ""}
       </span>
     </p>
   );
+}
+
+/** Whether what runs in front has taken longer than nine of ten do: how long it still will is not known. */
+function isOverdue(job: Job): boolean {
+  version.value;
+  const front = laneOf(laneKey(job))?.jobs.find(({ status }) => status === "running");
+  const late = stats.value?.processing.p90 ?? null;
+  return late !== null && front !== undefined && front.startedAt !== null && now.value - Date.parse(front.startedAt) > late;
 }
 
 /** While something is paused, nobody can say when. */

@@ -3,6 +3,7 @@
  * and number: one that the snapshot holds already is passed over, and after a gap the lane is read anew.
  */
 import { signal } from "@preact/signals";
+import { laneLatestMax } from "../../store/reading.js";
 import type { LaneJob, LaneView } from "../../store/store.js";
 import { call } from "./api.js";
 import type { Told } from "./api.js";
@@ -26,6 +27,8 @@ function drop(key: string): void {
 /** Changes with every change of any lane, at most once a frame. */
 export const version = signal(0);
 export const loaded = signal(false);
+/** Whether there were more than are kept. */
+export const isCut = signal(false);
 /** By name. */
 export function allLanes(): Lane[] {
   names ??= [...lanes.keys()].sort((a, b) => byName.compare(named(a), named(b)));
@@ -51,11 +54,13 @@ function changed(): void {
 export async function loadLanes(signal: AbortSignal): Promise<void> {
   buffered = [];
   const found = new Map<string, Lane>();
-  for (let cursor: string | null = ""; cursor !== null && found.size < kept; ) {
+  let cursor: string | null = "";
+  while (cursor !== null && found.size < kept) {
     const page: { data: Lane[]; meta?: { nextCursor: string | null } } = await call<Lane[]>("GET", `/lanes?limit=200${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`, undefined, signal);
     for (const lane of page.data) found.set(laneKey(lane), lane);
     cursor = page.meta?.nextCursor ?? null;
   }
+  isCut.value = cursor !== null;
   lanes.clear();
   names = null;
   for (const [key, lane] of found) put(key, lane);
@@ -99,18 +104,27 @@ export function applyEvent(told: Told): void {
   const next = step(lane, event, data);
   if (!next) return readAgain(key);
   put(key, { ...next, eventNumber: number });
+  if (next.state === "idle") trimIdle();
   // A delay is not in the event: if nothing has started soon, the row knows why.
   if (event === "job.accepted" && lane.state === "idle") setTimeout(() => lanes.get(key)?.eventNumber === number && readAgain(key), 700);
   changed();
 }
 
-const empty = ({ chatId, tenant }: Told["data"]): Lane => ({ chatId: chatId as string, ...(tenant ? { tenant } : {}), state: "idle", paused: false, eventNumber: 0, pending: 0, nodeId: null, jobs: [] });
+/** As many idle lanes stay as a snapshot holds: those that finished something last. */
+function trimIdle(): void {
+  const idle = [...lanes.values()].filter(({ state }) => state === "idle");
+  if (idle.length <= laneLatestMax) return;
+  const lastAt = ({ jobs }: Lane): number => Date.parse(jobs.at(-1)?.completedAt ?? "") || 0;
+  for (const lane of idle.sort((a, b) => lastAt(b) - lastAt(a)).slice(laneLatestMax)) drop(laneKey(lane));
+}
+
+const empty = ({ chatId, tenant }: Told["data"]): Lane => ({ chatId: chatId as string, ...(tenant ? { tenant } : {}), state: "idle", paused: false, heldBy: null, eventNumber: 0, pending: 0, nodeId: null, jobs: [] });
 
 /** The lane after the event; undefined: read it instead. */
 function step(lane: Lane, event: string, data: Told["data"]): Lane | undefined {
   if (event === "chat.paused" || event === "chat.resumed") {
     const paused = event === "chat.paused";
-    return { ...lane, paused, state: lane.state === "running" || lane.pending === 0 ? lane.state : paused ? "paused" : "ready" };
+    return { ...lane, paused, heldBy: paused ? ((data["heldBy"] as string | undefined) ?? null) : null, state: lane.state === "running" || lane.pending === 0 ? lane.state : paused ? "paused" : "ready" };
   }
   if (event === "job.accepted") {
     if (data["priority"] !== 0) return undefined;

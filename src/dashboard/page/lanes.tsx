@@ -1,8 +1,9 @@
 /** One row for each chat, those that need a person first; only the rows in sight exist. */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { laneLatestMax } from "../../store/reading.js";
 import type { LaneJob } from "../../store/store.js";
 import { call } from "./api.js";
-import { allLanes, laneKey, loaded, refresh, version } from "./lanes-state.js";
+import { allLanes, isCut, laneKey, loaded, refresh, version } from "./lanes-state.js";
 import type { Lane } from "./lanes-state.js";
 import { Act, Badge, Elapsed, Empty, failureWord, Icon, isQuietEnd, Until } from "./parts.js";
 import type { Tone } from "./parts.js";
@@ -24,10 +25,14 @@ const weight = (lane: Lane): number => ({ attention: lane.state === "paused" ? 0
 export function Lanes() {
   version.value;
   const wanted = place.value.query.get("show") ?? "";
-  const text = (place.value.query.get("q") ?? "").toLowerCase();
+  const wording = place.value.query.get("q") ?? "";
+  const text = wording.toLowerCase();
   const all = allLanes();
   const counts: Record<string, number> = { "": all.length, attention: 0, active: 0, idle: 0 };
   for (const lane of all) counts[groupOf(lane)] = (counts[groupOf(lane)] ?? 0) + 1;
+  // Of idle ones the service tells the latest; those that need a person come first, so that none of them is cut off.
+  const isIdleCut = all.filter(({ state }) => state === "idle").length >= laneLatestMax;
+  const atLeast = (name: string): boolean => name !== "attention" && (isCut.value || (name !== "active" && isIdleCut));
   // They come by name, and stay so within each weight.
   const byWeight: Lane[][] = [[], [], [], [], []];
   for (const lane of all) if ((wanted === "" || groupOf(lane) === wanted) && (text === "" || lane.chatId.toLowerCase().includes(text))) byWeight[weight(lane)]?.push(lane);
@@ -39,7 +44,7 @@ export function Lanes() {
         <div class="tabs" role="group" aria-label="Show">
           {filters.map(([name, label]) => (
             <button key={name} type="button" aria-pressed={wanted === name} onClick={() => adjust({ show: name })}>
-              {label} <span class="tab-count">{counts[name]}</span>
+              {label} <span class="tab-count">{counts[name]?.toLocaleString("en")}{atLeast(name) ? "+" : ""}</span>
             </button>
           ))}
         </div>
@@ -49,8 +54,12 @@ export function Lanes() {
         </label>
       </div>
       {stats.value?.queuePaused ? <p class="notice held"><Icon of="held" /> The whole queue is paused: nothing new starts on any node. Resume it above.</p> : null}
+      {isIdleCut && (wanted === "" || wanted === "idle") ? <p class="quiet-text cut">Of idle lanes the latest {laneLatestMax} are here. The filter opens any other by its chat, or a job by its id.</p> : null}
       {shown.length > 0 ? <Rows lanes={shown} /> : loaded.value ? (
-        all.length === 0 ? <Empty title="No lanes yet">Every chat that submits code gets a lane here. <a href="#/submit">Submit something</a> to see one.</Empty> : <Empty title="No lane matches">Change the filter to see the other {all.length}.</Empty>
+        all.length === 0 ? <Empty title="No lanes yet">Every chat that submits code gets a lane here. <a href="#/submit">Submit something</a> to see one.</Empty> : <Empty title="No lane matches">
+            Change the filter to see the other {all.length}{isCut.value || isIdleCut ? ", which are not all there are" : ""}.
+            {text ? <> Or <a href={link(["chat", wording])}>open chat <bdi>{wording}</bdi></a>, or <a href={link(["job", wording])}>open job <bdi>{wording}</bdi></a>.</> : null}
+          </Empty>
       ) : <p class="loading" role="status">Reading the lanes…</p>}
     </>
   );
@@ -109,7 +118,7 @@ function Row({ lane, top, height, at, of }: { lane: Lane; top: number; height: n
   return (
     <li class={`lane ${groupOf(lane)}`} style={{ top, height }} aria-setsize={of} aria-posinset={at} data-chat={lane.chatId}>
       <div class="lane-name">
-        <a href={link(["chat", lane.chatId], lane.tenant ? { tenant: lane.tenant } : {})} title={lane.chatId}>{lane.chatId}</a>
+        <a href={link(["chat", lane.chatId], lane.tenant ? { tenant: lane.tenant } : {})} title={lane.chatId}><bdi>{lane.chatId}</bdi></a>
         {lane.tenant ? <span class="tenant">{lane.tenant}</span> : null}
       </div>
       <ol class="chips" aria-label={`Jobs of ${lane.chatId} in order`}>
@@ -132,6 +141,7 @@ export function State({ lane }: { lane: Lane }) {
   const head = lane.jobs.find((job) => job.status === "running" || job.status === "pending");
   const last = lastFinished(lane);
   if (lane.state === "running") return <span class="state"><Badge tone={lane.paused ? "held" : "running"}>{lane.paused ? "Pausing" : "Building"} #{head?.chatSeq}</Badge></span>;
+  if (lane.paused && lane.heldBy) return <span class="state"><Badge tone="held">Held</Badge> <small>since <a href={link(["job", lane.heldBy])}>job {lane.jobs.find(({ id }) => id === lane.heldBy)?.chatSeq ?? ""} failed</a></small></span>;
   if (lane.paused) return <span class="state"><Badge tone="held">Paused</Badge> <small>{lane.pending} waiting until resumed</small></span>;
   if (lane.state === "delayed" && head) {
     const retries = head.attempt > 0;

@@ -1,13 +1,14 @@
 /** The dashboard: one stream, one snapshot, and a page for each way to look at the queue. */
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import { locked, setKey } from "./api.js";
 import { ChatPage } from "./chat.js";
 import { Failures } from "./failures.js";
 import { Header } from "./header.js";
 import { JobPage } from "./job.js";
 import { Lanes } from "./lanes.js";
-import { Empty } from "./parts.js";
+import { Empty, said } from "./parts.js";
 import { connect, place } from "./state.js";
 import { Submit } from "./submit.js";
 import { Supervisor } from "./supervisor.js";
@@ -35,17 +36,30 @@ function Page() {
 const titles: Record<string, string> = { lanes: "Lanes", job: "Job", chat: "Chat", failures: "Failures", supervisor: "Supervisor", submit: "Submit" };
 
 function App() {
-  const name = place.value.path[0] ?? "lanes";
+  const [name = "lanes", id] = place.value.path;
+  const where = place.value.path.join("/");
+  const isFirst = useRef(true);
   useEffect(() => {
-    document.title = `${titles[name] ?? "Buildlane"} · Buildlane`;
-  }, [name]);
+    // A job's own title comes when it is read.
+    document.title = name === "chat" && id ? `${id} · Buildlane` : `${titles[name] ?? "Buildlane"} · Buildlane`;
+    // Whoever followed a link by keyboard goes on in the new page, and hears that it is one.
+    if (!isFirst.current) document.getElementById("main")?.focus({ preventScroll: true });
+    isFirst.current = false;
+  }, [where]);
   return (
     <>
       <Header />
       {locked.value !== null ? <Locked why={locked.value} /> : null}
-      <main id="main" tabIndex={-1}>{locked.value === null || locked.value === "" ? <Page /> : <Page />}</main>
+      <main id="main" tabIndex={-1}><Guarded key={where}><Page /></Guarded></main>
+      <p class="hidden" role="status">{said.value}</p>
     </>
   );
+}
+
+/** A page that breaks leaves the way to the others. */
+function Guarded({ children }: { children: ComponentChildren }) {
+  const [error] = useErrorBoundary((reason) => console.error(reason));
+  return error ? <Empty title="This page broke">{String(error)} Load it again, or <a href="#/lanes">go to the lanes</a>.</Empty> : <>{children}</>;
 }
 
 function Locked({ why }: { why: string }) {

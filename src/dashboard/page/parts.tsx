@@ -1,6 +1,7 @@
 /** Small things that every page is made of. */
+import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, config } from "./api.js";
 import { now } from "./state.js";
 
@@ -30,27 +31,52 @@ export const Badge = ({ tone, children }: { tone: Tone; children: ComponentChild
   </span>
 );
 
+/** What the last deed said, for who does not see it: it outlives its button. */
+export const said = signal("");
+
+/** When what has the focus goes, the heading around it gets it, and no key is lost. */
+function useHandOver() {
+  const place = useRef<HTMLElement>(null);
+  useLayoutEffect(() => {
+    const section = place.current?.closest("section");
+    const here = place.current;
+    return () => {
+      if (!here?.contains(document.activeElement)) return;
+      queueMicrotask(() => {
+        if (document.activeElement !== document.body) return;
+        const main = document.getElementById("main");
+        const heading = (section?.isConnected ? section : main)?.querySelector<HTMLElement>("h1, h2");
+        if (heading) heading.tabIndex = -1;
+        (heading ?? main)?.focus({ preventScroll: true });
+      });
+    };
+  }, []);
+  return place;
+}
+
 /** A button that does something to the queue. What goes wrong is said beside it; in read-only mode there is none. */
 export function Act({ label, run, tone = "plain", title, done }: { label: string; run: () => Promise<unknown>; tone?: "plain" | "danger" | "primary"; title?: string; done?: (answer: unknown) => string | void }) {
   const [state, set] = useState<{ busy: boolean; error?: string; said?: string }>({ busy: false });
+  const place = useHandOver();
   if (config.readOnly) return null;
   const press = async () => {
     if (state.busy) return;
     set({ busy: true });
     try {
       const answer = await run();
-      const said = done?.(answer);
-      set({ busy: false, ...(said ? { said } : {}) });
+      const text = done?.(answer) ?? "";
+      said.value = text;
+      set({ busy: false, said: text });
     } catch (error) {
       set({ busy: false, error: error instanceof ApiError ? error.message : String(error) });
     }
   };
   return (
-    <span class="act">
+    <span class="act" ref={place}>
       <button type="button" class={`button ${tone}`} aria-disabled={state.busy} onClick={press} title={title}>
         {label}
       </button>
-      <span role="status" class="act-said">{state.said ?? ""}</span>
+      <span class="act-said">{state.said ?? ""}</span>
       {state.error ? <span role="alert" class="act-error">{state.error}</span> : null}
     </span>
   );
@@ -76,7 +102,13 @@ export function duration(ms: number | null | undefined): string {
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min ${Math.floor((ms % 60_000) / 1000)} s`;
   return `${Math.floor(ms / 3_600_000)} h ${Math.floor((ms % 3_600_000) / 60_000)} min`;
 }
-export const clockTime = (iso: string | number): string => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const toTheSecond = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
+/** On the reader's clock, with the day unless that is today. */
+export function clockTime(iso: string | number): string {
+  const [at, today] = [new Date(iso), new Date()];
+  if (at.toDateString() === today.toDateString()) return at.toLocaleTimeString([], toTheSecond);
+  return at.toLocaleString([], { ...(at.getFullYear() === today.getFullYear() ? {} : { year: "numeric" }), month: "short", day: "numeric", ...toTheSecond });
+}
 export const bytes = (count: number): string => (count < 1024 ? `${count} B` : count < 1024 * 1024 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / 1024 / 1024).toFixed(1)} MiB`);
 
 export const Elapsed = ({ since }: { since: string }) => <>{coarse(Math.max(0, now.value - Date.parse(since)))}</>;

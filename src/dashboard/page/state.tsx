@@ -1,7 +1,8 @@
 /** The page's shared state: where it is (all in the URL), how the connection stands, the figures, and the time. */
 import { computed, signal } from "@preact/signals";
+import type { Signal } from "@preact/signals";
 import type { QueueStats } from "../../store/reading.js";
-import { ApiError, follow, locked, read } from "./api.js";
+import { ApiError, follow, locked, read, serverNow } from "./api.js";
 import type { Told } from "./api.js";
 import { applyEvent, loadLanes } from "./lanes-state.js";
 
@@ -10,8 +11,16 @@ const hash = signal(location.hash);
 addEventListener("hashchange", () => (hash.value = location.hash));
 export const place = computed(() => {
   const [path = "", query = ""] = hash.value.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  return { path: decoded(path.split("/").filter(Boolean)), query: new URLSearchParams(query) };
 });
+/** What cannot be decoded is the path of no page. */
+function decoded(path: string[]): string[] {
+  try {
+    return path.map(decodeURIComponent);
+  } catch {
+    return [""];
+  }
+}
 export const link = (path: string[], query: Record<string, string> = {}): string => {
   const params = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
   return `#/${path.map(encodeURIComponent).join("/")}${params ? `?${params}` : ""}`;
@@ -23,9 +32,19 @@ export function adjust(query: Record<string, string>): void {
   hash.value = location.hash;
 }
 
-/** Ticks for elapsed times. */
-export const now = signal(Date.now());
-setInterval(() => document.visibilityState === "visible" && (now.value = Date.now()), 200);
+/** Ticks for elapsed times, by the service's clock, which wrote what they count from. */
+export const now = signal(serverNow());
+setInterval(() => document.visibilityState === "visible" && (now.value = serverNow()), 200);
+
+/** A browser opens six connections to one service over HTTP/1.1, for all of its tabs together: one that has been hidden for so long holds no stream. */
+const hiddenMs = 5000;
+export const isAwake = signal(document.visibilityState === "visible");
+let fallsAsleep = 0;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(fallsAsleep);
+  if (document.visibilityState === "visible") isAwake.value = true;
+  else fallsAsleep = window.setTimeout(() => (isAwake.value = false), hiddenMs);
+});
 
 const stream = signal<{ state: "connecting" | "live" | "reconnecting" | "stale"; since: number }>({ state: "connecting", since: Date.now() });
 /** Since when the service has had no database; null: it has one. The stream stays open meanwhile, and tells nothing. */
@@ -73,23 +92,31 @@ export async function readStats(): Promise<void> {
 const silentMs = 40_000;
 const awayMs = 4000;
 
-/** Keeps the one stream open for ever. */
+/** Keeps the one stream open for as long as somebody may look at the page. */
 export async function connect(): Promise<void> {
   setInterval(() => document.visibilityState === "visible" && locked.value === null && Date.now() - statsAt > 1900 && void readStats(), 500);
   locked.subscribe((why) => why === null && void readStats());
   let seenAt = Date.now();
   let turnsStale = 0;
   // Also while a stream is open: it begins only when the database is there.
-  const staleUnlessLive = () => {
+  const staleUnlessLive = (inMs = Math.max(0, stream.value.since + awayMs - Date.now())) => {
     clearTimeout(turnsStale);
-    turnsStale = window.setTimeout(() => stream.value.state !== "live" && (stream.value = { state: "stale", since: stream.value.since }), Math.max(0, stream.value.since + awayMs - Date.now()));
+    turnsStale = window.setTimeout(() => stream.value.state !== "live" && (stream.value = { state: "stale", since: stream.value.since }), inMs);
   };
   staleUnlessLive();
   for (let tries = 0; ; tries++) {
+    if (!isAwake.value) {
+      await until(isAwake, (awake) => awake);
+      stream.value = { state: "reconnecting", since: stream.value.since };
+      staleUnlessLive(awayMs);
+    }
     const controller = new AbortController();
-    const watchdog = setInterval(() => Date.now() - seenAt > silentMs && controller.abort(), 2000);
+    const stopWhenHidden = isAwake.subscribe((awake) => awake || controller.abort());
+    // Silence is counted from the attempt's begin: after a long outage the service may take a while to say its first word.
+    let heardAt = Date.now();
+    const watchdog = setInterval(() => Date.now() - heardAt > silentMs && controller.abort(), 2000);
     const live = () => {
-      seenAt = Date.now();
+      heardAt = seenAt = Date.now();
     };
     try {
       await follow("/events", controller.signal, (told) => {
@@ -110,15 +137,16 @@ export async function connect(): Promise<void> {
         }
         for (const listener of listeners) listener(told);
       }, live);
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 401) {
+    } catch {
+      if (locked.value !== null) {
         clearTimeout(turnsStale);
-        await unlocked();
+        await until(locked, (why) => why === null);
         stream.value = { state: "connecting", since: Date.now() };
         staleUnlessLive();
       }
     }
     clearInterval(watchdog);
+    stopWhenHidden();
     controller.abort();
     const was = stream.value;
     stream.value = { state: was.state === "stale" ? "stale" : "reconnecting", since: was.state === "live" ? seenAt : was.since };
@@ -127,10 +155,10 @@ export async function connect(): Promise<void> {
   }
 }
 
-const unlocked = (): Promise<void> =>
+const until = <T,>(what: Signal<T>, holds: (value: T) => boolean): Promise<void> =>
   new Promise((resolve) => {
-    const stop = locked.subscribe((why) => {
-      if (why !== null) return;
+    const stop = what.subscribe((value) => {
+      if (!holds(value)) return;
       resolve();
       queueMicrotask(() => stop());
     });

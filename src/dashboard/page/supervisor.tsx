@@ -47,7 +47,7 @@ export function Supervisor() {
         <ol class="slots">
           {Array.from({ length: Math.min(node.slots.total, 200) }, (_, index) => {
             const held = node.slots.held[index];
-            return <li key={index} class={held ? "slot taken" : "slot"}>{held ? <><a href={link(["job", held.jobId])}>{held.chatId} #{held.chatSeq}</a> <small><Elapsed since={held.startedAt} /></small></> : <span class="quiet-text">free</span>}</li>;
+            return <li key={index} class={held ? "slot taken" : "slot"}>{held ? <><a href={link(["job", held.jobId])}><bdi>{held.chatId}</bdi> #{held.chatSeq}</a> <small><Elapsed since={held.startedAt} /></small></> : <span class="quiet-text">free</span>}</li>;
           })}
         </ol>
       </Panel>
@@ -57,7 +57,7 @@ export function Supervisor() {
             <ul class="actors">
               {node.chats.map((chat) => (
                 <li key={laneKey(chat)}>
-                  <button type="button" aria-pressed={chat === picked} onClick={() => adjust({ chat: laneKey(chat) })}>{chat.chatId} <small>{chat.tenant ? `${chat.tenant} · ` : ""}{chat.states.at(-1)}{chat.job ? ` · job ${chat.job.states.at(-1)}` : ""}</small></button>
+                  <button type="button" aria-pressed={chat === picked} onClick={() => adjust({ chat: laneKey(chat) })}><bdi>{chat.chatId}</bdi> <small>{chat.tenant ? `${chat.tenant} · ` : ""}{chat.states.at(-1)}{chat.job ? ` · job ${chat.job.states.at(-1)}` : ""}</small></button>
                 </li>
               ))}
             </ul>

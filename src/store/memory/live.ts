@@ -63,7 +63,7 @@ const laneJob = (row: JobRow, at: number): LaneJob => ({
 });
 
 const view = (lane: Lane, at: number): LaneView => ({
-  ...shownLane(lane.chatId), state: lane.state, paused: lane.pausedAt !== null, eventNumber: lane.eventTail, pending: lane.pending.size, nodeId: lane.running?.held?.nodeId ?? null,
+  ...shownLane(lane.chatId), state: lane.state, paused: lane.pausedAt !== null, heldBy: lane.heldBy, eventNumber: lane.eventTail, pending: lane.pending.size, nodeId: lane.running?.held?.nodeId ?? null,
   jobs: [...lane.finished.slice(Math.max(0, lane.finished.size - laneFinishedMax)), ...(lane.running ? [lane.running] : []), ...lane.pending.slice(0, lanePendingMax)].map((row) => laneJob(row, at)),
 });
 

@@ -12,15 +12,15 @@ import { reads } from "./database.js";
 import type { Database } from "./database.js";
 
 /** A lane as `buildlane_lane_views` tells it: its finished jobs newest first. */
-type ToldLane = [group: number, chatId: string, state: LaneView["state"], paused: boolean, eventNumber: number, pending: number, nodeId: string | null, finished: ToldLaneJob[] | null, running: ToldLaneJob[] | null, waiting: ToldLaneJob[] | null];
+type ToldLane = [group: number, chatId: string, state: LaneView["state"], paused: boolean, eventNumber: number, pending: number, nodeId: string | null, heldBy: string | null, finished: ToldLaneJob[] | null, running: ToldLaneJob[] | null, waiting: ToldLaneJob[] | null];
 type ToldLaneJob = [id: string, chatSeq: number, messageId: string, status: JobStatus, attempt: number, maxAttempts: number, priority: number, createdAt: string, startedAt: string | null, completedAt: string | null, nextAttemptAt: string | null, failureCode: FailureCode | null];
 
 const laneJob = ([id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt, startedAt, completedAt, nextAttemptAt, failureCode]: ToldLaneJob): LaneJob => ({
   id, chatSeq, messageId, status, attempt, maxAttempts, priority, createdAt: iso(createdAt), startedAt: startedAt && iso(startedAt), completedAt: completedAt && iso(completedAt),
   nextAttemptAt: nextAttemptAt && iso(nextAttemptAt), failureCode,
 });
-const lane = ([, chatId, state, paused, eventNumber, pending, nodeId, finished, running, waiting]: ToldLane): LaneView => ({
-  ...shownLane(chatId), state, paused, eventNumber, pending, nodeId, jobs: [...(finished ?? []).reverse(), ...(running ?? []), ...(waiting ?? [])].map(laneJob),
+const lane = ([, chatId, state, paused, eventNumber, pending, nodeId, heldBy, finished, running, waiting]: ToldLane): LaneView => ({
+  ...shownLane(chatId), state, paused, heldBy, eventNumber, pending, nodeId, jobs: [...(finished ?? []).reverse(), ...(running ?? []), ...(waiting ?? [])].map(laneJob),
 });
 
 const shown = <T extends { chatId: string }>(row: T): T => ({ ...row, ...shownLane(row.chatId) });

@@ -267,6 +267,19 @@ export const reads: Exercise = (check) => {
     }
   });
 
+  check("a lane says which failure its policy holds it for, and not when a person pauses it", async (lab) => {
+    await lab.accept(0, "a", "a");
+    await lab.store.setPolicy(scope, "a", { afterFailure: "hold" }, T0);
+    const claim = await lab.takeOne(1);
+    const lane = async () => (await lab.store.lanes(scope, { limit: 1, chatIds: ["a"] }, T0 + 5)).lanes[0];
+    expect(await lane()).toMatchObject({ paused: false, heldBy: null });
+    await lab.end(2, claim, ends.failed);
+    expect(await lane()).toMatchObject({ state: "paused", paused: true, heldBy: claim.job.id });
+    await lab.store.setChatPaused(scope, "a", false, T0 + 3);
+    await lab.store.setChatPaused(scope, "a", true, T0 + 4);
+    expect(await lane()).toMatchObject({ state: "paused", paused: true, heldBy: null });
+  });
+
   check("a database that answers says so", async (lab) => {
     expect(await lab.store.ping()).toBe(true);
   });
