@@ -20,6 +20,7 @@ import type { BuildQueue } from "./queue-api.js";
 import { createReaders } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
+import { checkChatId } from "./request.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { traced } from "./tracing.js";
@@ -144,11 +145,8 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     keys: createKeys({ store: store.access, clock }),
     chatTokens: createChatTokens({ store: store.access, clock }),
     audit: createAudit({ store: store.access, clock }),
-    forChat: (tenant, chatId) => view({ tenant, chatId }),
-    forTenant(tenant) {
-      if (tenant !== defaultTenant && !isTenantName(tenant)) throw validationFailed([{ path: "/tenant", message: "Expected 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit." }]);
-      return view({ tenant });
-    },
+    forChat: (tenant, chatId) => view({ tenant: checkTenant(tenant), chatId: checkChatId(chatId) }),
+    forTenant: (tenant) => view({ tenant: checkTenant(tenant) }),
     quarantine: {
       list: (limit = 200) => store.quarantined(Math.min(limit, 1000)),
       async lift(hash) {
@@ -175,6 +173,11 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     [Symbol.asyncDispose]: () => queue.stop(),
   };
   return queue;
+}
+
+function checkTenant(tenant: string): string {
+  if (tenant === defaultTenant || isTenantName(tenant)) return tenant;
+  throw validationFailed([{ path: "/tenant", message: "Expected 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit." }]);
 }
 
 /** Plain numbers and switches, and limits as they were written; never places or secrets, which are texts. */

@@ -4,7 +4,7 @@
  */
 import { hash } from "node:crypto";
 import type { Clock } from "./clock.js";
-import { codeTooLarge, validationFailed } from "./errors.js";
+import { codeTooLarge, jobNotFound, validationFailed } from "./errors.js";
 import type { Issue } from "./errors.js";
 import { loaders, supersedes } from "./job.js";
 import type { BuildOptions, BuildRequest } from "./job.js";
@@ -116,6 +116,20 @@ function requestIssues(request: BuildRequest): Issue[] {
   field("/delayMs", request.delayMs, delayMs);
   field("/supersede", request.supersede, supersede);
   return issues;
+}
+
+/** The name of a chat that is asked for. Throws BuildlaneError validation_failed. */
+export function checkChatId(chatId: unknown): string {
+  const message = chat("/chatId", chatId);
+  if (message !== null) throw validationFailed([{ path: "/chatId", message }]);
+  return chatId as string;
+}
+
+/** The id of a job that is asked for. Throws BuildlaneError: job_not_found for a text that no job can have, validation_failed for what is no text. */
+export function checkJobId(jobId: unknown): string {
+  if (typeof jobId !== "string") throw validationFailed([{ path: "/id", message: `Expected a job's id, got ${kindOf(jobId)}.` }]);
+  if (id("/id", jobId) !== null) throw jobNotFound("of this id");
+  return jobId;
 }
 
 /** Throws BuildlaneError validation_failed. */

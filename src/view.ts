@@ -13,7 +13,7 @@ import type { QueueSettings } from "./options.js";
 import type { ChatJobs, QueueView } from "./queue-api.js";
 import type { Readers } from "./readers.js";
 import type { Reporter } from "./report.js";
-import { checkPolicy } from "./request.js";
+import { checkChatId, checkJobId, checkPolicy } from "./request.js";
 import { defaultTenant, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import type { Accepted, DeadLetterFilter, Stopping, Store } from "./store/store.js";
@@ -113,7 +113,8 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
   }
 
   async function laneFor(scope: Scope, { chatId, jobId }: { chatId?: string | undefined; jobId?: string | undefined }, signal: AbortSignal): Promise<{ of: Scope; chatId: string }> {
-    if (jobId === undefined) return { of: scope, chatId: chatId ?? "" };
+    if (jobId === undefined) return { of: scope, chatId: checkChatId(chatId) };
+    checkJobId(jobId);
     const job = found(await wakeups.reading(() => store.get(scope, jobId), signal), jobId);
     return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
   }
@@ -133,9 +134,10 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, taken);
       return { jobs: jobs.map(answerOf), replayed };
     },
-    get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
-    output: async (id) => found(await store.output(scope, id), id),
+    get: async (id) => readers.withEstimate(found(await store.get(scope, checkJobId(id)), id)),
+    output: async (id) => found(await store.output(scope, checkJobId(id)), id),
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
+      checkJobId(id);
       const read = async () => found(await wakeups.reading(() => store.get(scope, id), signal), id);
       const first = await read();
       if (isFinal(first.status)) return first as FinishedJob;
@@ -152,7 +154,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       }
     },
     async chat(chatId, { limit = 50, include = { code: false, result: false } } = {}): Promise<ChatJobs> {
-      const view = await store.chat(scope, chatId, limit, include);
+      const view = await store.chat(scope, checkChatId(chatId), limit, include);
       return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
     },
     async list(query) {
@@ -161,7 +163,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     },
     stats: async () => ({ ...(await readers.stats(scope)), slots: settings.concurrency, concurrency: settings.concurrency, draining: isDraining() }),
     async cancel(id) {
-      const answer = await store.cancel(scope, id);
+      const answer = await store.cancel(scope, checkJobId(id));
       switch (answer.kind) {
         case "unknown":
           throw jobNotFound(id);
@@ -181,7 +183,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
           return answer satisfies never;
       }
     },
-    retry: (id) => redrive(scope, id),
+    retry: async (id) => redrive(scope, checkJobId(id)),
     deadLetters: {
       count: (filter) => store.countDeadLetters(scope, filter),
       groups: (filter, limit) => store.deadLetterGroups(scope, filter, limit),
@@ -200,24 +202,24 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
     },
     async cancelChat(chatId) {
-      const answer = await store.cancelChat(scope, chatId);
+      const answer = await store.cancelChat(scope, checkChatId(chatId));
       if (answer.kind === "unknown") return null;
       node.tell({ type: "lane.recalled", chatId: laneKey(scope, chatId) });
       if (answer.stopping) announceStop(answer.stopping);
       else store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
       return { cancelled: answer.cancelled, stopping: answer.stopping?.jobId ?? null };
     },
-    chatState: (chatId) => store.chatState(scope, chatId),
+    chatState: async (chatId) => store.chatState(scope, checkChatId(chatId)),
     async setPolicy(chatId, policy) {
       checkPolicy(chatId, policy);
       const whole = await store.setPolicy(scope, chatId, policy);
       store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
       return whole;
     },
-    erase: (chatId) => erase(scope, chatId),
-    rateAheadMs: async (chatId) => store.rateAheadMs(scope, chatId),
-    pauseChat: (chatId) => pauseChat(scope, chatId, true),
-    resumeChat: (chatId) => pauseChat(scope, chatId, false),
+    erase: async (chatId) => erase(scope, checkChatId(chatId)),
+    rateAheadMs: async (chatId) => store.rateAheadMs(scope, checkChatId(chatId)),
+    pauseChat: async (chatId) => pauseChat(scope, checkChatId(chatId), true),
+    resumeChat: async (chatId) => pauseChat(scope, checkChatId(chatId), false),
     async *events(which, eventOptions) {
       const { of, chatId } = await laneFor(scope, which, eventOptions.signal);
       yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, eventOptions);
@@ -227,7 +229,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       const { of, chatId } = await laneFor(scope, which, signal);
       yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
     },
-    why: async (id) => explain(found(await store.why(scope, id), id)),
+    why: async (id) => explain(found(await store.why(scope, checkJobId(id)), id)),
     lanes: (query) => store.lanes(scope, query),
   });
 }

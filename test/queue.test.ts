@@ -627,6 +627,21 @@ describe("the queue", () => {
     });
   });
 
+  it("asks the store for no job and no chat that there cannot be", async () => {
+    const { queue } = await gated();
+    const first = async (which: never) => queue.events(which, { signal: AbortSignal.timeout(1000) })[Symbol.asyncIterator]().next();
+    const ofJobs = { get: queue.get, output: queue.output, waitFor: queue.waitFor, cancel: queue.cancel, retry: queue.retry, why: queue.why, events: (jobId: string) => first({ jobId } as never) };
+    const ofChats = { chat: queue.chat, chatState: queue.chatState, pauseChat: queue.pauseChat, resumeChat: queue.resumeChat, cancelChat: queue.cancelChat, erase: queue.erase, events: (chatId: string) => first({ chatId } as never), forChat: async (chatId: string) => queue.forChat("", chatId) };
+    const texts = ["", "a\0", "\ud800", "x".repeat(101)];
+    for (const [name, verb] of Object.entries(ofJobs)) {
+      for (const id of texts) await expect(verb(id), name).rejects.toMatchObject({ code: "job_not_found" });
+      for (const id of [null, 5, {}]) await expect(verb(id as never), name).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/id" }] });
+    }
+    await expect(queue.get(undefined as never)).rejects.toThrow("/id: Expected a job's id, got nothing.");
+    for (const [name, verb] of Object.entries(ofChats)) for (const chatId of [...texts, "a\u001fb", undefined, null, 5]) await expect(verb(chatId as never), name).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/chatId" }] });
+    expect(() => queue.forTenant(undefined as never)).toThrow(/^\/tenant: Expected 1 to 63 letters/);
+  });
+
   it("estimates no earlier start for a job than its chat's first one has, which is delayed and holds its place", async () => {
     const { queue, submit } = await gated();
     await submit("a", "1", { delayMs: 60_000 });
