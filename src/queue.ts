@@ -5,6 +5,7 @@
 import { createAudit } from "./audit.js";
 import { createChatTokens } from "./chat-tokens.js";
 import { createKeys } from "./keys.js";
+import { countFailures, guarded } from "./callbacks.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
@@ -42,7 +43,7 @@ export interface BuildQueueOptions extends QueueSettingsInput {
   db?: CallersDatabase;
   /** Runs instead of esbuild. */
   run?: Run;
-  /** Named facts about everything that happens; never code. */
+  /** Named facts about everything that happens; never code. A throw of its own is counted as `onReport.failed`, and no more. */
   onReport?: Reporter;
   /** Lines for a person while a first start takes its time. */
   onProgress?: (line: string) => void;
@@ -53,9 +54,9 @@ export interface BuildQueueOptions extends QueueSettingsInput {
 const besideSettings: Record<Exclude<keyof BuildQueueOptions, keyof QueueSettingsInput>, true> = { store: true, db: true, run: true, onReport: true, onProgress: true, clock: true };
 
 /** What a compiler would have told; throws SettingsError. */
-function checkOptions({ store, db, databaseUrl, run, ...rest }: BuildQueueOptions): void {
+function checkOptions({ store, db, databaseUrl, run, onReport, onProgress, ...rest }: BuildQueueOptions): void {
   refuseUnknown(rest, Object.keys(besideSettings));
-  if (run !== undefined && typeof run !== "function") throw new SettingsError(`Expected run to be a function, got ${typeof run}.`);
+  for (const [name, value] of Object.entries({ run, onReport, onProgress })) if (value !== undefined && typeof value !== "function") throw new SettingsError(`Expected ${name} to be a function, got ${typeof value}.`);
   if (store !== undefined && store !== "memory" && typeof store !== "object") throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${JSON.stringify(store)}.`);
   if ([store, db, databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
 }
@@ -68,14 +69,16 @@ export async function createBuildQueue(options: BuildQueueOptions = {}): Promise
   const clock = options.clock ?? systemClock;
   const nodeId = clock.id();
   const counters: Record<string, number> = {};
+  const tell = options.onReport && guarded(options.onReport, countFailures("onReport", counters));
+  const onProgress = options.onProgress && guarded(options.onProgress, countFailures("onProgress", counters));
   const report: Reporter = (one) => {
     count(counters, one);
-    options.onReport?.(one);
+    tell?.(one);
   };
   // Before the store is open: a folder that is not there stops the start.
   const packages = await openPackages({ packagesDir: settings.packagesDir, importMap: settings.importMap, clock });
   const store = await openStore({
-    store: options.store, db: options.db, databaseUrl: settings.databaseUrl, databasePrepare: settings.databasePrepare, databaseNotify: settings.databaseNotify, dataDir: settings.dataDir, nodeId, clock, onProgress: options.onProgress,
+    store: options.store, db: options.db, databaseUrl: settings.databaseUrl, databasePrepare: settings.databasePrepare, databaseNotify: settings.databaseNotify, dataDir: settings.dataDir, nodeId, clock, onProgress,
     onUpkeepError: (error) => report({ type: "database.away", verb: "upkeep", error: messageOf(error) }),
   });
   const { ageMs } = settings.cache;

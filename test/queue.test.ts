@@ -642,6 +642,29 @@ describe("the queue", () => {
     expect(() => queue.forTenant(undefined as never)).toThrow(/^\/tenant: Expected 1 to 63 letters/);
   });
 
+  it.each([
+    ["throws", () => { throw new Error("a fault of its own"); }],
+    ["rejects", () => Promise.reject(new Error("a fault of its own"))],
+  ])("goes on when onReport %s: builds, retries, stops, counts it and says so once", async (_, onReport) => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error) => void (warning.name === "BuildlaneWarning" && warnings.push(warning));
+    process.on("warning", warned);
+    try {
+      const { queue } = await gated({ retryBaseMs: 1, onReport, run: (_job, { attempt }) => (attempt === 1 ? Promise.reject(new Error("flaky")) : "built") });
+      const job = await queue.enqueue({ chatId: "a", messageId: "m", code: "1" });
+      expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed", result: "built", attempt: 2 });
+      await queue.stop();
+      expect(queue.counters["onReport.failed"]).toBeGreaterThan(3);
+      expect(warnings.map((one) => one.message)).toEqual(["onReport failed, which changes nothing for the queue: a fault of its own. From now on it is only counted, as onReport.failed."]);
+    } finally {
+      process.off("warning", warned);
+    }
+  });
+
+  it("refuses callbacks that are no functions", async () => {
+    for (const name of ["run", "onReport", "onProgress"]) await expect(createBuildQueue({ store: "memory", [name]: "x" })).rejects.toThrow(`Expected ${name} to be a function, got string.`);
+  });
+
   it("estimates no earlier start for a job than its chat's first one has, which is delayed and holds its place", async () => {
     const { queue, submit } = await gated();
     await submit("a", "1", { delayMs: 60_000 });
