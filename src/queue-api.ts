@@ -146,6 +146,9 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   readonly counters: Readonly<Record<string, number>>;
   /** Accepts and claims nothing more, waits for running builds, gives back what is left. Reads still work. Safe to call twice. */
   drain(): Promise<void>;
-  /** Drains, then closes the store. Safe to call twice. */
+  /**
+   * Drains, then closes the store. Whoever waits for a job is rejected then, event streams end, and every later call rejects, all with `draining`
+   * ("This queue was stopped."). Safe to call twice.
+   */
   stop(): Promise<void>;
 }

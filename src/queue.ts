@@ -9,7 +9,7 @@ import { countFailures, guarded } from "./callbacks.js";
 import { createAcceptance } from "./acceptance.js";
 import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
-import { BuildlaneError, SettingsError, noBackup, notQuarantined, validationFailed } from "./errors.js";
+import { BuildlaneError, SettingsError, draining as nodeDraining, noBackup, notQuarantined, queueStopped, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
 import { createWakeups } from "./history/wakeups.js";
 import type { Runner } from "./job.js";
@@ -25,6 +25,7 @@ import { checkChatId } from "./request.js";
 import { ownRunner } from "./run.js";
 import type { Run } from "./run.js";
 import { traced } from "./tracing.js";
+import { untilStopped } from "./store/until-stopped.js";
 import { openStore } from "./store/open.js";
 import { defaultTenant, isTenantName, laneKey } from "./store/scope.js";
 import type { CallersDatabase, Store } from "./store/store.js";
@@ -103,7 +104,11 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const { nodeId, settings, store, clock, report } = parts;
   let draining: Promise<void> | null = null;
   let stopping: Promise<void> | null = null;
-  const readers = createReaders({ store, clock, slots: settings.concurrency });
+  let stopped = false;
+  const isStopped = () => stopped;
+  /** As callers ask it. */
+  const asked = untilStopped(store, isStopped);
+  const readers = createReaders({ store: asked, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
   const feed = createFeed(store, clock);
   const { webhookUrl, webhookSecret } = settings;
@@ -111,13 +116,17 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   // Before any job is taken, so that the first one's events are told too.
   if (webhookUrl !== undefined) await store.webhook.begin();
   const node = await startNode(parts);
-  const acceptance = createAcceptance({ accept: node.accept, store, settings, clock, isDraining: () => draining !== null, turnMs: readers.turnMs });
+  const acceptance = createAcceptance({ accept: node.accept, store: asked, settings, clock, checkOpen, turnMs: readers.turnMs });
   const webhook =
     webhookUrl === undefined || webhookSecret === undefined ? null : startWebhook({ store, nodeId, secret: webhookSecret, send: sendTo(webhookUrl, { clock, timeoutMs: answerMs }), clock, report });
   readers.refresh();
 
+  function checkOpen(): void {
+    if (stopped) throw queueStopped();
+    if (draining !== null) throw nodeDraining();
+  }
   async function pauseQueue(paused: boolean): Promise<void> {
-    await store.setQueuePaused(paused);
+    await asked.setQueuePaused(paused);
     if (paused) node.tell({ type: "lanes.recalled" });
     store.hint({ kind: "paused" });
   }
@@ -130,13 +139,14 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   }
   async function stop(): Promise<void> {
     await (draining ??= drain());
+    stopped = true;
     wakeups.close();
     feed.close();
     await store.close();
     report({ type: "node.stopped", nodeId });
   }
 
-  const view = createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining: () => draining !== null });
+  const view = createViews({ store: asked, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining: () => draining !== null, isStopped });
 
   const queue: BuildQueue = {
     ...view("everyone"),
@@ -145,15 +155,15 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     get draining() {
       return draining !== null;
     },
-    keys: createKeys({ store: store.access, clock }),
-    chatTokens: createChatTokens({ store: store.access, clock }),
-    audit: createAudit({ store: store.access, clock }),
+    keys: createKeys({ store: asked.access, clock }),
+    chatTokens: createChatTokens({ store: asked.access, clock }),
+    audit: createAudit({ store: asked.access, clock }),
     forChat: (tenant, chatId) => view({ tenant: checkTenant(tenant), chatId: checkChatId(chatId) }),
     forTenant: (tenant) => view({ tenant: checkTenant(tenant) }),
     quarantine: {
-      list: (limit = 200) => store.quarantined(Math.min(limit, 1000)),
+      list: (limit = 200) => asked.quarantined(Math.min(limit, 1000)),
       async lift(hash) {
-        if (!(await store.code.lift(hash))) throw notQuarantined();
+        if (!(await asked.code.lift(hash))) throw notQuarantined();
       },
     },
     pause: () => pauseQueue(true),
@@ -162,13 +172,13 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
       if (!settings.inspect) throw new BuildlaneError("not_found", "The actors are not shown: open the queue with the option `inspect`.");
       return node.inspect({ lane: chatId === undefined ? undefined : laneKey({ tenant }, chatId), jobId, sample, signal });
     },
-    node: async () => ({ nodeId, ...node.view(), quarantine: await store.quarantined(quarantineShown), settings: shownSettings(settings) }),
+    node: async () => ({ nodeId, ...node.view(), quarantine: await asked.quarantined(quarantineShown), settings: shownSettings(settings) }),
     async backUp() {
-      if (!store.backUp) throw noBackup(store.kind);
-      return store.backUp();
+      if (!asked.backUp) throw noBackup(store.kind);
+      return asked.backUp();
     },
     async ready() {
-      const database = await store.ping();
+      const database = await asked.ping().catch(() => false);
       return { ready: draining === null && database, draining: draining !== null, database };
     },
     drain: () => (draining ??= drain()),

@@ -1,7 +1,7 @@
 /** The queue as one scope sees and moves it: each call asks the store, tells whom it concerns, and shapes the answer. */
 import type { Acceptance, Taken } from "./acceptance.js";
 import type { Clock } from "./clock.js";
-import { alreadyFinal, chatStopping, jobNotFound, notFailed } from "./errors.js";
+import { alreadyFinal, chatStopping, jobNotFound, notFailed, queueStopped } from "./errors.js";
 import type { Feed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -30,12 +30,13 @@ interface Needs {
   wakeups: Wakeups;
   feed: Feed;
   isDraining(): boolean;
+  isStopped(): boolean;
 }
 
 /** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
 const eraseWaitMs = 15_000;
 
-export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining }: Needs): (scope: Scope) => QueueView {
+export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining, isStopped }: Needs): (scope: Scope) => QueueView {
   /** Whoever repeats a request may hear of a job that waits no more. */
   function answerOf(job: Accepted): AcceptedJob {
     const { id, messageId, chatSeq, status, queuePosition, createdAt } = job;
@@ -119,7 +120,17 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
   }
 
-  return (scope) => ({
+  /** What is followed ends with the queue. */
+  async function* untilStopped<T>(items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+    if (isStopped()) throw queueStopped();
+    try {
+      yield* items;
+    } catch (error) {
+      if (!isStopped()) throw error;
+    }
+  }
+
+  const viewOf = (scope: Scope): QueueView => ({
     async enqueue(request, enqueueOptions) {
       const taken = await acceptance.accept(scope, [request], enqueueOptions, false);
       const { jobs, replayed } = taken;
@@ -232,4 +243,8 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     why: async (id) => explain(found(await store.why(scope, checkJobId(id)), id)),
     lanes: (query) => store.lanes(scope, query),
   });
+  return (scope) => {
+    const view = viewOf(scope);
+    return { ...view, events: (...which) => untilStopped(view.events(...which)), stream: (...which) => untilStopped(view.stream(...which)) };
+  };
 }

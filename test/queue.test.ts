@@ -598,7 +598,7 @@ describe("the queue", () => {
       expect(clock.monotonic()).toBe(before);
 
       store.get = get;
-      const stopped = expect(queue.waitFor(id)).rejects.toMatchObject({ code: "database_unavailable" });
+      const stopped = expect(queue.waitFor(id)).rejects.toMatchObject({ code: "draining", message: "This queue was stopped." });
       await clock.until(Promise.all([queue.stop(), stopped]));
     });
 
