@@ -1,6 +1,6 @@
 /** A caller's own `run` in the place of the build: the same queue for any kind of job. */
+import { errorText, firstLine } from "./error-text.js";
 import type { Outcome, RunnableJob, Runner } from "./job.js";
-import { messageOf } from "./report.js";
 
 /** Gets the claimed job; what it returns becomes the job's result (a text as it is, anything else as JSON). Throwing fails the attempt; an error with `retryable: false` is not tried again. */
 export type Run = (job: RunnableJob, context: { signal: AbortSignal; attempt: number }) => unknown;
@@ -30,9 +30,8 @@ export function ownRunner(run: Run, outputBytesMax: number): Runner {
         return { kind: "failed", failure: { code: "output_too_large", message, retryable: false, diagnostics: [] }, error: message };
       } catch (error) {
         if (context.signal.aborted) throw error;
-        const message = messageOf(error);
-        const retryable = !isFinal(error);
-        return { kind: "failed", failure: { code: "run_failed", message, retryable, diagnostics: [] }, error: message };
+        const text = errorText(error);
+        return { kind: "failed", failure: { code: "run_failed", message: firstLine(text), retryable: !isFinal(error), diagnostics: [] }, error: text };
       }
     },
   };
