@@ -14,6 +14,21 @@ const failureOf = async (thrown: unknown) => {
   return { error: outcome.error, message: outcome.failure.message };
 };
 
+describe("what a run returns", () => {
+  const cyclic: Record<string, unknown> = {};
+  cyclic["self"] = cyclic;
+  it.each<[string, unknown, RegExp]>([
+    ["a BigInt", { count: 1n }, /BigInt/],
+    ["a circle", cyclic, /circular/],
+    ["what throws when it is written", { toJSON() { throw new Error("not me\nat all"); } }, /: not me$/],
+  ])("is refused for good when it cannot be written: %s", async (_, value, says) => {
+    const outcome = await outcomeOf(() => value);
+    const message = expect.stringMatching(says) as string;
+    expect(outcome).toEqual({ kind: "failed", failure: { code: "run_failed", message, retryable: false, diagnostics: [] }, error: message });
+    expect(outcome).toMatchObject({ error: expect.stringMatching(/^The result cannot be written as JSON: /) });
+  });
+});
+
 describe("what a run throws", () => {
   const cyclic = new Error("outer", { cause: new Error("inner") });
   (cyclic.cause as Error).cause = cyclic;
