@@ -15,7 +15,7 @@ import { createWakeups } from "./history/wakeups.js";
 import type { Runner } from "./job.js";
 import { startNode } from "./node.js";
 import type { NodeParts } from "./node.js";
-import { queueSettings, refuseUnknown } from "./options.js";
+import { queueSettings, refuseUnknown, shown } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
 import type { BuildQueue } from "./queue-api.js";
 import { createReaders } from "./readers.js";
@@ -58,7 +58,7 @@ const besideSettings: Record<Exclude<keyof BuildQueueOptions, keyof QueueSetting
 function checkOptions({ store, db, databaseUrl, run, onReport, onProgress, ...rest }: BuildQueueOptions): void {
   refuseUnknown(rest, Object.keys(besideSettings));
   for (const [name, value] of Object.entries({ run, onReport, onProgress })) if (value !== undefined && typeof value !== "function") throw new SettingsError(`Expected ${name} to be a function, got ${typeof value}.`);
-  if (store !== undefined && store !== "memory" && typeof store !== "object") throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${JSON.stringify(store)}.`);
+  if (store !== undefined && store !== "memory" && typeof store !== "object") throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${shown(store)}.`);
   if ([store, db, databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
 }
 

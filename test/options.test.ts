@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { SettingsError } from "../src/errors.js";
 import { createBuildQueue } from "../src/index.js";
 import { queueSettings, readSettings } from "../src/options.js";
+import type { QueueSettingsInput } from "../src/options.js";
 
 describe("settings", () => {
   it("have the documented defaults", () => {
@@ -59,6 +60,18 @@ describe("settings", () => {
     const outcome = await createBuildQueue({ store: "memory", run: () => "", ...wrong } as never).then((queue) => queue.stop(), (error: unknown) => error);
     expect(outcome).toBeInstanceOf(SettingsError);
     expect((outcome as Error).message).toMatch(message);
+  });
+
+  it("take a number, or its digits, and nothing that only could be made one; to TypeScript too", () => {
+    const cyclic: unknown[] = [];
+    cyclic.push(cyclic);
+    expect([queueSettings({ drainMs: 5 }), queueSettings({ drainMs: "5" }), queueSettings({ drainMs: " 5\r" })].map(({ drainMs }) => drainMs)).toEqual([5, 5, 5]);
+    for (const [wrong, told] of [[true, "true"], [[], "[]"], ["", '""'], ["1e3", '"1e3"'], [new Date(5), '"1970-01-01T00:00:00.005Z"'], [5n, "5n"], [Number.NaN, "null"], [cyclic, "what cannot be shown (object)"], [Symbol("five"), "Symbol(five)"]] as const)
+      expect(() => queueSettings({ drainMs: wrong as never })).toThrow(new SettingsError(`Expected drainMs to be valid (an integer from 0 to 3600000), got ${told}.`));
+    const typed = (input: QueueSettingsInput["concurrency"]) => input;
+    expect(typed(3)).toBe(typed(3));
+    // @ts-expect-error -- a number or digits
+    typed(true);
   });
 
   it("of the module leave out those of the service", () => {
