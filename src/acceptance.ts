@@ -109,7 +109,7 @@ export function createAcceptance({ accept, store, settings, clock, checkOpen, tu
       if (!Array.isArray(requests) || requests.length === 0) throw validationFailed([{ path: "/jobs", message: "Expected at least one job." }]);
       if (requests.length > limits.batchJobsMax) throw batchTooLarge("jobs", limits.batchJobsMax);
       const key = options?.idempotencyKey;
-      if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
+      if (key !== undefined && (typeof key !== "string" || key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
       const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? `/jobs/${index}` : ""), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);

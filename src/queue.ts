@@ -18,6 +18,7 @@ import type { NodeParts } from "./node.js";
 import { queueSettings, refuseUnknown, shown } from "./options.js";
 import type { QueueSettingsInput } from "./options.js";
 import type { BuildQueue } from "./queue-api.js";
+import { checkBulkLimit } from "./query.js";
 import { createReaders } from "./readers.js";
 import { messageOf } from "./report.js";
 import type { Report, Reporter } from "./report.js";
@@ -161,7 +162,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     forChat: (tenant, chatId) => view({ tenant: checkTenant(tenant), chatId: checkChatId(chatId) }),
     forTenant: (tenant) => view({ tenant: checkTenant(tenant) }),
     quarantine: {
-      list: (limit = 200) => asked.quarantined(Math.min(limit, 1000)),
+      list: async (limit = 200) => asked.quarantined(checkBulkLimit(limit)),
       async lift(hash) {
         if (!(await asked.code.lift(hash))) throw notQuarantined();
       },

@@ -118,9 +118,12 @@ function requestIssues(request: BuildRequest): Issue[] {
   return issues;
 }
 
+/** What keeps it from being a chat's id; null: nothing. */
+export const chatIssue = (chatId: unknown): string | null => chat("/chatId", chatId);
+
 /** The name of a chat that is asked for. Throws BuildlaneError validation_failed. */
 export function checkChatId(chatId: unknown): string {
-  const message = chat("/chatId", chatId);
+  const message = chatIssue(chatId);
   if (message !== null) throw validationFailed([{ path: "/chatId", message }]);
   return chatId as string;
 }
@@ -134,7 +137,8 @@ export function checkJobId(jobId: unknown): string {
 
 /** Throws BuildlaneError validation_failed. */
 export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void {
-  const idIssue = id("/chatId", chatId) ?? (isChatName(chatId as string) ? null : "Expected a text without control characters.");
+  if (typeof policy !== "object" || policy === null) throw validationFailed([{ path: "", message: `Expected a policy, got ${kindOf(policy)}.` }]);
+  const idIssue = chatIssue(chatId);
   const unknown = Object.keys(policy).filter((name) => !Object.hasOwn(chatPolicies, name));
   const issues: Issue[] = [
     ...(idIssue ? [{ path: "/chatId", message: idIssue }] : []),

@@ -11,6 +11,7 @@ import type { AcceptedJob, FinishedJob, PassingEvent } from "./job.js";
 import type { Node } from "./node.js";
 import type { QueueSettings } from "./options.js";
 import type { ChatJobs, QueueView } from "./queue-api.js";
+import { checkBulkLimit, checkChat, checkFilter, checkLanes, checkLimit, checkList, checkRate } from "./query.js";
 import type { Readers } from "./readers.js";
 import type { Reporter } from "./report.js";
 import { checkChatId, checkJobId, checkPolicy } from "./request.js";
@@ -164,12 +165,13 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
         watch.close();
       }
     },
-    async chat(chatId, { limit = 50, include = { code: false, result: false } } = {}): Promise<ChatJobs> {
+    async chat(chatId, chatOptions): Promise<ChatJobs> {
+      const { limit, include } = checkChat(chatOptions);
       const view = await store.chat(scope, checkChatId(chatId), limit, include);
       return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
     },
     async list(query) {
-      const { jobs, nextCursor } = await store.list(scope, query);
+      const { jobs, nextCursor } = await store.list(scope, checkList(query));
       return { jobs: jobs.map(readers.withEstimate), nextCursor };
     },
     stats: async () => ({ ...(await readers.stats(scope)), slots: settings.concurrency, concurrency: settings.concurrency, draining: isDraining() }),
@@ -196,11 +198,12 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     },
     retry: async (id) => redrive(scope, checkJobId(id)),
     deadLetters: {
-      count: (filter) => store.countDeadLetters(scope, filter),
-      groups: (filter, limit) => store.deadLetterGroups(scope, filter, limit),
+      count: async (filter) => store.countDeadLetters(scope, checkFilter(filter)),
+      groups: async (filter, limit) => store.deadLetterGroups(scope, checkFilter(filter), checkLimit(limit)),
       async redrive(filter: DeadLetterFilter, limit, { ratePerSecond } = {}) {
         let redriven = 0;
-        for (const id of await store.deadLetterIds(scope, filter, limit)) {
+        checkRate(ratePerSecond);
+        for (const id of await store.deadLetterIds(scope, checkFilter(filter), checkBulkLimit(limit))) {
           // One that somebody else redrove or removed meanwhile is no error of this call.
           const delayMs = ratePerSecond === undefined ? 0 : (redriven * 1000) / ratePerSecond;
           const answer = await store.redrive(scope, id, { agingMs: settings.agingMs, delayMs });
@@ -210,7 +213,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
         }
         return redriven;
       },
-      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
+      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, checkFilter(filter), checkBulkLimit(limit))),
     },
     async cancelChat(chatId) {
       const answer = await store.cancelChat(scope, checkChatId(chatId));
@@ -241,7 +244,7 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
     },
     why: async (id) => explain(found(await store.why(scope, checkJobId(id)), id)),
-    lanes: (query) => store.lanes(scope, query),
+    lanes: async (query) => store.lanes(scope, checkLanes(query)),
   });
   return (scope) => {
     const view = viewOf(scope);

@@ -642,6 +642,26 @@ describe("the queue", () => {
     expect(() => queue.forTenant(undefined as never)).toThrow(/^\/tenant: Expected 1 to 63 letters/);
   });
 
+  it("reads with the routes' defaults and bounds, and refuses what cannot be meant", async () => {
+    const { queue, started, submit } = await gated();
+    await submit("a");
+    (await started(0)).fail(Object.assign(new Error("no"), { retryable: false }));
+    expect((await queue.list()).jobs).toHaveLength(1);
+    expect((await queue.list({ include: { code: true } })).jobs[0]).toMatchObject({ code: "1", result: null });
+    expect((await queue.list({ limit: 5000, chatId: "a", status: ["failed", "running", "pending"] })).jobs).toHaveLength(1);
+    expect((await queue.chat("a", { limit: 1 })).completed).toEqual([]);
+    expect((await queue.lanes()).lanes).toHaveLength(1);
+    const wrong: [string, () => Promise<unknown>][] = [
+      ["/limit", () => queue.list({ limit: -1 })], ["/limit", () => queue.list({ limit: 1.5 })], ["/createdAfter", () => queue.list({ createdAfter: "yesterday" })], ["/status/0", () => queue.list({ status: ["nope"] as never })],
+      ["/cursor", () => queue.list({ cursor: "zzz" })], ["/chatId", () => queue.list({ chatId: "a\0" })], ["/include", () => queue.list({ include: ["code"] as never })], ["", () => queue.list({ chatID: "a" } as never)], ["", () => queue.list(null as never)],
+      ["/limit", () => queue.chat("a", { limit: -1 })], ["/include", () => queue.chat("a", { include: ["code"] as never })], ["/limit", () => queue.lanes({ limit: 0 })], ["/limit", () => queue.quarantine.list(-1)],
+      ["/filter", () => queue.deadLetters.count(undefined as never)], ["/filter", () => queue.deadLetters.discard(undefined as never)], ["/filter/ids/0", () => queue.deadLetters.discard({ ids: [5 as never] })], ["/limit", () => queue.deadLetters.groups({}, 0)],
+      ["/ratePerSecond", () => queue.deadLetters.redrive({}, 1, { ratePerSecond: 0 })], ["", () => queue.setPolicy("a", undefined as never)],
+      ["/idempotencyKey", () => queue.enqueue({ chatId: "a", messageId: "m", code: "1" }, { idempotencyKey: null as never })], ["/idempotencyKey", () => queue.enqueue({ chatId: "a", messageId: "m", code: "1" }, { idempotencyKey: 5 as never })],
+    ];
+    for (const [path, call] of wrong) await expect(call(), String(call)).rejects.toMatchObject({ code: "validation_failed", issues: [{ path }] });
+  });
+
   it.each([
     ["throws", () => { throw new Error("a fault of its own"); }],
     ["rejects", () => Promise.reject(new Error("a fault of its own"))],
