@@ -5,11 +5,12 @@
  */
 export { createBuildQueue } from "./queue.js";
 export type { BuildQueueOptions } from "./queue.js";
-export type { BuildQueue, ChatJobs, EnqueueOptions, LanesQuery, ListQuery } from "./queue-api.js";
+export type { BuildQueue, CancelResult, ChatJobs, EnqueueOptions, Include, LanesQuery, ListQuery, NodeView, QueueView } from "./queue-api.js";
 export { BuildlaneError, SettingsError } from "./errors.js";
 export type { ErrorCode, Issue } from "./errors.js";
-export type { CallersDatabase, CallersTransaction, ChatPolicy, ChatState } from "./store/store.js";
+export type { CallersDatabase, CallersTransaction, ChatPolicy, ChatState, DeadLetterFilter, DeadLetterGroup, Output } from "./store/store.js";
 export type { QueueStats } from "./store/reading.js";
+export type { QueueSettings } from "./options.js";
 export type { Run } from "./run.js";
 export type { Why, WhyReason } from "./why.js";
 export type { LaneJob, LaneView } from "./store/store.js";

@@ -40,17 +40,17 @@ import { createWorkerPool } from "./workers/pool.js";
 
 export interface BuildQueueOptions extends QueueSettingsInput {
   /** `memory` keeps nothing; unset: `databaseUrl`, else the embedded database in `dataDir`. */
-  store?: "memory" | Store;
+  store?: "memory" | Store | undefined;
   /** The caller's own Drizzle database (postgres.js or PGlite) as the store: Buildlane adds its tables there. It stays the caller's to close. */
-  db?: CallersDatabase;
+  db?: CallersDatabase | undefined;
   /** Runs instead of esbuild. */
-  run?: Run;
+  run?: Run | undefined;
   /** Named facts about everything that happens; never code. A throw of its own is counted as `onReport.failed`, and no more. */
-  onReport?: Reporter;
+  onReport?: Reporter | undefined;
   /** Lines for a person while a first start takes its time. */
-  onProgress?: (line: string) => void;
+  onProgress?: ((line: string) => void) | undefined;
   /** Time and chance; the system's unless a test says otherwise. */
-  clock?: Clock;
+  clock?: Clock | undefined;
 }
 
 const besideSettings: Record<Exclude<keyof BuildQueueOptions, keyof QueueSettingsInput>, true> = { store: true, db: true, run: true, onReport: true, onProgress: true, clock: true };

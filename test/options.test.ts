@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { SettingsError } from "../src/errors.js";
 import { createBuildQueue } from "../src/index.js";
+import type { BuildQueue, CancelResult, DeadLetterFilter, DeadLetterGroup, LanesQuery, ListQuery, NodeView, Output, QueueSettings, QueueView } from "../src/index.js";
 import { queueSettings, readSettings } from "../src/options.js";
 import type { QueueSettingsInput } from "../src/options.js";
 
@@ -72,6 +73,18 @@ describe("settings", () => {
     expect(typed(3)).toBe(typed(3));
     // @ts-expect-error -- a number or digits
     typed(true);
+  });
+
+  it("of the module may be undefined, each, and what is asked and answered has names", async () => {
+    const queue: QueueView & { settings: QueueSettings; node(): Promise<NodeView> } = await createBuildQueue({ store: "memory", db: undefined, run: () => "built", onReport: undefined, onProgress: undefined, clock: undefined, concurrency: undefined });
+    const [list, lanes, filter]: [ListQuery, LanesQuery, DeadLetterFilter] = [{}, {}, {}];
+    const groups: DeadLetterGroup[] = await queue.deadLetters.groups(filter);
+    expect([groups, (await queue.list(list)).jobs, (await queue.lanes(lanes)).lanes]).toEqual([[], [], []]);
+    const { id } = await queue.enqueue({ chatId: "a", messageId: "m", code: "1", delayMs: 60_000 });
+    const cancelled: CancelResult = await queue.cancel(id);
+    const output: Output = await queue.output(id);
+    expect([cancelled, output.status]).toEqual(["cancelled", "failed"]);
+    await (queue as BuildQueue).stop();
   });
 
   it("of the module leave out those of the service", () => {
