@@ -176,6 +176,7 @@ const isInjected = (name: string, value: string | undefined): boolean => notSett
 
 /** What was given, for a message; whatever it is. */
 export function shown(value: unknown): string {
+  if (typeof value === "function") return "a function";
   try {
     return (typeof value === "bigint" ? `${value}n` : JSON.stringify(value)) ?? String(value);
   } catch {

@@ -55,11 +55,19 @@ export interface BuildQueueOptions extends QueueSettingsInput {
 
 const besideSettings: Record<Exclude<keyof BuildQueueOptions, keyof QueueSettingsInput>, true> = { store: true, db: true, run: true, onReport: true, onProgress: true, clock: true };
 
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isStore = (value: unknown): boolean => isObject(value) && typeof value["turn"] === "function" && typeof value["accept"] === "function";
+const isClock = (value: unknown): boolean => isObject(value) && typeof value["now"] === "function" && typeof value["after"] === "function";
+
 /** What a compiler would have told; throws SettingsError. */
-function checkOptions({ store, db, databaseUrl, run, onReport, onProgress, ...rest }: BuildQueueOptions): void {
+function checkOptions(options: BuildQueueOptions): void {
+  if (!isObject(options)) throw new SettingsError(`Expected the options to be an object, got ${shown(options)}.`);
+  const { store, db, databaseUrl, run, onReport, onProgress, clock, ...rest } = options;
   refuseUnknown(rest, Object.keys(besideSettings));
   for (const [name, value] of Object.entries({ run, onReport, onProgress })) if (value !== undefined && typeof value !== "function") throw new SettingsError(`Expected ${name} to be a function, got ${typeof value}.`);
-  if (store !== undefined && store !== "memory" && typeof store !== "object") throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${shown(store)}.`);
+  if (store !== undefined && store !== "memory" && !isStore(store)) throw new SettingsError(`Expected store to be "memory" or one of buildlane/testing, got ${shown(store)}.`);
+  if (db !== undefined && !(isObject(db) && "$client" in db)) throw new SettingsError(`Expected db to be a Drizzle database over postgres.js or PGlite, got ${isObject(db) ? "another object" : shown(db)}.`);
+  if (clock !== undefined && !isClock(clock)) throw new SettingsError(`Expected clock to be one of buildlane/testing, got ${isObject(clock) ? "another object" : shown(clock)}.`);
   if ([store, db, databaseUrl].filter((one) => one !== undefined).length > 1) throw new SettingsError("Expected one of store, db and databaseUrl, got several.");
 }
 

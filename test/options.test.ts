@@ -56,11 +56,23 @@ describe("settings", () => {
     [{ concurrency: 0 }, /^Expected concurrency to be valid \(an integer from 1 to 1000\), got 0\.$/],
     [{ run: "esbuild" }, /^Expected run to be a function, got string\.$/],
     [{ store: "redis" }, /^Expected store to be "memory" or one of buildlane\/testing, got "redis"\.$/],
+    [{ store: {} }, /^Expected store to be "memory" or one of buildlane\/testing, got \{\}\.$/],
+    [{ store: null }, /^Expected store to be "memory" or one of buildlane\/testing, got null\.$/],
+    [{ store: undefined, db: null }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got null\.$/],
+    [{ store: undefined, db: {} }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got another object\.$/],
+    [{ store: undefined, db: () => {} }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got a function\.$/],
+    [{ clock: {} }, /^Expected clock to be one of buildlane\/testing, got another object\.$/],
+    [{ packagesDir: "/nope" }, /^Expected packagesDir \(BUILDLANE_PACKAGES_DIR\) to name a folder/],
+    [{ importMap: "/nope.json" }, /^Expected importMap \(BUILDLANE_IMPORT_MAP\) to name a JSON file/],
     [{ databaseUrl: "postgres://db/x" }, /^Expected one of store, db and databaseUrl, got several\.$/],
   ])("of the module that cannot be meant are refused: %j", async (wrong, message) => {
     const outcome = await createBuildQueue({ store: "memory", run: () => "", ...wrong } as never).then((queue) => queue.stop(), (error: unknown) => error);
     expect(outcome).toBeInstanceOf(SettingsError);
     expect((outcome as Error).message).toMatch(message);
+  });
+
+  it.each([5, null, "memory", []])("of the module are an object: %j is none", async (wrong) => {
+    await expect(createBuildQueue(wrong as never)).rejects.toThrow(new SettingsError(`Expected the options to be an object, got ${JSON.stringify(wrong)}.`));
   });
 
   it("take a number, or its digits, and nothing that only could be made one; to TypeScript too", () => {
