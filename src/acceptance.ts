@@ -1,6 +1,6 @@
 /** The way in: requests become jobs, go to the store together with whatever arrives at the same moment, and are durable when the promise resolves. */
 import type { Clock } from "./clock.js";
-import { batchTooLarge, chatQueueFull, draining, idempotencyConflict, jobsRemoved, queueFull, rateLimited, validationFailed } from "./errors.js";
+import { batchTooLarge, chatQueueFull, idempotencyConflict, jobsRemoved, queueFull, rateLimited, validationFailed } from "./errors.js";
 import type { BuildRequest } from "./job.js";
 import { limits } from "./options.js";
 import type { QueueSettings } from "./options.js";
@@ -40,7 +40,8 @@ interface Needs {
   store: Pick<Store, "acceptWithin">;
   settings: QueueSettings;
   clock: Clock;
-  isDraining(): boolean;
+  /** Throws when nothing is accepted any more. */
+  checkOpen(): void;
   /** Milliseconds after which one pending job of a full chat, or of the full queue, will probably have gone. */
   turnMs(): number;
 }
@@ -50,7 +51,7 @@ const batchBytesMax = 4 * 1024 * 1024;
 
 const bytesOf = ({ jobs }: AcceptGroup): number => jobs.reduce((sum, job) => sum + 500 + (job.code?.length ?? 0) + (job.files ? JSON.stringify(job.files).length : 0), 0);
 
-export function createAcceptance({ accept, store, settings, clock, isDraining, turnMs }: Needs): Acceptance {
+export function createAcceptance({ accept, store, settings, clock, checkOpen, turnMs }: Needs): Acceptance {
   const acceptLimits: AcceptLimits = {
     agingMs: settings.agingMs,
     pendingPerChatMax: settings.maxPendingPerChat,
@@ -104,11 +105,11 @@ export function createAcceptance({ accept, store, settings, clock, isDraining, t
 
   return {
     async accept(scope, requests, options, many) {
-      if (isDraining()) throw draining();
+      checkOpen();
       if (!Array.isArray(requests) || requests.length === 0) throw validationFailed([{ path: "/jobs", message: "Expected at least one job." }]);
       if (requests.length > limits.batchJobsMax) throw batchTooLarge("jobs", limits.batchJobsMax);
       const key = options?.idempotencyKey;
-      if (key !== undefined && (key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
+      if (key !== undefined && (typeof key !== "string" || key.length === 0 || key.length > limits.idempotencyKeyCharsMax || !isStorable(key)))
         throw validationFailed([{ path: "/idempotencyKey", message: `Expected 1 to ${limits.idempotencyKeyCharsMax} characters.` }]);
       const jobs = requests.map((request, index) => ({ ...newJob(scope, request, settings, clock, many ? ["jobs", index] : []), traceparent: traceOf(options?.traceparent) }));
       refuseImpossible(jobs);

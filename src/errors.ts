@@ -143,6 +143,9 @@ export const databaseBusy = (waitedMs: number): BuildlaneError =>
 export const draining = (): BuildlaneError =>
   new BuildlaneError("draining", "This node is stopping and accepts nothing more. Try again; another node or the next start will answer.", { retryAfterMs: 2000 });
 
+/** Its own `stop()` was called: there is no other answer to come from it. */
+export const queueStopped = (): BuildlaneError => new BuildlaneError("draining", "This queue was stopped.");
+
 export const overloaded = (delayMs: number): BuildlaneError =>
   new BuildlaneError("overloaded", `This node is too busy to accept more: its event loop lags by ${Math.round(delayMs)} ms. Try again.`, { retryAfterMs: 2000 });
 

@@ -97,7 +97,7 @@ export interface Origin {
 /** How one run ended, as the runner tells it. A build error is an outcome, never a rejection. */
 export type Outcome =
   | { kind: "built"; result: string; sourceMap: string | null; warnings: Diagnostic[]; externals: string[]; origin?: Origin | undefined }
-  | { kind: "failed"; failure: Failure; /** Caret frames for a person; the failure's message otherwise. */ error: string; origin?: Origin | undefined };
+  | { kind: "failed"; failure: Failure; /** For a person: a build's caret frames; what a run threw, whole, with its causes; else the failure's message. */ error: string; origin?: Origin | undefined };
 
 /** What a runner is given: the claimed job, without the store's own bookkeeping. */
 export type RunnableJob = Source & {

@@ -7,7 +7,13 @@ import { SettingsError } from "./errors.js";
 
 const integer = (min: number, max: number) => {
   const expected = `an integer from ${min} to ${max}`;
-  return z.coerce.number(expected).refine((value) => Number.isInteger(value) && value >= min && value <= max, expected);
+  // Not coerced: then `true`, `[]` and a Date would be numbers, and to TypeScript anything would do.
+  return z.union([z.number(), z.string()], expected).transform((given, context) => {
+    const value = typeof given === "number" ? given : /^\s*\d+\s*$/.test(given) ? Number(given) : Number.NaN;
+    if (Number.isInteger(value) && value >= min && value <= max) return value;
+    context.addIssue({ code: "custom", message: expected });
+    return z.NEVER;
+  });
 };
 const flag = z.union([z.boolean(), z.enum(["true", "false", "1", "0"]).transform((text) => text === "true" || text === "1")], "true or false");
 const KiB = 1024;
@@ -168,11 +174,21 @@ export type QueueSettingsInput = { [N in keyof QueueSettings]?: z.input<(typeof 
 const notSettings = /^BUILDLANE_(PORT_.*|SERVICE_.*|URL|API_KEY)$/;
 const isInjected = (name: string, value: string | undefined): boolean => notSettings.test(name) || (name === "BUILDLANE_PORT" && value?.includes("://") === true);
 
+/** What was given, for a message; whatever it is. */
+export function shown(value: unknown): string {
+  if (typeof value === "function") return "a function";
+  try {
+    return (typeof value === "bigint" ? `${value}n` : JSON.stringify(value)) ?? String(value);
+  } catch {
+    return `what cannot be shown (${typeof value})`;
+  }
+}
+
 const describe = (name: string, schema: z.ZodType, value: unknown, secret: boolean): unknown => {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const expected = parsed.error.issues.map((issue) => issue.message).join("; ");
-  throw new SettingsError(`Expected ${name} to be valid (${expected}), got ${secret ? "a value that is not shown" : JSON.stringify(value)}.`);
+  throw new SettingsError(`Expected ${name} to be valid (${expected}), got ${secret ? "a value that is not shown" : shown(value)}.`);
 };
 
 /** Reads the service's settings: `flags` by option name, then `env`, then defaults. Throws SettingsError with the setting's name. */

@@ -5,7 +5,7 @@ import type { ChatTokens } from "./chat-tokens.js";
 import type { ActorsView } from "./inspect/actors.js";
 import type { WireEvent } from "./inspect/stately.js";
 import type { Keys } from "./keys.js";
-import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesQuery, LaneView, ListQuery, Output, Quarantined } from "./store/store.js";
+import type { CallersTransaction, CancelAnswer, ChatPolicy, ChatState, ChatView, DeadLetterFilter, DeadLetterGroup, LanesRead, LaneView, ListRead, Output, Quarantined } from "./store/store.js";
 import type { QueueStats } from "./store/reading.js";
 import type { QueueSettings } from "./options.js";
 import type { Why } from "./why.js";
@@ -29,6 +29,23 @@ export interface EventsOptions {
   after?: number | undefined;
   /** Ends it, for who cannot leave the loop: while nothing happens it waits. */
   signal?: AbortSignal | undefined;
+}
+
+/** The large fields of jobs, left out unless asked for. */
+export interface Include {
+  code?: boolean | undefined;
+  result?: boolean | undefined;
+}
+
+/** `limit`: 50 unless said, 200 at most. */
+export interface ListQuery extends Omit<ListRead, "limit" | "include"> {
+  limit?: number | undefined;
+  include?: Include | undefined;
+}
+
+/** `limit`: 50 unless said, 200 at most. */
+export interface LanesQuery extends Omit<LanesRead, "limit"> {
+  limit?: number | undefined;
 }
 
 /** Jobs of one chat by status, estimates added. */
@@ -56,9 +73,9 @@ export interface QueueView {
   output(id: string): Promise<Output>;
   /** Resolves when the job is final, with the job, however long that takes, outages of the database included. Rejects with job_not_found, or the signal's reason. */
   waitFor(id: string, options?: { signal?: AbortSignal }): Promise<FinishedJob>;
-  chat(chatId: string, options?: { limit?: number; include?: { code: boolean; result: boolean } }): Promise<ChatJobs>;
+  chat(chatId: string, options?: { limit?: number | undefined; include?: Include | undefined }): Promise<ChatJobs>;
   /** Newest first. Rejects with validation_failed. */
-  list(query: ListQuery): Promise<{ jobs: Job[]; nextCursor: string | null }>;
+  list(query?: ListQuery): Promise<{ jobs: Job[]; nextCursor: string | null }>;
   stats(): Promise<QueueStats>;
 
   /** `requested`: it runs and is being stopped. Rejects with job_not_found, already_final. */
@@ -68,10 +85,10 @@ export interface QueueView {
   deadLetters: {
     count(filter: DeadLetterFilter): Promise<number>;
     /** Those that failed alike, the largest group first. */
-    groups(filter: DeadLetterFilter, limit: number): Promise<DeadLetterGroup[]>;
-    /** Redrives at most `limit`, oldest first; how many were. With a rate they start one after another so far apart. */
-    redrive(filter: DeadLetterFilter, limit: number, options?: { ratePerSecond?: number | undefined }): Promise<number>;
-    discard(filter: DeadLetterFilter, limit: number): Promise<number>;
+    groups(filter: DeadLetterFilter, limit?: number): Promise<DeadLetterGroup[]>;
+    /** Redrives at most `limit` (1,000), oldest first; how many were. With a rate they start one after another so far apart. */
+    redrive(filter: DeadLetterFilter, limit?: number, options?: { ratePerSecond?: number | undefined }): Promise<number>;
+    discard(filter: DeadLetterFilter, limit?: number): Promise<number>;
   };
 
   /** Ends all unfinished jobs of a chat. Null when there is no such chat. `stopping`: the running one, which is being stopped. */
@@ -108,7 +125,7 @@ export interface QueueView {
   /** Why a job is not running. Rejects with job_not_found. */
   why(id: string): Promise<Why>;
   /** The lanes as a picture: those that need a person first. */
-  lanes(query: LanesQuery): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
+  lanes(query?: LanesQuery): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
 }
 
 /** The whole queue, trusted: it sees every tenant's jobs, submits to the default tenant, and is of one process. */
@@ -156,6 +173,9 @@ export interface BuildQueue extends QueueView, AsyncDisposable {
   readonly counters: Readonly<Record<string, number>>;
   /** Accepts and claims nothing more, waits for running builds, gives back what is left. Reads still work. Safe to call twice. */
   drain(): Promise<void>;
-  /** Drains, then closes the store. Safe to call twice. */
+  /**
+   * Drains, then closes the store. Whoever waits for a job is rejected then, event streams end, and every later call rejects, all with `draining`
+   * ("This queue was stopped."). Safe to call twice.
+   */
   stop(): Promise<void>;
 }

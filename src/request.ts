@@ -4,7 +4,7 @@
  */
 import { hash } from "node:crypto";
 import type { Clock } from "./clock.js";
-import { codeTooLarge } from "./errors.js";
+import { codeTooLarge, jobNotFound, validationFailed } from "./errors.js";
 import { collectIssues } from "./issues.js";
 import type { Issues, Path } from "./issues.js";
 import { loaders, supersedes } from "./job.js";
@@ -14,7 +14,7 @@ import type { QueueSettings } from "./options.js";
 import { laneKey } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import { chatPolicies } from "./store/store.js";
-import type { ChatPolicy, ListQuery, NewJob } from "./store/store.js";
+import type { ChatPolicy, NewJob } from "./store/store.js";
 
 /** PostgreSQL cannot store NUL, and a lone surrogate has no UTF-8. */
 export const isStorable = (text: string): boolean => !text.includes("\0") && text.isWellFormed();
@@ -121,26 +121,33 @@ function checkRequest(request: BuildRequest, issues: Issues): void {
   field("supersede", request.supersede, supersede);
 }
 
+/** What keeps it from being a chat's id; null: nothing. */
+export const chatIssue = (chatId: unknown): string | null => chat(chatId);
+
+/** The name of a chat that is asked for. Throws BuildlaneError validation_failed. */
+export function checkChatId(chatId: unknown): string {
+  const message = chatIssue(chatId);
+  if (message !== null) throw validationFailed([{ path: "/chatId", message }]);
+  return chatId as string;
+}
+
+/** The id of a job that is asked for. Throws BuildlaneError: job_not_found for a text that no job can have, validation_failed for what is no text. */
+export function checkJobId(jobId: unknown): string {
+  if (typeof jobId !== "string") throw validationFailed([{ path: "/id", message: `Expected a job's id, got ${kindOf(jobId)}.` }]);
+  if (id(jobId) !== null) throw jobNotFound("of this id");
+  return jobId;
+}
+
 /** Throws BuildlaneError validation_failed. */
 export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void {
+  if (typeof policy !== "object" || policy === null) throw validationFailed([{ path: "", message: `Expected a policy, got ${kindOf(policy)}.` }]);
   const issues = collectIssues();
-  const wrong = chat(chatId);
+  const wrong = chatIssue(chatId);
   if (wrong) issues.add(["chatId"], wrong);
   for (const name of Object.keys(policy)) if (!Object.hasOwn(chatPolicies, name)) issues.add([name], "Unknown field.");
   for (const name of Object.keys(chatPolicies) as (keyof ChatPolicy)[]) {
     const allowed: readonly unknown[] = chatPolicies[name];
     if (policy[name] !== undefined && !allowed.includes(policy[name])) issues.add([name], `Expected one of ${allowed.join(", ")}.`);
-  }
-  const error = issues.error();
-  if (error) throw error;
-}
-
-/** Throws BuildlaneError validation_failed. */
-export function checkTimes(query: Pick<ListQuery, "createdAfter" | "createdBefore">): void {
-  const issues = collectIssues();
-  for (const name of ["createdAfter", "createdBefore"] as const) {
-    const time = query[name];
-    if (time !== undefined && !isTime(time)) issues.add([name], timeExpected);
   }
   const error = issues.error();
   if (error) throw error;

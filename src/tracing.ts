@@ -19,6 +19,15 @@ function remote(traceparent: string | null | undefined): SpanContext | null {
 type Api = typeof import("@opentelemetry/api");
 const load = (): Promise<Api | null> => import("@opentelemetry/api").catch(() => null);
 
+/** Does what a span processor of the user's may break, which is no reason for an attempt to fail. */
+function quietly<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}
+
 /** The runner, with a span around each attempt. */
 export async function traced(runner: Runner, api?: Api | null): Promise<Runner> {
   const found = api === undefined ? await load() : api;
@@ -31,18 +40,21 @@ export async function traced(runner: Runner, api?: Api | null): Promise<Runner> 
       const parent = remote(job.traceparent);
       const from = parent ? trace.setSpanContext(ROOT_CONTEXT, parent) : ROOT_CONTEXT;
       const attributes = { "buildlane.job.id": job.id, "buildlane.chat.id": job.chatId, "buildlane.chat.seq": job.chatSeq, "buildlane.attempt": job.attempt, ...(job.tenant === undefined ? {} : { "buildlane.tenant": job.tenant }) };
-      const span: Span = trace.getTracer("buildlane").startSpan("buildlane.attempt", { kind: SpanKind.CONSUMER, attributes }, from);
+      const span: Span | undefined = quietly(() => trace.getTracer("buildlane").startSpan("buildlane.attempt", { kind: SpanKind.CONSUMER, attributes }, from));
+      if (!span) return runner.run(job, running);
       try {
         const outcome = await context.with(trace.setSpan(from, span), () => runner.run(job, running));
-        if (outcome.kind === "failed") span.setStatus({ code: SpanStatusCode.ERROR, message: outcome.failure.code });
-        span.setAttribute("buildlane.outcome", outcome.kind === "failed" ? outcome.failure.code : outcome.kind);
+        quietly(() => {
+          if (outcome.kind === "failed") span.setStatus({ code: SpanStatusCode.ERROR, message: outcome.failure.code });
+          span.setAttribute("buildlane.outcome", outcome.kind === "failed" ? outcome.failure.code : outcome.kind);
+        });
         return outcome;
       } catch (error) {
         // Aborted, or a worker out of reach: the name says enough, and the message may hold what is not a span's business.
-        span.setStatus({ code: SpanStatusCode.ERROR, message: running.signal.aborted ? "aborted" : "broken" });
+        quietly(() => span.setStatus({ code: SpanStatusCode.ERROR, message: running.signal.aborted ? "aborted" : "broken" }));
         throw error;
       } finally {
-        span.end();
+        quietly(() => span.end());
       }
     },
   };

@@ -1,7 +1,7 @@
 /** The queue as one scope sees and moves it: each call asks the store, tells whom it concerns, and shapes the answer. */
 import type { Acceptance, Taken } from "./acceptance.js";
 import type { Clock } from "./clock.js";
-import { alreadyFinal, chatStopping, jobNotFound, notFailed, validationFailed } from "./errors.js";
+import { alreadyFinal, chatStopping, jobNotFound, notFailed, queueStopped, validationFailed } from "./errors.js";
 import type { Feed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -12,9 +12,10 @@ import { leavable } from "./leavable.js";
 import type { Node } from "./node.js";
 import type { QueueSettings } from "./options.js";
 import type { ChatJobs, QueueView } from "./queue-api.js";
+import { checkBulkLimit, checkChat, checkFilter, checkLanes, checkLimit, checkList, checkRate } from "./query.js";
 import type { Readers } from "./readers.js";
 import type { Reporter } from "./report.js";
-import { checkPolicy, checkTimes } from "./request.js";
+import { checkChatId, checkJobId, checkPolicy } from "./request.js";
 import { defaultTenant, laneKey, laneOfShown, ofLane } from "./store/scope.js";
 import type { Scope } from "./store/scope.js";
 import type { Accepted, DeadLetterFilter, Stopping, Store } from "./store/store.js";
@@ -31,16 +32,16 @@ interface Needs {
   wakeups: Wakeups;
   feed: Feed;
   isDraining(): boolean;
+  isStopped(): boolean;
 }
 
 /** Whose events are wanted; what a caller without a compiler gives may be anything. */
 type Target = { chatId?: unknown; jobId?: unknown } | undefined;
-const isName = (value: unknown): value is string => typeof value === "string" && value.length > 0;
 
 /** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
 const eraseWaitMs = 15_000;
 
-export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining }: Needs): (scope: Scope) => QueueView {
+export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining, isStopped }: Needs): (scope: Scope) => QueueView {
   /** Whoever repeats a request may hear of a job that waits no more. */
   function answerOf(job: Accepted): AcceptedJob {
     const { id, messageId, chatSeq, status, queuePosition, createdAt } = job;
@@ -119,12 +120,22 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
 
   async function laneFor(scope: Scope, target: Target, signal: AbortSignal): Promise<{ of: Scope; chatId: string }> {
     const { chatId, jobId } = target ?? {};
-    if (isName(jobId)) {
-      const job = found(await wakeups.reading(() => store.get(scope, jobId), signal), jobId);
-      return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
+    if (chatId === undefined && jobId === undefined) throw validationFailed([{ path: "", message: "Expected a chatId or a jobId to follow." }]);
+    if (jobId === undefined) return { of: scope, chatId: checkChatId(chatId) };
+    const id = checkJobId(jobId);
+    const job = found(await wakeups.reading(() => store.get(scope, id), signal), id);
+    return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
+  }
+
+  const following = <T>(read: (ends: AbortSignal) => AsyncIterable<T>, signal: AbortSignal | undefined) => leavable((ends) => untilStopped(read(ends)), signal);
+  /** What is followed ends with the queue. */
+  async function* untilStopped<T>(items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+    if (isStopped()) throw queueStopped();
+    try {
+      yield* items;
+    } catch (error) {
+      if (!isStopped()) throw error;
     }
-    if (!isName(chatId)) throw validationFailed([{ path: "", message: "Expected a chatId or a jobId to follow." }]);
-    return { of: scope, chatId };
   }
 
   return (scope) => ({
@@ -142,9 +153,10 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       if (!replayed && !enqueueOptions?.tx) announce(jobs, delays, taken);
       return { jobs: jobs.map(answerOf), replayed };
     },
-    get: async (id) => readers.withEstimate(found(await store.get(scope, id), id)),
-    output: async (id) => found(await store.output(scope, id), id),
+    get: async (id) => readers.withEstimate(found(await store.get(scope, checkJobId(id)), id)),
+    output: async (id) => found(await store.output(scope, checkJobId(id)), id),
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
+      checkJobId(id);
       const read = async () => found(await wakeups.reading(() => store.get(scope, id), signal), id);
       const first = await read();
       if (isFinal(first.status)) return first as FinishedJob;
@@ -160,18 +172,18 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
         watch.close();
       }
     },
-    async chat(chatId, { limit = 50, include = { code: false, result: false } } = {}): Promise<ChatJobs> {
-      const view = await store.chat(scope, chatId, limit, include);
+    async chat(chatId, chatOptions): Promise<ChatJobs> {
+      const { limit, include } = checkChat(chatOptions);
+      const view = await store.chat(scope, checkChatId(chatId), limit, include);
       return { pending: view.pending.map(readers.withEstimate), running: view.running.map(readers.withEstimate), completed: view.completed.map(readers.withEstimate), failed: view.failed.map(readers.withEstimate) };
     },
     async list(query) {
-      checkTimes(query);
-      const { jobs, nextCursor } = await store.list(scope, query);
+      const { jobs, nextCursor } = await store.list(scope, checkList(query));
       return { jobs: jobs.map(readers.withEstimate), nextCursor };
     },
     stats: async () => ({ ...(await readers.stats(scope)), slots: settings.concurrency, concurrency: settings.concurrency, draining: isDraining() }),
     async cancel(id) {
-      const answer = await store.cancel(scope, id);
+      const answer = await store.cancel(scope, checkJobId(id));
       switch (answer.kind) {
         case "unknown":
           throw jobNotFound(id);
@@ -191,13 +203,14 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
           return answer satisfies never;
       }
     },
-    retry: (id) => redrive(scope, id),
+    retry: async (id) => redrive(scope, checkJobId(id)),
     deadLetters: {
-      count: (filter) => store.countDeadLetters(scope, filter),
-      groups: (filter, limit) => store.deadLetterGroups(scope, filter, limit),
+      count: async (filter) => store.countDeadLetters(scope, checkFilter(filter)),
+      groups: async (filter, limit) => store.deadLetterGroups(scope, checkFilter(filter), checkLimit(limit)),
       async redrive(filter: DeadLetterFilter, limit, { ratePerSecond } = {}) {
         let redriven = 0;
-        for (const id of await store.deadLetterIds(scope, filter, limit)) {
+        checkRate(ratePerSecond);
+        for (const id of await store.deadLetterIds(scope, checkFilter(filter), checkBulkLimit(limit))) {
           // One that somebody else redrove or removed meanwhile is no error of this call.
           const delayMs = ratePerSecond === undefined ? 0 : (redriven * 1000) / ratePerSecond;
           const answer = await store.redrive(scope, id, { agingMs: settings.agingMs, delayMs });
@@ -207,39 +220,39 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
         }
         return redriven;
       },
-      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, filter, limit)),
+      discard: async (filter, limit) => store.discard(scope, await store.deadLetterIds(scope, checkFilter(filter), checkBulkLimit(limit))),
     },
     async cancelChat(chatId) {
-      const answer = await store.cancelChat(scope, chatId);
+      const answer = await store.cancelChat(scope, checkChatId(chatId));
       if (answer.kind === "unknown") return null;
       node.tell({ type: "lane.recalled", chatId: laneKey(scope, chatId) });
       if (answer.stopping) announceStop(answer.stopping);
       else store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
       return { cancelled: answer.cancelled, stopping: answer.stopping?.jobId ?? null };
     },
-    chatState: (chatId) => store.chatState(scope, chatId),
+    chatState: async (chatId) => store.chatState(scope, checkChatId(chatId)),
     async setPolicy(chatId, policy) {
       checkPolicy(chatId, policy);
       const whole = await store.setPolicy(scope, chatId, policy);
       store.hint({ kind: "chat", chatId: laneKey(scope, chatId) });
       return whole;
     },
-    erase: (chatId) => erase(scope, chatId),
-    rateAheadMs: async (chatId) => store.rateAheadMs(scope, chatId),
-    pauseChat: (chatId) => pauseChat(scope, chatId, true),
-    resumeChat: (chatId) => pauseChat(scope, chatId, false),
+    erase: async (chatId) => erase(scope, checkChatId(chatId)),
+    rateAheadMs: async (chatId) => store.rateAheadMs(scope, checkChatId(chatId)),
+    pauseChat: async (chatId) => pauseChat(scope, checkChatId(chatId), true),
+    resumeChat: async (chatId) => pauseChat(scope, checkChatId(chatId), false),
     events: (which, { after, signal } = {}) =>
-      leavable(async function* (ends) {
+      following(async function* (ends) {
         const { of, chatId } = await laneFor(scope, which, ends);
         yield* follow<never>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal: ends });
       }, signal),
     stream: (which, { after, signal } = {}) =>
-      leavable(async function* (ends) {
+      following(async function* (ends) {
         if (which === "all") return yield* feed.read(scope, ends);
         const { of, chatId } = await laneFor(scope, which, ends);
         yield* follow<PassingEvent>(store, wakeups, of, { chatId, jobId: which.jobId }, { after, signal: ends, look: watchMoves({ store, clock, estimateAt: readers.estimateAt }, of, { chatId, jobId: which.jobId }) });
       }, signal),
-    why: async (id) => explain(found(await store.why(scope, id), id)),
-    lanes: (query) => store.lanes(scope, query),
+    why: async (id) => explain(found(await store.why(scope, checkJobId(id)), id)),
+    lanes: async (query) => store.lanes(scope, checkLanes(query)),
   });
 }

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { SettingsError } from "../src/errors.js";
 import { createBuildQueue } from "../src/index.js";
+import type { BuildQueue, CancelResult, DeadLetterFilter, DeadLetterGroup, LanesQuery, ListQuery, NodeView, Output, QueueSettings, QueueView } from "../src/index.js";
 import { queueSettings, readSettings } from "../src/options.js";
+import type { QueueSettingsInput } from "../src/options.js";
 
 describe("settings", () => {
   it("have the documented defaults", () => {
@@ -54,11 +56,47 @@ describe("settings", () => {
     [{ concurrency: 0 }, /^Expected concurrency to be valid \(an integer from 1 to 1000\), got 0\.$/],
     [{ run: "esbuild" }, /^Expected run to be a function, got string\.$/],
     [{ store: "redis" }, /^Expected store to be "memory" or one of buildlane\/testing, got "redis"\.$/],
+    [{ store: {} }, /^Expected store to be "memory" or one of buildlane\/testing, got \{\}\.$/],
+    [{ store: null }, /^Expected store to be "memory" or one of buildlane\/testing, got null\.$/],
+    [{ store: undefined, db: null }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got null\.$/],
+    [{ store: undefined, db: {} }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got another object\.$/],
+    [{ store: undefined, db: () => {} }, /^Expected db to be a Drizzle database over postgres\.js or PGlite, got a function\.$/],
+    [{ clock: {} }, /^Expected clock to be one of buildlane\/testing, got another object\.$/],
+    [{ packagesDir: "/nope" }, /^Expected packagesDir \(BUILDLANE_PACKAGES_DIR\) to name a folder/],
+    [{ importMap: "/nope.json" }, /^Expected importMap \(BUILDLANE_IMPORT_MAP\) to name a JSON file/],
     [{ databaseUrl: "postgres://db/x" }, /^Expected one of store, db and databaseUrl, got several\.$/],
   ])("of the module that cannot be meant are refused: %j", async (wrong, message) => {
     const outcome = await createBuildQueue({ store: "memory", run: () => "", ...wrong } as never).then((queue) => queue.stop(), (error: unknown) => error);
     expect(outcome).toBeInstanceOf(SettingsError);
     expect((outcome as Error).message).toMatch(message);
+  });
+
+  it.each([5, null, "memory", []])("of the module are an object: %j is none", async (wrong) => {
+    await expect(createBuildQueue(wrong as never)).rejects.toThrow(new SettingsError(`Expected the options to be an object, got ${JSON.stringify(wrong)}.`));
+  });
+
+  it("take a number, or its digits, and nothing that only could be made one; to TypeScript too", () => {
+    const cyclic: unknown[] = [];
+    cyclic.push(cyclic);
+    expect([queueSettings({ drainMs: 5 }), queueSettings({ drainMs: "5" }), queueSettings({ drainMs: " 5\r" })].map(({ drainMs }) => drainMs)).toEqual([5, 5, 5]);
+    for (const [wrong, told] of [[true, "true"], [[], "[]"], ["", '""'], ["1e3", '"1e3"'], [new Date(5), '"1970-01-01T00:00:00.005Z"'], [5n, "5n"], [Number.NaN, "null"], [cyclic, "what cannot be shown (object)"], [Symbol("five"), "Symbol(five)"]] as const)
+      expect(() => queueSettings({ drainMs: wrong as never })).toThrow(new SettingsError(`Expected drainMs to be valid (an integer from 0 to 3600000), got ${told}.`));
+    const typed = (input: QueueSettingsInput["concurrency"]) => input;
+    expect(typed(3)).toBe(typed(3));
+    // @ts-expect-error -- a number or digits
+    typed(true);
+  });
+
+  it("of the module may be undefined, each, and what is asked and answered has names", async () => {
+    const queue: QueueView & { settings: QueueSettings; node(): Promise<NodeView> } = await createBuildQueue({ store: "memory", db: undefined, run: () => "built", onReport: undefined, onProgress: undefined, clock: undefined, concurrency: undefined });
+    const [list, lanes, filter]: [ListQuery, LanesQuery, DeadLetterFilter] = [{}, {}, {}];
+    const groups: DeadLetterGroup[] = await queue.deadLetters.groups(filter);
+    expect([groups, (await queue.list(list)).jobs, (await queue.lanes(lanes)).lanes]).toEqual([[], [], []]);
+    const { id } = await queue.enqueue({ chatId: "a", messageId: "m", code: "1", delayMs: 60_000 });
+    const cancelled: CancelResult = await queue.cancel(id);
+    const output: Output = await queue.output(id);
+    expect([cancelled, output.status]).toEqual(["cancelled", "failed"]);
+    await (queue as BuildQueue).stop();
   });
 
   it("of the module leave out those of the service", () => {

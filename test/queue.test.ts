@@ -464,7 +464,7 @@ describe("the queue", () => {
       await rest;
     }
     for await (const event of queue.events({ jobId: id })) if (event !== "reset" && event.type === "job.started") break;
-    for (const nothing of [{}, undefined, { chatId: "" }, { chatId: 7 }, "a"]) {
+    for (const nothing of [{}, undefined, "a"]) {
       for (const items of [queue.events(nothing as never), queue.stream(nothing as never)])
         await expect(items[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "validation_failed", message: "Expected a chatId or a jobId to follow." });
     }
@@ -628,7 +628,7 @@ describe("the queue", () => {
       expect(clock.monotonic()).toBe(before);
 
       store.get = get;
-      const stopped = expect(queue.waitFor(id)).rejects.toMatchObject({ code: "database_unavailable" });
+      const stopped = expect(queue.waitFor(id)).rejects.toMatchObject({ code: "draining", message: "This queue was stopped." });
       await clock.until(Promise.all([queue.stop(), stopped]));
     });
 
@@ -655,6 +655,64 @@ describe("the queue", () => {
       await Promise.all(ends);
       await clock.until(queue.stop());
     });
+  });
+
+  it("asks the store for no job and no chat that there cannot be", async () => {
+    const { queue } = await gated();
+    const first = async (which: never) => queue.events(which, { signal: AbortSignal.timeout(1000) })[Symbol.asyncIterator]().next();
+    const ofJobs = { get: queue.get, output: queue.output, waitFor: queue.waitFor, cancel: queue.cancel, retry: queue.retry, why: queue.why, events: (jobId: string) => first({ jobId } as never) };
+    const ofChats = { chat: queue.chat, chatState: queue.chatState, pauseChat: queue.pauseChat, resumeChat: queue.resumeChat, cancelChat: queue.cancelChat, erase: queue.erase, events: (chatId: string) => first({ chatId } as never), forChat: async (chatId: string) => queue.forChat("", chatId) };
+    const texts = ["", "a\0", "\ud800", "x".repeat(101)];
+    for (const [name, verb] of Object.entries(ofJobs)) {
+      for (const id of texts) await expect(verb(id), name).rejects.toMatchObject({ code: "job_not_found" });
+      for (const id of [null, 5, {}]) await expect(verb(id as never), name).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/id" }] });
+    }
+    await expect(queue.get(undefined as never)).rejects.toThrow("/id: Expected a job's id, got nothing.");
+    for (const [name, verb] of Object.entries(ofChats)) for (const chatId of [...texts, "a\u001fb", ...(name === "events" ? [] : [undefined]), null, 5]) await expect(verb(chatId as never), name).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/chatId" }] });
+    expect(() => queue.forTenant(undefined as never)).toThrow(/^\/tenant: Expected 1 to 63 letters/);
+  });
+
+  it("reads with the routes' defaults and bounds, and refuses what cannot be meant", async () => {
+    const { queue, started, submit } = await gated();
+    await submit("a");
+    (await started(0)).fail(Object.assign(new Error("no"), { retryable: false }));
+    expect((await queue.list()).jobs).toHaveLength(1);
+    expect((await queue.list({ include: { code: true } })).jobs[0]).toMatchObject({ code: "1", result: null });
+    expect((await queue.list({ limit: 5000, chatId: "a", status: ["failed", "running", "pending"] })).jobs).toHaveLength(1);
+    expect((await queue.chat("a", { limit: 1 })).completed).toEqual([]);
+    expect((await queue.lanes()).lanes).toHaveLength(1);
+    const wrong: [string, () => Promise<unknown>][] = [
+      ["/limit", () => queue.list({ limit: -1 })], ["/limit", () => queue.list({ limit: 1.5 })], ["/createdAfter", () => queue.list({ createdAfter: "yesterday" })], ["/status/0", () => queue.list({ status: ["nope"] as never })],
+      ["/cursor", () => queue.list({ cursor: "zzz" })], ["/chatId", () => queue.list({ chatId: "a\0" })], ["/include", () => queue.list({ include: ["code"] as never })], ["", () => queue.list({ chatID: "a" } as never)], ["", () => queue.list(null as never)],
+      ["/limit", () => queue.chat("a", { limit: -1 })], ["/include", () => queue.chat("a", { include: ["code"] as never })], ["/limit", () => queue.lanes({ limit: 0 })], ["/limit", () => queue.quarantine.list(-1)],
+      ["/filter", () => queue.deadLetters.count(undefined as never)], ["/filter", () => queue.deadLetters.discard(undefined as never)], ["/filter/ids/0", () => queue.deadLetters.discard({ ids: [5 as never] })], ["/limit", () => queue.deadLetters.groups({}, 0)],
+      ["/ratePerSecond", () => queue.deadLetters.redrive({}, 1, { ratePerSecond: 0 })], ["", () => queue.setPolicy("a", undefined as never)],
+      ["/idempotencyKey", () => queue.enqueue({ chatId: "a", messageId: "m", code: "1" }, { idempotencyKey: null as never })], ["/idempotencyKey", () => queue.enqueue({ chatId: "a", messageId: "m", code: "1" }, { idempotencyKey: 5 as never })],
+    ];
+    for (const [path, call] of wrong) await expect(call(), String(call)).rejects.toMatchObject({ code: "validation_failed", issues: [{ path }] });
+  });
+
+  it.each([
+    ["throws", () => { throw new Error("a fault of its own"); }],
+    ["rejects", () => Promise.reject(new Error("a fault of its own"))],
+  ])("goes on when onReport %s: builds, retries, stops, counts it and says so once", async (_, onReport) => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error) => void (warning.name === "BuildlaneWarning" && warnings.push(warning));
+    process.on("warning", warned);
+    try {
+      const { queue } = await gated({ retryBaseMs: 1, onReport, run: (_job, { attempt }) => (attempt === 1 ? Promise.reject(new Error("flaky")) : "built") });
+      const job = await queue.enqueue({ chatId: "a", messageId: "m", code: "1" });
+      expect(await queue.waitFor(job.id)).toMatchObject({ status: "completed", result: "built", attempt: 2 });
+      await queue.stop();
+      expect(queue.counters["onReport.failed"]).toBeGreaterThan(3);
+      expect(warnings.map((one) => one.message)).toEqual(["onReport failed, which changes nothing for the queue: a fault of its own. From now on it is only counted, as onReport.failed."]);
+    } finally {
+      process.off("warning", warned);
+    }
+  });
+
+  it("refuses callbacks that are no functions", async () => {
+    for (const name of ["run", "onReport", "onProgress"]) await expect(createBuildQueue({ store: "memory", [name]: "x" })).rejects.toThrow(`Expected ${name} to be a function, got string.`);
   });
 
   it("estimates no earlier start for a job than its chat's first one has, which is delayed and holds its place", async () => {

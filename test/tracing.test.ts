@@ -55,6 +55,15 @@ test("every attempt of a job is a span below its submitter's, with its outcome",
   expect(JSON.stringify(spans)).not.toContain("secret");
 });
 
+test.each(["startSpan", "setAttribute", "end"])("a span processor that throws at %s costs no job its outcome", async (fault) => {
+  const broken = (name: string) => () => { if (name === fault) throw new Error("a processor's fault"); };
+  const span = { setAttribute: broken("setAttribute"), setStatus: () => {}, end: broken("end"), spanContext: () => ({ traceId, spanId: "1", traceFlags: 1 }) } as unknown as Span;
+  trace.setGlobalTracerProvider({ getTracer: () => ({ startSpan: () => (broken("startSpan")(), span) }) as unknown as Tracer } as TracerProvider);
+  await using control = await controlledQueue({ run: () => "built" });
+  const { id } = await control.queue.enqueue(request() as never);
+  expect(await control.queue.waitFor(id)).toMatchObject({ status: "completed", attempt: 1, result: "built" });
+});
+
 test("what is no trace is left out, and hinders nobody", async () => {
   expect(traceOf(traceparent)).toBe(traceparent);
   for (const bad of [undefined, "", "00-xyz", traceparent.toUpperCase(), `ff${traceparent.slice(2)}`, traceparent.replace(traceId, "0".repeat(32)), `${traceparent}-x`]) expect(traceOf(bad)).toBeNull();

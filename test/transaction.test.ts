@@ -121,6 +121,14 @@ function promises(database: () => Db): void {
     await queue.resume();
   });
 
+  it("takes nothing for a transaction that is none: the job would be there whatever becomes of the caller's work", async () => {
+    const { queue } = await queueOver(database());
+    const chatId = `chat${chats++}`;
+    const { $client } = database() as unknown as { $client: unknown };
+    for (const tx of [database(), $client, null, {}, "tx"]) await expect(queue.enqueue(request(chatId), { tx: tx as never })).rejects.toMatchObject({ code: "validation_failed", issues: [{ path: "/tx" }] });
+    expect(await queue.chatState(chatId)).toBeNull();
+  });
+
   it("hears of the commit without a notice too, at its next pulse", async () => {
     const { queue } = await queueOver(database());
     const job = await database().transaction((tx) => queue.enqueue(request(`chat${chats++}`), { tx, notify: false }));

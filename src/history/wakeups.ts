@@ -13,14 +13,16 @@ export interface Wakeups {
   /**
    * What the read answers, asked again every second while the database is away (any retryable BuildlaneError). There is no
    * upper bound: what is waited for is in good hands meanwhile, an error would tell nothing of it, and how long it is worth
-   * waiting for only the caller knows. So it ends by the signal, with its reason and at once, or by the queue's stop, with the refusal.
+   * waiting for only the caller knows. So it ends by the signal, with its reason and at once, or by the queue's stop, with what the read says then.
    */
   reading<T>(read: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Wakes all who wait: they read once more, and hear what becomes of that. */
   close(): void;
 }
 
 export function createWakeups(store: Store, clock: Clock): Wakeups {
   const byChat = new Map<string, Set<() => void>>();
+  const pauses = new Set<() => void>();
   let closed = false;
   const unsubscribe = store.onHint((hint) => {
     if (hint.kind === "chat") byChat.get(hint.chatId)?.forEach((wake) => wake());
@@ -29,13 +31,16 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
   /** Until the poll's time, or when the signal aborts, or whoever has the key turns it. */
   const pause = (signal: AbortSignal | undefined, key: (resume: () => void) => void = () => {}): Promise<void> =>
     new Promise((resolve) => {
+      if (closed) return resolve();
       const done = () => {
         timer.cancel();
+        pauses.delete(done);
         signal?.removeEventListener("abort", done);
         resolve();
       };
       const timer = clock.after(pollMs, done);
       signal?.addEventListener("abort", done, { once: true });
+      pauses.add(done);
       key(done);
     });
 
@@ -81,6 +86,7 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
     close() {
       closed = true;
       unsubscribe();
+      for (const done of pauses) done();
     },
   };
 }

@@ -6,7 +6,7 @@ import type { ZodTypeProvider } from "@fastify/type-provider-zod";
 import type { FastifyInstance } from "fastify";
 import { systemClock } from "../clock.js";
 import type { Clock } from "../clock.js";
-import { BuildlaneError } from "../errors.js";
+import { BuildlaneError, SettingsError } from "../errors.js";
 import { limits } from "../options.js";
 import type { BuildQueue } from "../queue-api.js";
 import { checkAccess } from "./access.js";
@@ -61,8 +61,22 @@ export interface ServerRoutesOptions extends RoutesOptions {
   failureRate?: Rate | undefined;
 }
 
+const ownOptions: Record<keyof ServerRoutesOptions, true> = { queue: true, prefix: true, authorize: true, readOnly: true, streamsMax: true, clock: true, documented: true, stays: true, keyRate: true, failureRate: true };
+/** What Fastify itself takes from a plugin's options. */
+const fastifyOptions = ["prefix", "logLevel", "logSerializers"];
+
+/** A misspelt `authorize` would serve everything to everybody. Throws SettingsError. */
+function checkOptions(options: ServerRoutesOptions): void {
+  const unknown = Object.keys(options).filter((name) => !Object.hasOwn(ownOptions, name) && !fastifyOptions.includes(name));
+  if (unknown.length > 0) throw new SettingsError(`Unknown option ${unknown.join(", ")} of buildRoutes. Known are: queue, prefix, authorize, readOnly, streamsMax, clock.`);
+  const { queue, authorize } = options as { queue?: Partial<BuildQueue>; authorize?: unknown };
+  if (typeof queue?.forTenant !== "function" || typeof queue.settings !== "object") throw new SettingsError("Expected queue to be what createBuildQueue resolves to (await it).");
+  if (authorize !== undefined && typeof authorize !== "function") throw new SettingsError(`Expected authorize to be a function, got ${authorize === null ? "null" : typeof authorize}.`);
+}
+
 /** `await app.register(buildRoutes, { queue, prefix: "/api/builds" })`. */
 export async function buildRoutes(host: FastifyInstance, options: RoutesOptions): Promise<void> {
+  checkOptions(options);
   const { queue, readOnly = false, authorize, keyRate, failureRate, clock = systemClock, streamsMax = limits.streamsMax, documented = false, stays = createStays(streamsMax, clock) } = options as ServerRoutesOptions;
   const app = host.withTypeProvider<ZodTypeProvider>();
 

@@ -51,8 +51,13 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
 /** Its holder may be asked for what was meant to be done with the folder. */
 export class FolderInUse extends SettingsError {}
 
+/** As it is told of a holder. */
+const ownName = `process ${process.pid}`;
+
 const held = (folder: string, who: string): FolderInUse =>
-  new FolderInUse(`The folder ${folder} is in use by another process${who && ` (${who})`}. Stop that one, give this one another BUILDLANE_DATA_DIR, or set DATABASE_URL to share one database.`);
+  new FolderInUse(
+    `The folder ${folder} is in use by another ${who === ownName ? "queue of this process" : `process${who && ` (${who})`}`}. Stop that one, give this one another dataDir (BUILDLANE_DATA_DIR), or set databaseUrl (DATABASE_URL) to share one database.`,
+  );
 
 interface Listener {
   name: string;

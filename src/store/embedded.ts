@@ -53,7 +53,7 @@ const startParams = [
 export async function openEmbedded(dataDir: string, { clock, onProgress, onUpkeepError, from }: EmbeddedOptions): Promise<Embedded> {
   const home = path.resolve(dataDir);
   await mkdir(home, { recursive: true }).catch((cause: unknown) => {
-    throw new SettingsError(`The data folder ${home} cannot be made (${String(cause)}). Set BUILDLANE_DATA_DIR to a folder that can be written to.`, { cause });
+    throw new SettingsError(`The data folder ${home} cannot be made (${String(cause)}). Set dataDir (BUILDLANE_DATA_DIR) to a folder that can be written to.`, { cause });
   });
   const lock = await lockFolder(home);
   try {

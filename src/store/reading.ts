@@ -17,7 +17,7 @@ export const sampledLanesMax = 100;
 export const perMinute = (counted: number, spanMs: number, everEnded: number): number =>
   counted < sampledMax ? counted : Math.max(counted, Math.min(everEnded, Math.round((counted * 60_000) / Math.max(1000, spanMs))));
 
-export interface ListQuery {
+export interface ListRead {
   status?: JobStatus[] | undefined;
   chatId?: string | undefined;
   failureCode?: string | undefined;
@@ -158,7 +158,7 @@ export interface LaneView {
   jobs: LaneJob[];
 }
 
-export interface LanesQuery {
+export interface LanesRead {
   /** Just these (for everyone: lane keys); else all lanes with unfinished jobs and those that finished some lately. */
   chatIds?: string[] | undefined;
   limit: number;
@@ -200,7 +200,7 @@ export interface Reading {
   output(scope: Scope, jobId: string): Promise<Output | null>;
   /** Pending and running jobs whole up to `limit` each; finished ones the newest `limit`. */
   chat(scope: Scope, chatId: string, limit: number, include: { code: boolean; result: boolean }): Promise<ChatView>;
-  list(scope: Scope, query: ListQuery): Promise<{ jobs: StoredJob[]; nextCursor: string | null }>;
+  list(scope: Scope, query: ListRead): Promise<{ jobs: StoredJob[]; nextCursor: string | null }>;
   /** Of one tenant: its own jobs and chats, and no nodes unless it is the default tenant. */
   stats(scope: Scope, now?: number): Promise<StoreStats>;
   /** Milliseconds by which the chat's rate limiter is ahead of now; 0 when it is not. */
@@ -209,7 +209,7 @@ export interface Reading {
   /** The chat's first pending jobs in the order in which they will run. */
   places(scope: Scope, chatId: string, limit: number, now?: number): Promise<{ places: Place[]; paused: boolean }>;
   /** Lanes by how much they need a person (paused, delayed, at work or in line, idle), then by chat. */
-  lanes(scope: Scope, query: LanesQuery, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
+  lanes(scope: Scope, query: LanesRead, now?: number): Promise<{ lanes: LaneView[]; nextCursor: string | null }>;
   /** The newest first. */
   quarantined(limit: number): Promise<Quarantined[]>;
   /** The chat's events after `after`, oldest first; those of one job when given. `floor`: the highest removed number; `tail`: the chat's latest, which may be read before the events. */

@@ -13,7 +13,7 @@ export const defaultTenant = "";
 const separator = "\u001f";
 
 /** Names are refused that hold control characters, so a key reads in one way only. */
-export const isTenantName = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(text);
+export const isTenantName = (name: unknown): name is string => typeof name === "string" && /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name);
 
 /** Where a submission within the scope goes. */
 export const tenantIn = (scope: Scope): string => (scope === "everyone" ? defaultTenant : scope.tenant);

@@ -12,9 +12,9 @@ const mapBytesMax = 1024 * 1024;
 
 export async function readImportMap(file: string): Promise<ImportMap> {
   const text = await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    throw new SettingsError(`Expected BUILDLANE_IMPORT_MAP to name a JSON file, but it cannot be read (${cause.code ?? "unknown"}).`, { cause });
+    throw new SettingsError(`Expected importMap (BUILDLANE_IMPORT_MAP) to name a JSON file, but it cannot be read (${cause.code ?? "unknown"}).`, { cause });
   });
-  if (text.length > mapBytesMax) throw new SettingsError(`Expected BUILDLANE_IMPORT_MAP to name a file of at most ${mapBytesMax} bytes.`);
+  if (text.length > mapBytesMax) throw new SettingsError(`Expected importMap (BUILDLANE_IMPORT_MAP) to name a file of at most ${mapBytesMax} bytes.`);
   const imports = new Map(Object.entries(entriesOf(text)).map(([name, url]) => [name, checked(name, url)]));
   return {
     version: createHash("sha256").update(text).digest("hex").slice(0, 16),
@@ -38,18 +38,18 @@ function entriesOf(text: string): Record<string, unknown> {
   try {
     parsed = JSON.parse(text);
   } catch (cause) {
-    throw new SettingsError("Expected BUILDLANE_IMPORT_MAP to name a JSON file, and its text is no JSON.", { cause });
+    throw new SettingsError("Expected importMap (BUILDLANE_IMPORT_MAP) to name a JSON file, and its text is no JSON.", { cause });
   }
   const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
   const imports = isObject(parsed) && isObject(parsed["imports"]) ? parsed["imports"] : parsed;
-  if (!isObject(imports)) throw new SettingsError('Expected BUILDLANE_IMPORT_MAP to hold an object of names to addresses, such as {"react": "https://esm.sh/react@19"}.');
+  if (!isObject(imports)) throw new SettingsError('Expected importMap (BUILDLANE_IMPORT_MAP) to hold an object of names to addresses, such as {"react": "https://esm.sh/react@19"}.');
   return imports;
 }
 
 function checked(name: string, url: unknown): string {
   const isAddress = typeof url === "string" && (/^https?:\/\/[^\s]+$/.test(url) || /^\/(?!\/)[^\s]*$/.test(url));
-  if (!isAddress) throw new SettingsError(`Expected BUILDLANE_IMPORT_MAP to give "${name}" an http(s) address or a path that starts with "/".`);
-  if (name.endsWith("/") && !url.endsWith("/")) throw new SettingsError(`Expected BUILDLANE_IMPORT_MAP to give "${name}" an address that ends with "/" too.`);
+  if (!isAddress) throw new SettingsError(`Expected importMap (BUILDLANE_IMPORT_MAP) to give "${name}" an http(s) address or a path that starts with "/".`);
+  if (name.endsWith("/") && !url.endsWith("/")) throw new SettingsError(`Expected importMap (BUILDLANE_IMPORT_MAP) to give "${name}" an address that ends with "/" too.`);
   return url;
 }
 

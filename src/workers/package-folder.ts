@@ -119,7 +119,7 @@ async function findRoot(given: string): Promise<string> {
     const found = await realpath(candidate).catch(() => null);
     if (found !== null && (await stat(found)).isDirectory()) return found;
   }
-  throw new SettingsError("Expected BUILDLANE_PACKAGES_DIR to name a folder with packages (a node_modules, or the folder around one). There is no such folder.");
+  throw new SettingsError("Expected packagesDir (BUILDLANE_PACKAGES_DIR) to name a folder with packages (a node_modules, or the folder around one). There is no such folder.");
 }
 
 const confinedTo = (root: string) => (file: string): boolean => file === root || file.startsWith(root + path.sep);

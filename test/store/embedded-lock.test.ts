@@ -30,7 +30,7 @@ test("a folder is locked once, and again after its release", async () => {
   await using folder = await tempFolder();
   const lock = await lockFolder(folder.path);
   await expect(lockFolder(folder.path)).rejects.toThrow(SettingsError);
-  await expect(lockFolder(folder.path)).rejects.toThrow(`The folder ${folder.path} is in use by another process (process ${process.pid})`);
+  await expect(lockFolder(folder.path)).rejects.toThrow(`The folder ${folder.path} is in use by another queue of this process. Stop that one, give this one another dataDir (BUILDLANE_DATA_DIR)`);
   await lock.release();
   await lock.release();
   await (await lockFolder(folder.path)).release();
@@ -42,7 +42,7 @@ test("a folder whose path is too long for a socket is locked all the same", asyn
   const long = path.join(folder.path, "a".repeat(120), "b".repeat(120));
   await mkdir(long, { recursive: true });
   const lock = await lockFolder(long);
-  await expect(lockFolder(long)).rejects.toThrow("is in use by another process");
+  await expect(lockFolder(long)).rejects.toThrow("is in use by another queue of this process");
   await lock.release();
   await (await lockFolder(long)).release();
 });

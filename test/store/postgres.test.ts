@@ -1,4 +1,5 @@
 /** The contract on real PostgreSQL, and what needs a second connection beside it. */
+import { eq } from "drizzle-orm";
 import postgres from "postgres";
 import { expect, it } from "vitest";
 import { createBuildQueue } from "../../src/index.js";
@@ -7,6 +8,7 @@ import { describePostgres, freshDatabase } from "../support/postgres.js";
 import { exerciseStore } from "./exercise-store.js";
 import { wide } from "./exercise/lab.js";
 import { newJob } from "./programs.js";
+import { buildJobs } from "../../src/store/schema.js";
 import { createSqlStore } from "../../src/store/sql/index.js";
 import { migrate } from "../../src/store/sql/migrate.js";
 import { postgresDatabase } from "../../src/store/sql/postgres.js";
@@ -51,6 +53,25 @@ describePostgres("an answer that is waited for", () => {
       for (const until = performance.now() + 700; performance.now() < until; );
       expect(await answer).toBe(7);
       await expect(ask(2)).rejects.toMatchObject({ code: "ETIMEDOUT" });
+    } finally {
+      await database.close();
+    }
+  });
+});
+
+describePostgres("an argument that is undefined", () => {
+  it("is refused before its query is begun, and takes no other call with it", async () => {
+    await using fresh = await freshDatabase();
+    const database = postgresDatabase(fresh.url, { clock: systemClock });
+    const echo = (value: unknown) => database.call<string>("select $1::text as answer", [value], "reads");
+    try {
+      await migrate(database);
+      for (let round = 0; round < 20; round++) {
+        await expect(echo(undefined)).rejects.toThrow("Argument 1 of a statement is undefined.");
+        await expect(database.orm.select().from(buildJobs).where(eq(buildJobs.id, undefined as never))).rejects.toMatchObject({ cause: { message: "Argument 1 of a statement is undefined." } });
+      }
+      expect(await Promise.all(Array.from({ length: 20 }, (_, index) => echo(String(index))))).toHaveLength(20);
+      expect(await database.orm.$count(buildJobs)).toBe(0);
     } finally {
       await database.close();
     }

@@ -146,7 +146,7 @@ describe("a package folder", () => {
   });
 
   test("that is not there stops the start with the setting's name", async () => {
-    await expect(openPackages({ packagesDir: path.join(folder.path, "nothing"), clock: systemClock })).rejects.toThrow("Expected BUILDLANE_PACKAGES_DIR to name a folder");
+    await expect(openPackages({ packagesDir: path.join(folder.path, "nothing"), clock: systemClock })).rejects.toThrow("Expected packagesDir (BUILDLANE_PACKAGES_DIR) to name a folder");
   });
 });
 

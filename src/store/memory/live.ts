@@ -4,7 +4,7 @@ import { isWithin, laneKey, laneOfShown, shownLane } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
-import type { LaneJob, LanesQuery, LaneView, News, Place, Quarantined, WhyFacts } from "../store.js";
+import type { LaneJob, LanesRead, LaneView, News, Place, Quarantined, WhyFacts } from "../store.js";
 import { lanesBefore } from "./next-lanes.js";
 import { copy, iso, jobWithin, laneOf, lineUpDue, positionOf } from "./tables.js";
 import type { JobRow, Lane, Tables } from "./tables.js";
@@ -69,7 +69,7 @@ const view = (lane: Lane, at: number): LaneView => ({
 
 const groupOf = ({ state }: Lane): number => ({ paused: 0, delayed: 1, ready: 2, running: 2, idle: 3 })[state];
 
-export function lanes(tables: Tables, scope: Scope, { chatIds, limit, cursor }: LanesQuery, at: number): { lanes: LaneView[]; nextCursor: string | null } {
+export function lanes(tables: Tables, scope: Scope, { chatIds, limit, cursor }: LanesRead, at: number): { lanes: LaneView[]; nextCursor: string | null } {
   lineUpDue(tables, at);
   if (chatIds) return { lanes: [...new Set(chatIds.map((id) => laneKey(scope, id)))].sort(byText).flatMap((id) => tables.lanes.get(id) ?? []).map((lane) => view(lane, at)), nextCursor: null };
   const latest = latestFinished(tables, scope).map((row) => laneOf(tables, row.chatId));

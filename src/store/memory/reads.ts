@@ -2,7 +2,7 @@
 import { laneKey, shownLane } from "../scope.js";
 import type { Scope } from "../scope.js";
 import { groupedMax, groupExamplesMax } from "../store.js";
-import type { ChatView, DeadLetterFilter, DeadLetterGroup, ListQuery, Output, StoredJob } from "../store.js";
+import type { ChatView, DeadLetterFilter, DeadLetterGroup, ListRead, Output, StoredJob } from "../store.js";
 import { createHash } from "node:crypto";
 import type { Failure, HistoryEvent } from "../../job.js";
 import { validationFailed } from "../../errors.js";
@@ -82,7 +82,7 @@ function decodeCursor(cursor: string): Pick<JobRow, "createdAt" | "id"> {
   throw validationFailed([{ path: "/cursor", message: "Expected a cursor from the page before." }]);
 }
 
-export function list(tables: Tables, scope: Scope, query: ListQuery, at: number): { jobs: StoredJob[]; nextCursor: string | null } {
+export function list(tables: Tables, scope: Scope, query: ListRead, at: number): { jobs: StoredJob[]; nextCursor: string | null } {
   const after = query.createdAfter === undefined ? Number.NEGATIVE_INFINITY : Date.parse(query.createdAfter);
   const before = query.createdBefore === undefined ? Number.POSITIVE_INFINITY : Date.parse(query.createdBefore);
   const matches = (row: JobRow): boolean =>

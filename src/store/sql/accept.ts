@@ -4,9 +4,10 @@
  * statement refuses is told apart by its code, and offered again: replays after the rest, and each group alone, patiently,
  * where one was refused. What may have been recorded although its answer was lost is found by its ids.
  */
-import { sql } from "drizzle-orm";
+import { is, sql } from "drizzle-orm";
+import { PgTransaction } from "drizzle-orm/pg-core";
 import type { Clock } from "../../clock.js";
-import { chatQueueFull, idempotencyConflict, queueFull, rateLimited } from "../../errors.js";
+import { chatQueueFull, idempotencyConflict, queueFull, rateLimited, validationFailed } from "../../errors.js";
 import { ofLane } from "../scope.js";
 import { ContendedError, untilRoomMs } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Claim, Hint, Hold, NewJob, StartRequest, Stopping, Store } from "../store.js";
@@ -33,6 +34,9 @@ interface AcceptedRows {
 }
 const refusals = /^BL00[1234]$/;
 const someReplayed = "BL005";
+
+/** By Drizzle's own mark, which holds for another copy of it too. The database itself would take the jobs, at once and for good. */
+const isTransaction = (tx: unknown): boolean => is(tx, PgTransaction);
 
 export function sqlAccepting(database: Database, nodeId: string, clock: Clock): Pick<Store, "accept" | "acceptAndStart" | "acceptWithin"> {
   async function acceptOnce(groups: AcceptGroup[], limits: AcceptLimits, now: number | undefined): Promise<AcceptAnswer[]> {
@@ -102,6 +106,7 @@ export function sqlAccepting(database: Database, nodeId: string, clock: Clock): 
     acceptAndStart,
 
     async acceptWithin(tx, groups, limits, notify) {
+      if (!isTransaction(tx)) throw validationFailed([{ path: "/tx", message: "Expected a Drizzle transaction, the tx of db.transaction(async (tx) => …), on postgres.js or PGlite. The database itself is none, nor is a driver's own." }]);
       const args = [...acceptArgs(nodeId, `tx:${clock.id()}`, groups, limits), null, null];
       const types = ["text", "text", "text::json", "text::json", "float8", "int", "bigint", "int", "float8", "int", "float8"];
       const holes = args.map((arg, index) => sql`${arg}::${sql.raw(types[index] as string)}`);

@@ -13,6 +13,7 @@ import type { Hint } from "../store.js";
 import { channel, driverError } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
 import { withoutHoles } from "./dense.js";
+import { refuseUndefined, refusingUndefined } from "./undefined.js";
 
 /** Hints that come within this time go out in one statement: NOTIFY takes a global lock at commit. */
 const notifyEveryMs = 20;
@@ -92,7 +93,7 @@ export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Cl
 
 function overClients(clients: Clients, { clock, prepare, notify, close }: { clock: Clock; prepare: "auto" | "on" | "off"; notify: boolean; close(): Promise<void> }): Database {
   const { reads, ears, hot } = clients;
-  const orm = drizzle(reads) as unknown as Orm;
+  const orm = drizzle(refusingUndefined(reads)) as unknown as Orm;
   const self = clock.id();
   const busy = new Set<postgres.Sql>();
   const waiting = new Map<string, Hint>();
@@ -123,6 +124,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
     return (tries > 0 ? warm[(tries - 1) % warm.length] : warm.find((one) => !busy.has(one))) ?? clients[line];
   }
   async function query(line: Line, statement: string, args: unknown[], tries = 0) {
+    refuseUndefined(args);
     const client = clientFor(line, tries);
     busy.add(client);
     try {

@@ -10,7 +10,7 @@ import { groupedMax, groupExamplesMax } from "../store.js";
 import { buildJobs, chatLanes, jobEvents } from "../schema.js";
 import { laneKey } from "../scope.js";
 import type { Scope } from "../scope.js";
-import type { DeadLetterFilter, ListQuery, Store, StoredJob } from "../store.js";
+import type { DeadLetterFilter, ListRead, Store, StoredJob } from "../store.js";
 import { reads } from "./database.js";
 import type { Database } from "./database.js";
 import { toEvent, toJob, toldJobs } from "./rows.js";
@@ -121,7 +121,7 @@ export function sqlReads(database: Database, clock: Clock): Reads {
         return { pending: of("pending"), running: of("running"), completed: of("completed"), failed: of("failed") };
       }),
 
-    list: (scope, query: ListQuery) =>
+    list: (scope, query: ListRead) =>
       reading(async () => {
         const from = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
         const where = and(

@@ -2,14 +2,14 @@
 import { expect } from "vitest";
 import { checkHistory } from "../../../src/history/check.js";
 import { countedMax, lanePendingMax, sampledMax } from "../../../src/store/store.js";
-import type { Claim, Ending, ListQuery, NewJob, Standing, StoredJob } from "../../../src/store/store.js";
+import type { Claim, Ending, ListRead, NewJob, Standing, StoredJob } from "../../../src/store/store.js";
 import type { Exercise } from "../exercise-store.js";
 import { T0, ends, everything, guardOf, ids, iso, scope, agingMs, wide } from "./lab.js";
 import type { Lab, Spec } from "./lab.js";
 
 const summaries = { code: false, result: false };
-const list = (lab: Lab, query: Partial<ListQuery>) => lab.store.list(scope, { limit: 50, include: summaries, ...query });
-async function pages(lab: Lab, query: Partial<ListQuery>): Promise<StoredJob[][]> {
+const list = (lab: Lab, query: Partial<ListRead>) => lab.store.list(scope, { limit: 50, include: summaries, ...query });
+async function pages(lab: Lab, query: Partial<ListRead>): Promise<StoredJob[][]> {
   const found: StoredJob[][] = [];
   for (let cursor: string | undefined; ; ) {
     const { jobs, nextCursor } = await list(lab, { ...query, cursor });
@@ -128,7 +128,7 @@ export const reads: Exercise = (check) => {
     await lab.store.cancel(scope, cancelled?.id as string, T0 + 21);
     await lab.accept(30, "a", "a", "b");
     await lab.take(31, 1);
-    const found = async (query: Partial<ListQuery>) => ids((await list(lab, query)).jobs).sort();
+    const found = async (query: Partial<ListRead>) => ids((await list(lab, query)).jobs).sort();
     expect(await found({ status: ["failed"] })).toEqual(["j1", "j2", "j3"]);
     expect(await found({ status: ["running", "pending"], chatId: "a" })).toEqual(["j4", "j5"]);
     expect(await found({ failureCode: "cancelled" })).toEqual(["j3"]);
