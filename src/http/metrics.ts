@@ -36,7 +36,7 @@ function queueMetrics(registry: Registry, stays: Stays): (stats: QueueStats | nu
   const processing = gauge("processing_seconds", "Processing time of the latest finished jobs.", "quantile");
   const waiting = gauge("waiting_seconds", "Waiting time of the latest finished jobs.", "quantile");
   const averageProcessing = gauge("processing_seconds_average", "Average processing time of the latest finished jobs.");
-  const oldestWait = gauge("oldest_wait_seconds", "Since the acceptance of the job that has waited longest; 0 when nothing waits.");
+  const oldestWait = gauge("oldest_wait_seconds", "The longest wait of a job that lacks nothing but a slot, since its acceptance or, if later, the end of its delay or backoff, or its redrive; 0 when there is none.");
   const slots = gauge("slots", "Slots of this node.");
   const chats = gauge("chats", "Chats with unfinished jobs, and those of them whose next job only waits for a slot.", "state");
   const deadLetters = gauge("dead_letters", "Jobs that failed for good and wait for a person.");

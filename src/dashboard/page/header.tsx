@@ -56,7 +56,7 @@ function Figures() {
   const rate = found?.successRate === null || found?.successRate === undefined ? "–" : `${((1 - found.successRate) * 100).toFixed(1)} %`;
   return (
     <dl class="figures">
-      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : "nothing waits"} />
+      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : "nothing waits for a slot"} />
       <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${slots} slots`} meter={slots > 0 ? Math.min(1, (found?.totalRunning ?? 0) / slots) : 0} />
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />
