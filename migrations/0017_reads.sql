@@ -116,11 +116,12 @@ begin
         + (select count(*) from (select 1 from chat_lanes where state = 'delayed' and ready_at <= v_at and {mine} limit p_counted) counted)),
       'delayed', (select count(*) from (select 1 from chat_lanes where state = 'delayed' and ready_at > v_at and {mine} limit p_counted) counted),
       'paused', (select count(*) from (select 1 from chat_lanes where state = 'paused' and paused_at is not null and {mine} limit p_counted) counted),
-      -- A look-up for each, not a join: how many there are is not known to the planner, and it would read every job.
-      'oldestMs', (select extract(epoch from v_at - min((select j.created_at from build_jobs j where j.id = h.head_id))) * 1000 from (
+      -- What is delayed on purpose does not wait yet. A look-up for each, not a join: how many there are is not known to the planner, and
+      -- it would read every job.
+      'oldestMs', (select extract(epoch from v_at - min((select greatest(j.created_at, j.run_at) from build_jobs j where j.id = h.head_id))) * 1000 from (
           select head_id from ({tenants}) t (tenant)
             cross join lateral (select head_id from chat_lanes l where l.state = 'ready' and l.tenant = t.tenant order by l.turn_at limit p_line) ready
-          union all select head_id from (select head_id from chat_lanes where state = 'delayed' and {mine} order by ready_at limit p_line) due) h),
+          union all select head_id from (select head_id from chat_lanes where state = 'delayed' and ready_at <= v_at and {mine} order by ready_at limit p_line) due) h),
       'deadLetters', (select count(*) from (select 1 from build_jobs where status = 'failed' and failure_code not in ('cancelled', 'superseded') and discarded_at is null and {mine} limit p_counted) counted),
       'queuePaused', (select paused_at is not null from queue_state),
       'clusterCap', (select cluster_cap from queue_state),

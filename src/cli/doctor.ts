@@ -67,7 +67,7 @@ async function service(client: Client, url: string): Promise<Finding[]> {
     add("nodes", alive > 0 ? "ok" : "wrong", `${alive} alive, ${stats.totalRunning} builds running`);
     add("queue", stats.queuePaused ? "warning" : "ok", `${stats.totalQueued} pending${stats.queuePaused ? ", paused: buildlane resume" : ""}`);
     const oldest = stats.oldestWaitMs;
-    add("oldest wait", oldest !== null && oldest > waitMsWorrying && !stats.queuePaused ? "warning" : "ok", oldest === null ? "nothing waits" : seconds(oldest));
+    add("oldest wait", oldest !== null && oldest > waitMsWorrying && !stats.queuePaused ? "warning" : "ok", oldest === null ? "nothing waits for a slot" : seconds(oldest));
     add("dead letters", stats.deadLetters > 0 ? "warning" : "ok", `${stats.deadLetters}${stats.deadLetters > 0 ? "; see buildlane dead-letters --groups" : ""}`);
   } catch (error) {
     const { statusCode, message } = error as ClientError;

@@ -50,7 +50,7 @@ function figures(stats: QueueStats): string {
     `${"completed".padEnd(14)}${stats.totalCompleted}`,
     `${"failed".padEnd(14)}${stats.totalFailed}, ${stats.deadLetters} dead letters`,
     `${"builds take".padEnd(14)}${p50 === null || p95 === null ? "not measured yet" : `${seconds(p50)} (p95 ${seconds(p95)})`}`,
-    `${"oldest waits".padEnd(14)}${stats.oldestWaitMs === null ? "nothing waits" : seconds(stats.oldestWaitMs)}`,
+    `${"oldest waits".padEnd(14)}${stats.oldestWaitMs === null ? "nothing waits for a slot" : seconds(stats.oldestWaitMs)}`,
     `${"nodes".padEnd(14)}${stats.nodes.filter(({ alive }) => alive).length} alive, ${stats.slots} slots here`,
   ].join("\n");
 }

@@ -1,12 +1,29 @@
 /** Prometheus: what the store tells of the whole queue, and what only this node knows. Never a chat or a job as a label. */
 import { Counter, Gauge, Registry } from "prom-client";
 import { z } from "zod";
+import { failureCodes } from "../job.js";
+import type { FailureCode } from "../job.js";
 import type { BuildQueue } from "../queue-api.js";
+import type { Report } from "../report.js";
 import type { QueueStats } from "../store/reading.js";
 import { documented } from "./compilers.js";
 import { says } from "./components.js";
 import type { Api } from "./context.js";
 import type { Stays } from "./stays.js";
+
+/** What one may want to be told of, there from the start with 0: a series that is born with its first count shows no increase. */
+const watchedEvents: Report["type"][] = [
+  "lease.lost", "lane.lost", "lanes.rescued", "outcome.refused", "outcome.waiting", "database.away", "actor.crashed", "runner.broken",
+  "webhook.delivered", "webhook.failed", "webhook.gone",
+];
+const retriedCodes: FailureCode[] = ["worker_crashed", "out_of_memory", "timed_out", "run_failed"];
+const watchedAttempts = [
+  { outcome: "completed", failure_code: "" },
+  { outcome: "released", failure_code: "" },
+  ...retriedCodes.map((code) => ({ outcome: "retrying", failure_code: code })),
+  // The attempts of a lost node end with nobody.
+  ...failureCodes.filter((code) => code !== "node_lost").map((code) => ({ outcome: "failed", failure_code: code })),
+];
 
 export function metricsRoutes(app: Api, { queue, stays }: { queue: BuildQueue; stays: Stays }): void {
   const registry = new Registry();
@@ -36,7 +53,7 @@ function queueMetrics(registry: Registry, stays: Stays): (stats: QueueStats | nu
   const processing = gauge("processing_seconds", "Processing time of the latest finished jobs.", "quantile");
   const waiting = gauge("waiting_seconds", "Waiting time of the latest finished jobs.", "quantile");
   const averageProcessing = gauge("processing_seconds_average", "Average processing time of the latest finished jobs.");
-  const oldestWait = gauge("oldest_wait_seconds", "Since the acceptance of the job that has waited longest; 0 when nothing waits.");
+  const oldestWait = gauge("oldest_wait_seconds", "The longest wait of a job that lacks nothing but a slot, since its acceptance or, if later, the end of its delay or backoff, or its redrive; 0 when there is none.");
   const slots = gauge("slots", "Slots of this node.");
   const chats = gauge("chats", "Chats with unfinished jobs, and those of them whose next job only waits for a slot.", "state");
   const deadLetters = gauge("dead_letters", "Jobs that failed for good and wait for a person.");
@@ -67,6 +84,8 @@ function queueMetrics(registry: Registry, stays: Stays): (stats: QueueStats | nu
     cpu.inc({ mode: "system" }, system / 1e6);
     attempts.reset();
     events.reset();
+    for (const labels of watchedAttempts) attempts.inc(labels, 0);
+    for (const event of watchedEvents) events.inc({ event }, 0);
     for (const [name, count] of Object.entries(queue.counters)) {
       const [first, outcome, failureCode] = name.split(".");
       if (first === "attempt" && outcome && outcome !== "started") attempts.inc({ outcome, failure_code: failureCode ?? "" }, count);

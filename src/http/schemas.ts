@@ -136,7 +136,7 @@ export const stats = named(
     processing: z.object({ ...spread, p90: milliseconds("90th percentile.") }),
     waiting: z.object(spread),
     finishedLastMinute: says(count, `Runs that ended in the last minute; where the latest ${sampledMax} all did, as many as at their pace.`),
-    oldestWaitMs: milliseconds("Since the acceptance of the job that has waited longest."),
+    oldestWaitMs: milliseconds("The longest wait of a job that lacks nothing but a slot, since its acceptance or, if later, the end of its delay or backoff, or its redrive."),
     activeChats: says(count, "Chats with unfinished jobs. Of each kind (ready, delayed, paused) and of dead letters 2,000 are counted, not more."),
     waitingChats: says(count, "Chats whose next job could run now, were there a slot."),
     deadLetters: count,

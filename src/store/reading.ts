@@ -68,7 +68,7 @@ export interface StoreStats {
   waiting: Spread;
   /** Runs that ended in the last minute; where all that are sampled did, as many as at their pace. */
   finishedLastMinute: number;
-  /** Milliseconds since the acceptance of the job that has waited longest; null when nothing waits. */
+  /** Milliseconds that a job which lacks nothing but a slot has waited at the most, since its acceptance or, if later, the end of its delay or backoff, or its redrive; null when there is none. */
   oldestWaitMs: number | null;
   /** Lanes with unfinished jobs. */
   activeChats: number;

@@ -159,7 +159,7 @@ describeBrowser("the dashboard", () => {
     await served.queue.enqueue({ chatId: "alpha", messageId: "m4", code: code("// hold") });
     const behind = await served.queue.enqueue({ chatId: "alpha", messageId: "m5", code: code() });
     await expect.poll(() => figure("Running").innerText()).toMatch(/^1\s+of 1 \(cluster cap\)/);
-    await expect.poll(() => figure("Queued").innerText()).toMatch(/^1\s+all behind another, or held$/);
+    await expect.poll(() => figure("Queued").innerText()).toMatch(/^1\s+all behind another, delayed or held$/);
     await page.goto(`${served.url}/#/job/${behind.id}`);
     await expect.poll(() => page.locator("[data-why]").innerText()).toMatch(/Position 2 in its chat\.$/);
     expect(errors).toEqual([]);

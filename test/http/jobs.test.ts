@@ -197,6 +197,23 @@ test("figures: totals, times and slots in one answer, and for Prometheus without
   expect(named.filter((name) => !new RegExp(`^${name}(\\{| )`, "m").test(body))).toEqual([]);
 });
 
+test("the counters that alerts watch are there before anything happened, so that the first time is an increase", async () => {
+  await using api = await open();
+  const { body } = await api.app.inject("/metrics");
+  const counters = body.split("\n").filter((line) => /^buildlane_(events|attempts)_total\{/.test(line));
+  for (const event of ["lease.lost", "outcome.refused", "webhook.delivered", "webhook.failed", "webhook.gone"]) expect(counters).toContain(`buildlane_events_total{event="${event}"} 0`);
+  for (const code of ["worker_crashed", "out_of_memory", "timed_out"])
+    for (const outcome of ["retrying", "failed"]) expect(counters).toContain(`buildlane_attempts_total{outcome="${outcome}",failure_code="${code}"} 0`);
+  expect(counters.length).toBeLessThan(40);
+  const guide = await readFile(new URL("../../docs/operating.md", import.meta.url), "utf8");
+  const named = [...guide.matchAll(/event="([^"]+)"|failure_code=~"([^"]+)"/g)].flatMap(([, event, codes]) => (event ? [`event="${event}"`] : (codes ?? "").split("\\|").map((code) => `failure_code="${code}"`)));
+  expect(named.length).toBeGreaterThan(3);
+  expect(named.filter((label) => !counters.some((line) => line.includes(label) && line.endsWith(" 0")))).toEqual([]);
+
+  await api.control.queue.waitFor((await api.submit({ code: "fail" })).id);
+  expect((await api.app.inject("/metrics")).body).toContain('buildlane_attempts_total{outcome="failed",failure_code="run_failed"} 1\n');
+});
+
 test("while it drains a node is live and not ready, reads still work, and submissions are turned away", async () => {
   await using api = await open();
   const { id } = await api.submit();

@@ -1,9 +1,11 @@
 /** The contract on real PostgreSQL, and what needs a second connection beside it. */
 import { eq } from "drizzle-orm";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Socket } from "node:net";
 import postgres from "postgres";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { createBuildQueue } from "../../src/index.js";
-import { systemClock } from "../../src/clock.js";
+import { sleep, systemClock } from "../../src/clock.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
 import { exerciseStore } from "./exercise-store.js";
 import { wide } from "./exercise/lab.js";
@@ -77,6 +79,68 @@ describePostgres("an argument that is undefined", () => {
     }
   });
 });
+
+describePostgres("a store that is closed", () => {
+  // First it asks whether a pooler stands in between, then it listens: on a connection each.
+  it.each([["before it connects", 0], ["while it connects", 1], ["while it connects to listen", 2]])("%s keeps no connection, so that the process can end", async (_when, opening) => {
+    await using fresh = await freshDatabase();
+    using connections = watchConnections();
+    const database = postgresDatabase(fresh.url, { clock: systemClock });
+    database.onNotify(() => {});
+    await connections.opened(opening);
+    await database.close();
+    expect(connections.alive()).toBe(0);
+    expect(await connections.aliveAfter(500)).toBe(0);
+    expect(await sessionsOf(fresh.url)).toEqual([]);
+  });
+
+  it("makes no connection again, in the place of one that was cut just before", async () => {
+    await using fresh = await freshDatabase();
+    using connections = watchConnections();
+    const database = postgresDatabase(fresh.url, { clock: { ...systemClock, random: () => 0.5 } });
+    database.onNotify(() => {});
+    await vi.waitFor(async () => expect(await sessionsOf(fresh.url)).toContain('listen "buildlane"'));
+    const made = connections.count();
+    connections.cut();
+    await vi.waitFor(() => expect(connections.alive()).toBe(0));
+    await database.close();
+    expect(await connections.aliveAfter(500)).toBe(0);
+    expect(connections.count()).toBe(made);
+  });
+});
+
+/** Connections that this process opens from now on. */
+function watchConnections() {
+  const sockets: Socket[] = [];
+  const alive = () => sockets.filter((socket) => !socket.destroyed);
+  let look: () => unknown = () => {};
+  const add = (message: unknown) => {
+    sockets.push((message as { socket: Socket }).socket);
+    look();
+  };
+  subscribe("net.client.socket", add);
+  return {
+    count: () => sockets.length,
+    alive: () => alive().length,
+    aliveAfter: async (ms: number) => (await sleep(systemClock, ms), alive().length),
+    /** Resolves as soon as that many have begun to open. */
+    opened: (count: number) =>
+      new Promise<void>((resolve) => {
+        look = () => sockets.length >= count && resolve();
+        look();
+      }),
+    cut: () => alive().forEach((socket) => socket.destroy()),
+    [Symbol.dispose]: () => void unsubscribe("net.client.socket", add),
+  };
+}
+
+/** The last statement of each of the store's sessions. */
+async function sessionsOf(url: string): Promise<string[]> {
+  const sql = postgres(url, { max: 1, onnotice: () => {}, connection: { application_name: "watcher" } });
+  const rows = await sql<{ query: string }[]>`select query from pg_stat_activity where datname = current_database() and application_name = 'buildlane'`;
+  await sql.end();
+  return rows.map(({ query }) => query);
+}
 
 /** Something to wait for that a test opens by hand. */
 function gate() {

@@ -59,7 +59,7 @@ function Figures() {
   const rate = found?.successRate === null || found?.successRate === undefined ? "–" : `${((1 - found.successRate) * 100).toFixed(1)} %`;
   return (
     <dl class="figures">
-      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : found?.totalQueued ? "all behind another, or held" : "nothing waits"} />
+      <Figure name="Queued" value={found ? String(found.totalQueued) : "–"} note={found?.queuePaused ? "the queue is paused" : found?.oldestWaitMs ? `oldest ${duration(found.oldestWaitMs)}` : found?.totalQueued ? "all behind another, delayed or held" : "nothing waits"} />
       <Figure name="Running" value={found ? `${found.totalRunning}` : "–"} unit={`of ${room} ${cap < slots ? "(cluster cap)" : "slots"}`} meter={room > 0 ? Math.min(1, (found?.totalRunning ?? 0) / room) : 0} />
       <Figure name="Builds a minute" value={found ? String(found.finishedLastMinute) : "–"} line={samples.value.map((sample) => sample.perMinute)} />
       <Spread name="Wait" of={found?.waiting} p50="wait50" p95="wait95" />

@@ -1,7 +1,7 @@
 /** Figures of the whole queue, or of one tenant; they cost the same however much was ever finished. */
 import { defaultTenant, isWithin } from "../scope.js";
 import type { Scope } from "../scope.js";
-import { countedMax, perMinute, sampledLanesMax, sampledMax } from "../store.js";
+import { countedMax, perMinute, sampledMax } from "../store.js";
 import type { StoreStats } from "../store.js";
 import { iso, isShownTo, lineUpDue } from "./tables.js";
 import type { Lane, Tables } from "./tables.js";
@@ -26,7 +26,7 @@ export function stats(tables: Tables, scope: Scope, at: number): StoreStats {
     processing: { p50: percentile(processing, 0.5), p90: percentile(processing, 0.9), p95: percentile(processing, 0.95), p99: percentile(processing, 0.99) },
     waiting: { p50: percentile(waiting, 0.5), p95: percentile(waiting, 0.95), p99: percentile(waiting, 0.99) },
     finishedLastMinute: perMinute(sample.filter((one) => one.endedAt > at - 60_000).length, at - (sample.at(-1)?.endedAt ?? at), totals.completed + totals.failed),
-    oldestWaitMs: oldestWait([...ready, ...delayed.slice(0, sampledLanesMax)], at),
+    oldestWaitMs: oldestWait(ready, at),
     activeChats: totals.running + counted(ready) + counted(delayed) + counted(paused),
     waitingChats: counted(ready),
     deadLetters: counted([...tables.deadLetters].filter((job) => isShownTo(scope, job))),
@@ -64,6 +64,6 @@ function percentile(sorted: number[], fraction: number): number | null {
 }
 
 function oldestWait(lanes: Lane[], at: number): number | null {
-  const waits = lanes.flatMap(({ pending }) => (pending.first ? [at - pending.first.createdAt] : []));
+  const waits = lanes.flatMap(({ pending }) => (pending.first ? [at - Math.max(pending.first.createdAt, pending.first.runAt)] : []));
   return waits.length > 0 ? Math.max(...waits) : null;
 }

@@ -54,6 +54,7 @@ type Clients = Record<Line, postgres.Sql> & { steps: postgres.Sql; ears: postgre
 /** Connects lazily; `url` is a postgres:// address. */
 export function postgresDatabase(url: string, { clock, connections = { work: 10, reads: 5 }, prepare = "auto", notify = true, silentMs = silentMsMax }: PostgresOptions): Database {
   const all: postgres.Sql[] = [];
+  const sockets = trackedSockets();
   const client = (max: number, silence: number, pipelined = 0) => {
     const opened = postgres(url, {
       // It asks for array types first thing on a connection, and nobody hears of it when that is cut: the process would die.
@@ -62,7 +63,7 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
       max_pipeline: pipelined,
       max, idle_timeout: 60, connect_timeout: connectMsMax / 1000, onnotice: () => {}, connection: { application_name: "buildlane" },
       backoff: () => (reconnectMs.from + clock.random() * (reconnectMs.to - reconnectMs.from)) / 1000,
-      socket: dialer(silence),
+      socket: sockets.dialer(silence),
     } as postgres.Options<Record<string, never>>);
     const { unsafe } = opened;
     opened.unsafe = ((...query: Parameters<typeof unsafe>) => withoutHoles(unsafe(...query))) as typeof unsafe;
@@ -82,7 +83,11 @@ export function postgresDatabase(url: string, { clock, connections = { work: 10,
     steps: client(1, silentMs.steps, 1),
     ears: client(1, silentMs.ears),
   };
-  return overClients(clients, { clock, prepare, notify, close: async () => void (await Promise.all(all.map((one) => one.end({ timeout: 2 })))) });
+  const close = async () => {
+    await Promise.all(all.map((one) => one.end({ timeout: 2 })));
+    sockets.close();
+  };
+  return overClients(clients, { clock, prepare, notify, close });
 }
 
 /** The same over a client that somebody opened, and who knows whether it may prepare; `close` is what there is to do at the end. */
@@ -99,7 +104,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
   const waiting = new Map<string, Hint>();
   let sending = false;
   let closed = false;
-  let listening: { unlisten(): Promise<void> } | null = null;
+  let listening: Promise<{ unlisten(): Promise<void> }> | null = null;
 
   // A pooler hands each transaction to any of its sessions: what one prepared the next does not know, and a LISTEN hears
   // nothing. It is known by the process id that it tells at the start, which is none of the server's.
@@ -153,12 +158,14 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
   }
 
   async function listen(listener: (hint: Hint) => void): Promise<void> {
-    if (await isPooled()) return;
+    // A client that has ended would open another of its own for this.
+    if ((await isPooled()) || closed) return;
     // postgres.js listens on a connection of its own and comes back by itself after a cut.
-    listening = await ears.listen(channel, (payload) => {
+    listening = ears.listen(channel, (payload) => {
       const message = JSON.parse(payload) as { from: string; hints: Hint[] };
       if (message.from !== self) message.hints.forEach(listener);
     });
+    await listening;
   }
 
   /**
@@ -219,10 +226,40 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
     async close() {
       closed = true;
       // Not waited for: when the database is away it would never come.
-      void listening?.unlisten().catch(() => undefined);
+      void listening?.then(({ unlisten }) => unlisten()).catch(() => undefined);
       await close();
     },
   };
+}
+
+/**
+ * Every client's sockets, to be closed with them: postgres.js forgets one that is not connected yet when its client ends, and opens one
+ * that it meant to open after a while all the same. Either would keep the process from ending.
+ */
+function trackedSockets() {
+  const open = new Set<Socket>();
+  let closed = false;
+  return {
+    dialer(silentMs: number) {
+      const dial = dialer(silentMs);
+      return (address: Address): Socket => {
+        if (closed) throw Object.assign(new Error("The store is closed."), { code: "CONNECTION_ENDED" });
+        const socket = dial(address);
+        open.add(socket);
+        return socket.once("close", () => open.delete(socket));
+      };
+    },
+    close() {
+      closed = true;
+      for (const socket of open) socket.destroy();
+    },
+  };
+}
+
+interface Address {
+  host: string[];
+  port: number[];
+  path: string | false;
 }
 
 /**
@@ -232,7 +269,7 @@ function overClients(clients: Clients, { clock, prepare, notify, close }: { cloc
  */
 function dialer(silentMs: number) {
   let turn = 0;
-  return ({ host, port, path }: { host: string[]; port: number[]; path: string | false }): Socket => {
+  return ({ host, port, path }: Address): Socket => {
     const at = turn++ % port.length;
     const socket = path ? connect(path) : connect({ host: host[at] as string, port: port[at] as number, noDelay: true });
     // What TLS checks the certificate against.

@@ -206,6 +206,22 @@ export const reads: Exercise = (check) => {
     expect((await lab.store.stats(scope, T0 + 65_000)).finishedLastMinute).toBe(0);
   });
 
+  check("the longest wait for a slot is counted from a job's acceptance, from the end of its delay or backoff, or from its redrive", async (lab) => {
+    const longest = async (ms: number) => (await lab.store.stats(scope, T0 + ms)).oldestWaitMs;
+    await lab.accept(0, ["later", { delayMs: 60_000 }]);
+    expect(await longest(50_000)).toBeNull();
+    expect(await longest(60_100)).toBe(100);
+    await lab.end(60_102, await lab.takeOne(60_101), ends.crashed);
+    expect(await longest(60_110)).toBeNull();
+    expect(await longest(60_852)).toBe(50);
+    await lab.end(61_001, await lab.takeOne(61_000), ends.failed);
+    await lab.accept(90_000, "a");
+    await lab.store.redrive(scope, "j1", { agingMs }, T0 + 90_100);
+    expect(await longest(90_300)).toBe(300);
+    await lab.end(90_302, await lab.takeOne(90_301), ends.completed);
+    expect(await longest(90_310)).toBe(210);
+  });
+
   check("figures count chats of a kind and dead letters up to their limit and no further, and jobs all", async (lab) => {
     const beyond = countedMax + 1;
     const chats = (name: string, extra: Partial<NewJob> = {}) => lab.store.accept([lab.group(...Array.from({ length: beyond }, (_, nth): Spec => [`${name}${nth}`, extra]))], wide, T0);
