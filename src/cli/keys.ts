@@ -12,6 +12,7 @@ import { readSettings } from "../options.js";
 import { FolderInUse } from "../store/embedded-lock.js";
 import { openStore } from "../store/open.js";
 import { defaultUrl } from "./client-command.js";
+import { Exit, exitCodes } from "./exit.js";
 import { withSettings } from "./settings-flags.js";
 
 type Where = Pick<Keys, "create"> & { list(): Promise<KeyInfo[]>; revoke(id: string): Promise<KeyInfo>; rotate(id: string, graceMs: number): Promise<NewKeyInfo> };
@@ -56,7 +57,15 @@ export function keysCommand(): Command {
     .argument("<id>", "the old key's id")
     .option("--grace <time>", "how long the old one works on, such as 1h", "0s")
     .action(async (id: string, { grace, ...flags }: Flags & { grace: string }) => showNew(await within(flags, (where) => where.rotate(id, durationMs(grace))), flags));
+  keys.hook("preAction", (_keys, command) => preferNamedDatabase(command));
   return keys;
+}
+
+/** A database named on the command line comes before a service of the environment: a key must not be made elsewhere than was said. */
+function preferNamedDatabase(command: Command): void {
+  if (command.getOptionValue("databaseUrl") === undefined && command.getOptionValue("dataDir") === undefined) return;
+  if (command.getOptionValueSource("url") === "cli") throw new Exit(exitCodes.usage, "Expected either --url or a database (--database-url, --data-dir), got both.");
+  command.setOptionValue("url", undefined);
 }
 
 const print = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
