@@ -21,6 +21,7 @@ export function exitOf(error: unknown): { code: number; message: string } {
   if (error instanceof SettingsError) return { code: exitCodes.usage, message: error.message };
   // Of a command that opens the database itself: whoever runs it can mend that.
   if (error instanceof BuildlaneError && error.code === "database_unavailable") return { code: exitCodes.failed, message: `The database cannot be reached (${reasonOf(error.cause)}). Check DATABASE_URL, and that the database runs.` };
+  if (error instanceof BuildlaneError && error.code === "validation_failed") return { code: exitCodes.usage, message: error.message };
   if (!(error instanceof ClientError)) return { code: exitCodes.failed, message: messageOf(error) };
   const { message } = error;
   if (error.code === "unreachable" || error.code === "not_buildlane") return { code: exitCodes.unreachable, message };

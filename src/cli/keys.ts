@@ -6,7 +6,7 @@ import { Command, Option } from "commander";
 import { createClient } from "../client/index.js";
 import { systemClock } from "../clock.js";
 import { SettingsError } from "../errors.js";
-import { accessScopes, createKeys } from "../keys.js";
+import { accessScopes, createKeys, refuseLockout } from "../keys.js";
 import type { AccessScope, KeyInfo, KeyRequest, Keys, NewKeyInfo } from "../keys.js";
 import { readSettings } from "../options.js";
 import { FolderInUse } from "../store/embedded-lock.js";
@@ -21,7 +21,7 @@ type Flags = Record<string, unknown> & { url?: string; apiKey?: string; json?: b
 export function keysCommand(): Command {
   const keys = new Command("keys").description("API keys: make, list, revoke and rotate them.").addHelpText(
     "after",
-    "\nExamples:\n  $ buildlane keys create --name ci --scopes submit,read --tenant acme --expires 90d\n  $ buildlane keys list --url http://127.0.0.1:3001\n  $ buildlane keys rotate 3fA9… --grace 1h\n",
+    "\nExamples:\n  $ buildlane keys create --name operator --scopes admin\n  $ buildlane keys create --name ci --scopes submit,read --tenant acme --expires 90d\n  $ buildlane keys list --url http://127.0.0.1:3001\n  $ buildlane keys rotate 3fA9… --grace 1h\n",
   );
   const add = (name: string, description: string) => {
     const command = withSettings(keys.command(name).description(description), ["databaseUrl", "dataDir"]);
@@ -96,13 +96,17 @@ export function durationMs(text: string): number {
 
 async function within<T>({ url, apiKey, json: _json, ...flags }: Flags, work: (where: Where) => Promise<T>): Promise<T> {
   if (url !== undefined) return work(overRest(url, apiKey));
-  const { databaseUrl, dataDir } = readSettings(process.env, flags);
+  const { databaseUrl, dataDir, apiKeys } = readSettings(process.env, flags);
   const store = await openStore({ databaseUrl, dataDir, nodeId: systemClock.id(), clock: systemClock, onProgress: (line) => void process.stderr.write(`${line}\n`) }).catch((error: unknown) => {
     throw error instanceof FolderInUse ? new SettingsError(`${error.message} Or ask the service that uses it: --url ${defaultUrl}.`) : error;
   });
   try {
     const keys = createKeys({ store: store.access, clock: systemClock });
-    return await work({ create: keys.create, list: () => keys.list("everyone"), revoke: (id) => keys.revoke("everyone", id), rotate: (id, graceMs) => keys.rotate("everyone", id, graceMs) });
+    const create = async (request: KeyRequest) => {
+      await refuseLockout(keys, request, apiKeys);
+      return keys.create(request);
+    };
+    return await work({ create, list: () => keys.list("everyone"), revoke: (id) => keys.revoke("everyone", id), rotate: (id, graceMs) => keys.rotate("everyone", id, graceMs) });
   } finally {
     await store.close();
   }
