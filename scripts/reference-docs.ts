@@ -1,7 +1,8 @@
 /** Reference pages made from the code: settings and error codes. */
 import { errorShapes, issuesMax } from "../src/errors.js";
 import { failureCodes } from "../src/job.js";
-import { settings } from "../src/options.js";
+import { flagOf, settings } from "../src/options.js";
+import type { SettingName } from "../src/options.js";
 
 export const settingsDocs = (): string =>
   [
@@ -11,9 +12,9 @@ export const settingsDocs = (): string =>
     "The module takes the same names in camelCase, except those marked *service*. An unknown `BUILDLANE_*` name or a bad value stops the start.",
     "What Kubernetes injects is ignored: `BUILDLANE_PORT_*`, `BUILDLANE_SERVICE_*`, and `BUILDLANE_PORT` when it holds an address (`tcp://…`); with a number it stops the start, for who set it meant `PORT` and would be served on another port.",
     "",
-    "| variable | flag and option | default | meaning |",
-    "| --- | --- | --- | --- |",
-    ...Object.entries(settings).map(([name, { env, default: fallback, meaning, ...rest }]) => `| \`${env}\` | \`${name}\`${"service" in rest ? " *service*" : ""} | ${fallback === undefined ? "unset" : `\`${fallback}\``} | ${meaning} |`),
+    "| variable | flag | option | default | meaning |",
+    "| --- | --- | --- | --- | --- |",
+    ...Object.entries(settings).map(([name, { env, default: fallback, meaning, ...rest }]) => `| \`${env}\` | \`${flagOf(name as SettingName)}\` | \`${name}\`${"service" in rest ? " *service*" : ""} | ${fallback === undefined ? "unset" : `\`${fallback}\``} | ${meaning} |`),
     "",
   ].join("\n");
 

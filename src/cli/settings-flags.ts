@@ -1,9 +1,7 @@
 /** Every setting as a flag, made from the one list of settings. */
 import { Command, Option } from "commander";
-import { settings } from "../options.js";
+import { flagOf, settings } from "../options.js";
 import type { SettingName } from "../options.js";
-
-const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** Its flag alone says true, so it takes no flag that follows for its value. */
 const isBoolean = (name: SettingName): boolean => settings[name].schema.safeParse("true").data === true;
@@ -13,7 +11,7 @@ export function withSettings(command: Command, names = Object.keys(settings) as 
   for (const name of names) {
     const { env, meaning, default: fallback } = settings[name];
     const says = `${meaning} (${env}${fallback === undefined ? "" : `, ${fallback}`})`;
-    command.addOption(isBoolean(name) ? new Option(`--${kebab(name)} [true|false]`, says).preset(true) : new Option(`--${kebab(name)} <value>`, says));
+    command.addOption(isBoolean(name) ? new Option(`${flagOf(name)} [true|false]`, says).preset(true) : new Option(`${flagOf(name)} <value>`, says));
   }
   return command;
 }
