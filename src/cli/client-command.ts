@@ -20,6 +20,12 @@ export const clientCommand = (name: string, description: string, examples: strin
     .option("--json", "print the data as JSON, without the envelope")
     .addHelpText("after", `\nExamples:\n${examples.map((example) => `  $ buildlane ${example}\n`).join("")}`);
 
+/** What operators do is recorded with why. */
+export interface OperatorFlags extends ClientFlags {
+  reason?: string;
+}
+export const operatorCommand = (name: string, description: string, examples: string[]): Command => clientCommand(name, description, examples).option("--reason <text>", "why, for the audit log");
+
 /** Runs with a client; Ctrl-C aborts the signal and ends with 130. */
 export async function withClient<T>({ url, apiKey }: ClientFlags, work: (client: Client, signal: AbortSignal) => Promise<T>): Promise<T> {
   if (!URL.canParse(url)) throw new Exit(exitCodes.usage, `Expected --url to be an address such as ${defaultUrl}, got ${JSON.stringify(url)}.`);

@@ -3,25 +3,24 @@ import { Command, Option } from "commander";
 import type { DeadLetters } from "../client/index.js";
 import { failureCodes } from "../job.js";
 import type { FailureCode } from "../job.js";
-import { clientCommand, wholeNumber, withClient } from "./client-command.js";
-import type { ClientFlags } from "./client-command.js";
+import { operatorCommand, wholeNumber, withClient } from "./client-command.js";
+import type { OperatorFlags } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
 import { print, printJson, say } from "./talk.js";
 
-interface Flags extends ClientFlags {
+interface Flags extends OperatorFlags {
   all?: boolean;
   chat?: string;
   failure?: FailureCode;
   fingerprint?: string;
   limit: number;
   rate?: number;
-  reason?: string;
   discard?: boolean;
   dryRun?: boolean;
 }
 
 export const redriveCommand = (): Command =>
-  clientCommand("redrive", "Run dead letters again, or with --discard let them go.", ["redrive 3fA9xK… 8dQ2vL…", "redrive --failure timed_out --limit 100 --rate 10 --dry-run", 'redrive --all --discard --reason "old demo"'])
+  operatorCommand("redrive", "Run dead letters again, or with --discard let them go.", ["redrive 3fA9xK… 8dQ2vL…", "redrive --failure timed_out --limit 100 --rate 10 --dry-run", 'redrive --all --discard --reason "old demo"'])
     .argument("[ids...]", "these jobs")
     .option("--all", "every dead letter")
     .option("--chat <id>", "those of this chat")
@@ -29,7 +28,6 @@ export const redriveCommand = (): Command =>
     .option("--fingerprint <text>", "those of this group (dead-letters --groups)")
     .option("--limit <n>", "how many at most, oldest first", wholeNumber(1, 1000), 1000)
     .option("--rate <n>", "at most so many a second", wholeNumber(1, 1000))
-    .option("--reason <text>", "for the audit log")
     .option("--discard", "let them go: they are dead letters no more")
     .option("--dry-run", "only count them")
     .action(redrive);

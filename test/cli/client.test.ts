@@ -110,6 +110,42 @@ describe("the command line", () => {
     expect((await run(["redrive"])).code).toBe(2);
   });
 
+  it("keeps why an operator did something, in any language, and shows and changes a chat's policy and what is quarantined", async () => {
+    const client = createClient({ url });
+    const { id } = await client.submit({ chatId: "why", messageId: "m", code: "fail" });
+    await client.waitFor(id);
+    const reason = "für 客户\n“A”";
+    const [paused, policy, shown, lifted, quarantined] = await Promise.all([
+      run(["pause", "--chat", "why", "--reason", reason]), run(["policy", "why2", "--while-retrying", "yield", "--reason", "demo", "--json"]), run(["policy", "never"]),
+      run(["quarantine", "--lift", "0".repeat(64)]), run(["quarantine"]),
+    ]);
+    expect(paused.code).toBe(0);
+    expect(JSON.parse(policy.out)).toEqual({ whileRetrying: "yield", afterFailure: "skip" });
+    expect(shown.out).toMatch(/^while retrying +block\nafter failure +skip\n$/);
+    expect(lifted).toMatchObject({ code: 1, err: expect.stringContaining("quarantined") });
+    expect(quarantined).toMatchObject({ code: 0, err: "Nothing is quarantined.\n" });
+    expect((await Promise.all([run(["retry", id, "--reason", "again"]), run(["cancel", "--chat", "why", "--reason", "enough"])])).map(({ code }) => code)).toEqual([0, 0]);
+    await client.cancelChat("why", { reason: "by a program" });
+    const { actions } = await client.audit();
+    expect(actions.map((one) => [one.action, one.target, one.reason])).toEqual(expect.arrayContaining([
+      ["chat.paused", "why", "für 客户 “A”"], ["chat.policyChanged", "why2", "demo"], ["job.redriven", id, "again"], ["chat.cancelled", "why", "enough"], ["chat.cancelled", "why", "by a program"],
+    ]));
+  });
+
+  it("submits several files, and what a job may cost", async () => {
+    const [a, b] = [await file("a.tsx", 'import "./b";'), await file("b.ts", "export const b = 1;")];
+    const names = [a, b].map((one) => path.relative(folder.path, one));
+    const many = startCommand(["submit", ...names, "--entry", names[1] as string, "--chat", "many", "--json"], { env: { BUILDLANE_URL: url }, cwd: folder.path });
+    const [sent, outside, brief] = await Promise.all([
+      many.ended, run(["submit", a, "--entry", b, "--chat", "many"]),
+      run(["submit", "-", "--chat", "brief", "--timeout-ms", "100", "--max-attempts", "1", "--wait"], { input: "hold" }),
+    ]);
+    const job = await createClient({ url }).get((JSON.parse(sent.out) as { id: string }).id);
+    expect(job).toMatchObject({ files: { "a.tsx": 'import "./b";', "b.ts": "export const b = 1;" }, entry: "b.ts", messageId: "b.ts", options: { loader: "ts" } });
+    expect(outside).toMatchObject({ code: 2, err: expect.stringContaining("Expected --entry to be one of the files") });
+    expect(brief).toMatchObject({ code: 1, err: expect.stringContaining("failed: timed_out") });
+  });
+
   it("looks after itself: doctor, config without secrets, help with examples, colour only when asked", async () => {
     const bad = await file("frames.ts", "fail");
     const [doctor, config, help, coloured, plain] = await Promise.all([
