@@ -146,6 +146,12 @@ describe("the command line", () => {
     expect(brief).toMatchObject({ code: 1, err: expect.stringContaining("failed: timed_out") });
   });
 
+  it("loads a service without a warning, and says in one line that there is none", async () => {
+    const [loaded, gone] = await Promise.all([run(["bench", "--jobs", "60", "--chats", "30", "--parallel", "30", "--json"]), run(["bench"], { env: { BUILDLANE_URL: "http://127.0.0.1:1" } })]);
+    expect(loaded).toMatchObject({ code: 0, err: "60 builds in 30 chats, 30 requests at once.\n" });
+    expect(gone).toMatchObject({ code: 3, out: "", err: expect.stringMatching(/^.*cannot be reached.*\n$/) });
+  });
+
   it("looks after itself: doctor, config without secrets, help with examples, colour only when asked", async () => {
     const bad = await file("frames.ts", "fail");
     const [doctor, config, help, coloured, plain] = await Promise.all([
