@@ -15,6 +15,9 @@ export class Exit extends Error {
   }
 }
 
+/** For whoever named a file that cannot be used. */
+export const unusable = (file: string, how: "read" | "written") => ({ code }: NodeJS.ErrnoException): Promise<never> => Promise.reject(new Exit(exitCodes.usage, `${file} cannot be ${how} (${code}).`));
+
 /** The exit code of an error, and what is said about it. */
 export function exitOf(error: unknown): { code: number; message: string } {
   if (error instanceof Exit) return { code: error.code, message: error.message };

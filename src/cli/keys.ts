@@ -11,7 +11,7 @@ import type { AccessScope, KeyInfo, KeyRequest, Keys, NewKeyInfo } from "../keys
 import { readSettings } from "../options.js";
 import { FolderInUse } from "../store/embedded-lock.js";
 import { openStore } from "../store/open.js";
-import { defaultUrl } from "./client-command.js";
+import { defaultUrl, orVariable, serviceOf } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
 import { withSettings } from "./settings-flags.js";
 
@@ -26,8 +26,8 @@ export function keysCommand(): Command {
   const add = (name: string, description: string) => {
     const command = withSettings(keys.command(name).description(description), ["databaseUrl", "dataDir"]);
     return command
-      .addOption(new Option("--url <url>", "the running service to ask, instead of the database (BUILDLANE_URL)").env("BUILDLANE_URL"))
-      .addOption(new Option("--api-key <key>", "an admin key for it (BUILDLANE_API_KEY)").env("BUILDLANE_API_KEY"))
+      .addOption(orVariable(new Option("--url <url>", "the running service to ask, instead of the database (BUILDLANE_URL)"), "BUILDLANE_URL"))
+      .addOption(orVariable(new Option("--api-key <key>", "an admin key for it (BUILDLANE_API_KEY)"), "BUILDLANE_API_KEY"))
       .option("--json", "print what the API answers");
   };
 
@@ -113,7 +113,6 @@ async function within<T>({ url, apiKey, json: _json, ...flags }: Flags, work: (w
 }
 
 function overRest(url: string, apiKey: string | undefined): Where {
-  if (!URL.canParse(url)) throw new SettingsError(`Expected --url to be an address such as ${defaultUrl}, got ${JSON.stringify(url)}.`);
-  const { keys } = createClient({ url, ...(apiKey === undefined ? {} : { apiKey }) });
+  const { keys } = createClient({ url: serviceOf(url), ...(apiKey === undefined ? {} : { apiKey }) });
   return { create: (request) => keys.create(request), list: () => keys.list(), revoke: (id) => keys.revoke(id), rotate: (id, graceMs) => keys.rotate(id, graceMs) };
 }

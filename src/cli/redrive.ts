@@ -46,6 +46,11 @@ async function redrive(ids: string[], flags: Flags): Promise<void> {
         : ["redriven", await deadLetters.redrive({ ...which, ratePerSecond: flags.rate }, { signal })];
     if (flags.json) printJson({ [name as string]: count });
     else print(`${count} ${name === "count" ? "match" : name}`);
-    if (Number(count) < ids.length) say(`${ids.length - Number(count)} of these ${ids.length - Number(count) === 1 ? "is no dead letter" : "are no dead letters"}.`);
+    const missed = ids.length - Number(count);
+    if (missed <= 0) return;
+    const told = `${missed} of these ${missed === 1 ? "is no dead letter" : "are no dead letters"}.`;
+    // A filter may match nothing; of jobs that were named, at least one was meant.
+    if (missed === ids.length) throw new Exit(exitCodes.failed, told);
+    say(told);
   });
 }

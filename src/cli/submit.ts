@@ -8,7 +8,7 @@ import { loaders, supersedes } from "../job.js";
 import type { Loader, Source, Supersede } from "../job.js";
 import { clientCommand, wholeNumber, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
-import { Exit, exitCodes } from "./exit.js";
+import { Exit, exitCodes, unusable } from "./exit.js";
 import { showProgress } from "./progress.js";
 import { frames, paint, print, printJson, say, seconds } from "./talk.js";
 
@@ -57,10 +57,12 @@ export const submitCommand = (): Command =>
     .action(submit);
 
 async function submit(files: string[], flags: Flags): Promise<void> {
+  const isWaiting = flags.wait || flags.watch || flags.out !== undefined;
+  if (flags.timeout !== undefined && !isWaiting) throw new Exit(exitCodes.usage, "Expected --wait, --watch or --out beside --timeout, which bounds their wait; --timeout-ms bounds an attempt.");
   const request = await requestOf(files, flags);
   await withClient(flags, async (client, interrupted) => {
     const accepted = await client.submit(request, { signal: interrupted, idempotencyKey: flags.key });
-    if (!flags.wait && !flags.watch && flags.out === undefined) {
+    if (!isWaiting) {
       if (flags.json) return printJson(accepted);
       print(accepted.id);
       return say(`Accepted as number ${accepted.chatSeq} of chat ${flags.chat}, position ${accepted.queuePosition}.`);
@@ -100,7 +102,7 @@ async function sourceOf(names: string[], entry: string): Promise<Source> {
   return { files: Object.fromEntries(texts), entry: pathOf(entry) };
 }
 
-const textOf = (file: string): Promise<string> => (file === "-" ? text(process.stdin) : readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => Promise.reject(new Exit(exitCodes.usage, `${file} cannot be read (${error.code}).`))));
+const textOf = (file: string): Promise<string> => (file === "-" ? text(process.stdin) : readFile(file, "utf8").catch(unusable(file, "read")));
 
 /** The end of a job that was waited for. */
 export async function tell(job: FinishedJob, { json, out }: { json?: boolean; out?: string }): Promise<void> {
@@ -112,7 +114,7 @@ export async function tell(job: FinishedJob, { json, out }: { json?: boolean; ou
     throw new Exit(exitCodes.failed);
   }
   if (out === "-") process.stdout.write(job.result);
-  else if (out !== undefined) await writeFile(out, job.result).catch((error: NodeJS.ErrnoException) => Promise.reject(new Exit(exitCodes.usage, `${out} cannot be written (${error.code}).`)));
+  else if (out !== undefined) await writeFile(out, job.result).catch(unusable(out, "written"));
   if (!json && out !== "-") print(job.id);
   for (const warning of job.warnings) say(paint(process.stderr, "yellow", `warning: ${warning.text}`));
   say(`${paint(process.stderr, "green", "completed")} in ${seconds(tookMs)}, ${Buffer.byteLength(job.result)} bytes${out !== undefined && out !== "-" ? `, written to ${out}` : ""}`);

@@ -146,6 +146,30 @@ describe("the command line", () => {
     expect(brief).toMatchObject({ code: 1, err: expect.stringContaining("failed: timed_out") });
   });
 
+  it("takes the API's address for the service's, and tells an address that is none", async () => {
+    const [api, slash, keys, prefixed, ftp, empty, emptyKeys] = await Promise.all([
+      run(["status", "--url", `${url}/api/builds`]), run(["status", "--url", `${url}/api/builds/`]), run(["keys", "list", "--url", `${url}/api/builds`]), run(["status", "--url", `${url}/console`]),
+      run(["status", "--url", "ftp://x"]), run(["status"], { env: { BUILDLANE_URL: "" } }), run(["keys", "list"], { env: { BUILDLANE_URL: "", DATABASE_URL: "postgres://127.0.0.1:1/x" } }),
+    ]);
+    expect([api.code, slash.code, keys.code]).toEqual([0, 0, 0]);
+    expect(prefixed).toMatchObject({ code: 1, err: expect.stringContaining("Leave /console out of --url") });
+    expect(ftp).toMatchObject({ code: 2, err: expect.stringContaining("Expected --url to be") });
+    expect(emptyKeys.err).toContain("The database cannot be reached");
+    // Whether somebody is at the default address is not the test's to say.
+    expect(empty.code).not.toBe(2);
+  });
+
+  it("refuses what cannot be meant: a limit of no wait, files that cannot be used, ids of no dead letter", async () => {
+    const [timeout, redrive, verify, backup] = await Promise.all([
+      run(["submit", "-", "--chat", "c", "--timeout", "5"], { input: "1" }), run(["redrive", "nope"]),
+      run(["verify", "--promised", "/nowhere/ids"]), run(["backup", "/nowhere/at/all.tar.gz"]),
+    ]);
+    expect(timeout).toMatchObject({ code: 2, err: expect.stringContaining("--timeout") });
+    expect(redrive).toMatchObject({ code: 1, out: "0 redriven\n", err: "1 of these is no dead letter.\n" });
+    expect(verify).toMatchObject({ code: 2, err: "/nowhere/ids cannot be read (ENOENT).\n" });
+    expect(backup).toMatchObject({ code: 2, err: "/nowhere/at/all.tar.gz cannot be written (ENOENT).\n" });
+  });
+
   it("loads a service without a warning, and says in one line that there is none", async () => {
     const [loaded, gone] = await Promise.all([run(["bench", "--jobs", "60", "--chats", "30", "--parallel", "30", "--json"]), run(["bench"], { env: { BUILDLANE_URL: "http://127.0.0.1:1" } })]);
     expect(loaded).toMatchObject({ code: 0, err: "60 builds in 30 chats, 30 requests at once.\n" });
@@ -168,8 +192,8 @@ describe("the command line", () => {
 
   it("is refused with 5 where its key is not known", async () => {
     await service.queue.keys.create({ name: "first", scopes: ["read"] } as never);
-    const [none, wrong] = await Promise.all([run(["status"]), run(["status"], { env: { BUILDLANE_API_KEY: "bl_nonsense" } })]);
+    const [none, wrong, doctor] = await Promise.all([run(["status"]), run(["status"], { env: { BUILDLANE_API_KEY: "bl_nonsense" } }), run(["doctor"])]);
     expect(none).toMatchObject({ code: 5, err: expect.stringContaining("BUILDLANE_API_KEY") });
-    expect(wrong.code).toBe(5);
+    expect([wrong.code, doctor.code]).toEqual([5, 5]);
   });
 });
