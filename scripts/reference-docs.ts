@@ -1,19 +1,20 @@
 /** Reference pages made from the code: settings and error codes. */
 import { errorShapes, issuesMax } from "../src/errors.js";
 import { failureCodes } from "../src/job.js";
-import { settings } from "../src/options.js";
+import { flagOf, settings } from "../src/options.js";
+import type { SettingName } from "../src/options.js";
 
 export const settingsDocs = (): string =>
   [
     "# Settings",
     "",
-    "Made from `src/options.ts` by `npm run docs`; a test compares. Flags go before the environment, the environment before defaults.",
+    "Made from `src/options.ts` by `npm run docs`; a test compares. Flags go before the environment, the environment before defaults. The flag of a setting that is true or false says true when it stands alone.",
     "The module takes the same names in camelCase, except those marked *service*. An unknown `BUILDLANE_*` name or a bad value stops the start.",
     "What Kubernetes injects is ignored: `BUILDLANE_PORT_*`, `BUILDLANE_SERVICE_*`, and `BUILDLANE_PORT` when it holds an address (`tcp://…`); with a number it stops the start, for who set it meant `PORT` and would be served on another port.",
     "",
-    "| variable | flag and option | default | meaning |",
-    "| --- | --- | --- | --- |",
-    ...Object.entries(settings).map(([name, { env, default: fallback, meaning, ...rest }]) => `| \`${env}\` | \`${name}\`${"service" in rest ? " *service*" : ""} | ${fallback === undefined ? "unset" : `\`${fallback}\``} | ${meaning} |`),
+    "| variable | flag | option | default | meaning |",
+    "| --- | --- | --- | --- | --- |",
+    ...Object.entries(settings).map(([name, { env, default: fallback, meaning, ...rest }]) => `| \`${env}\` | \`${flagOf(name as SettingName)}\` | \`${name}\`${"service" in rest ? " *service*" : ""} | ${fallback === undefined ? "unset" : `\`${fallback}\``} | ${meaning} |`),
     "",
   ].join("\n");
 

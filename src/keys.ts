@@ -83,6 +83,19 @@ function issuesOf({ name, tenant, scopes, expiresInMs }: KeyRequest): Issue[] {
   return issues;
 }
 
+const scopesDefault: readonly AccessScope[] = ["submit", "read"];
+/** Whether it lets its bearer administer the whole service, and not one tenant. */
+const administers = ({ tenant = "", scopes = scopesDefault }: Pick<KeyRequest, "tenant" | "scopes">): boolean => scopes.includes("admin") && (tenant === "" || tenant === everyTenant);
+
+/**
+ * The first key closes the service to all without one: it must be one that can make others. `others` are keys that are
+ * kept elsewhere. Rejects with BuildlaneError validation_failed.
+ */
+export async function refuseLockout(keys: Pick<Keys, "exist">, request: KeyRequest, others: readonly Pick<KeyRequest, "tenant" | "scopes">[] = []): Promise<void> {
+  if (administers(request) || others.some(administers) || (await keys.exist())) return;
+  throw validationFailed([{ path: "/scopes", message: "From the first key on everything needs one, and with this one nobody could make another. Make one with admin first, of no tenant: buildlane keys create --name operator --scopes admin." }]);
+}
+
 const notFound = (id: string): BuildlaneError => new BuildlaneError("key_not_found", `There is no key ${id}.`);
 
 export function createKeys({ store, clock }: { store: AccessStore; clock: Clock }): Keys {
@@ -104,7 +117,7 @@ export function createKeys({ store, clock }: { store: AccessStore; clock: Clock 
   async function create(request: KeyRequest): Promise<NewKeyInfo> {
     const issues = issuesOf(request);
     if (issues.length > 0) throw validationFailed(issues);
-    const { name = "", tenant = "", scopes = ["submit", "read"], expiresInMs } = request;
+    const { name = "", tenant = "", scopes = scopesDefault, expiresInMs } = request;
     const id = clock.id().slice(0, 12);
     const body = `bl_${id}${clock.id()}${clock.id()}`;
     const key = `${body}${checksum(body)}`;

@@ -170,6 +170,9 @@ export type Settings = { [N in SettingName]: Output<N> };
 export type QueueSettings = { [N in SettingName as (typeof settings)[N] extends { service: true } ? never : N]: Output<N> };
 export type QueueSettingsInput = { [N in keyof QueueSettings]?: z.input<(typeof settings)[N]["schema"]> | undefined };
 
+/** The setting on the command line: `--max-attempts`. */
+export const flagOf = (name: SettingName): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
 /** Kubernetes injects the first ones for a Service named buildlane, and its address (tcp://…) as `BUILDLANE_PORT`; the last two are the command line's own. */
 const notSettings = /^BUILDLANE_(PORT_.*|SERVICE_.*|URL|API_KEY)$/;
 const isInjected = (name: string, value: string | undefined): boolean => notSettings.test(name) || (name === "BUILDLANE_PORT" && value?.includes("://") === true);
@@ -201,7 +204,7 @@ export function readSettings(env: Record<string, string | undefined>, flags: Par
     const { env: variable, schema, default: fallback, secret } = settings[name] as Setting;
     const fromEnv = env[variable] === "" ? undefined : env[variable];
     return flags[name] !== undefined
-      ? describe(`--${name}`, schema, flags[name], secret ?? false)
+      ? describe(flagOf(name), schema, flags[name], secret ?? false)
       : describe(variable, schema, fromEnv ?? fallback, secret ?? false);
   };
   return Object.fromEntries((Object.keys(settings) as SettingName[]).map((name) => [name, read(name)])) as Settings;

@@ -35,6 +35,11 @@ describe("settings", () => {
     expect(() => readSettings(env)).toThrow(message);
   });
 
+  it("are named in a message as they were given: by their flag, or by their variable", () => {
+    expect(() => readSettings({}, { maxAttempts: "x" })).toThrow(/^Expected --max-attempts to be valid/);
+    expect(() => readSettings({ BUILDLANE_MAX_ATTEMPTS: "x" })).toThrow(/^Expected BUILDLANE_MAX_ATTEMPTS to be valid/);
+  });
+
   it("take a tenant's weight up to its limit", () => {
     expect(readSettings({ BUILDLANE_TENANT_WEIGHTS: "acme=1000, free=1" }).tenantWeights.weights).toEqual({ acme: 1000, free: 1 });
   });

@@ -1,5 +1,7 @@
 /** `buildlane bench`: loads a running service with builds of its own, and tells how fast and in which order they were done. */
+import { setMaxListeners } from "node:events";
 import type { Command } from "commander";
+import { ClientError } from "../client/index.js";
 import type { BuildRequest, Client, JobSummary } from "../client/index.js";
 import { sleep, systemClock } from "../clock.js";
 import { clientCommand, wholeNumber, withClient } from "./client-command.js";
@@ -31,10 +33,18 @@ async function bench(client: Client, { jobs, chats, parallel, keep, json }: Flag
   const names = Array.from({ length: Math.min(chats, jobs) }, (_, index) => `bench-${run}-${index}`);
   // Each is code of its own: what was built before would not be built again.
   const requests = Array.from({ length: jobs }, (_, index): BuildRequest => ({ chatId: names[index % names.length] as string, messageId: `m${index}`, code: `export const Part${index} = () => <b>${run} {${index}}</b>;` }));
+  // Of every request that is under way.
+  setMaxListeners(0, signal);
+  // Where nobody answers it is told once.
+  await client.stats({ signal });
+  const offered = new Set<string>();
   try {
     say(`${jobs} builds in ${names.length} chats, ${parallel} requests at once.`);
     const from = systemClock.monotonic();
-    await atOnce(requests, parallel, (request) => client.submit(request, { signal }));
+    await atOnce(requests, parallel, (request) => {
+      offered.add(request.chatId);
+      return client.submit(request, { signal });
+    });
     const acceptedMs = systemClock.monotonic() - from;
     const done = (await atOnce(names, parallel, (chatId) => finished(client, chatId, signal))).flat();
     const doneMs = systemClock.monotonic() - from;
@@ -43,7 +53,17 @@ async function bench(client: Client, { jobs, chats, parallel, keep, json }: Flag
     else print(lines(figures));
     if (figures.failed > 0 || figures.outOfOrder > 0 || figures.jobs !== jobs) throw new Exit(exitCodes.failed, "Not every build was completed in order.");
   } finally {
-    if (!keep) await atOnce(names, parallel, (chatId) => client.eraseChat(chatId, { reason: "buildlane bench is over" }).catch((error: Error) => say(`Chat ${chatId} is left there: ${error.message}`)));
+    if (!keep) await atOnce([...offered], parallel, (chatId) => erase(client, chatId));
+  }
+}
+
+async function erase(client: Client, chatId: string): Promise<void> {
+  try {
+    await client.eraseChat(chatId, { reason: "buildlane bench is over" });
+  } catch (error) {
+    // Nothing of it was accepted.
+    if (error instanceof ClientError && error.code === "not_found") return;
+    say(`Chat ${chatId} is left there: ${(error as Error).message}`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** `buildlane doctor`: is everything in order, here and at the service? Each question with its answer; exit code 1 when one is wrong. */
+/** `buildlane doctor`: is everything in order, here and at the service? Each question with its answer; exit code 1 when one is wrong, 3 or 5 when the service is away or refuses the key. */
 import type { Command } from "commander";
 import { ClientError } from "../client/index.js";
 import type { Client } from "../client/index.js";
@@ -25,7 +25,9 @@ export const doctorCommand = (): Command =>
       const findings = [nodeVersion(), settingsHere(), ...(await service(client, flags.url))];
       if (flags.json) printJson(findings);
       else for (const { question, state, answer } of findings) print(`${paint(process.stdout, { ok: "green", warning: "yellow", wrong: "red" }[state] as "green", state.padEnd(8))} ${question.padEnd(22)} ${answer}`);
-      if (findings.some(({ question, state }) => question === "service answers" && state === "wrong")) throw new Exit(exitCodes.unreachable);
+      const isWrong = (asked: string): boolean => findings.some(({ question, state }) => question === asked && state === "wrong");
+      if (isWrong("service answers")) throw new Exit(exitCodes.unreachable);
+      if (isWrong("key")) throw new Exit(exitCodes.auth);
       if (findings.some(({ state }) => state === "wrong")) throw new Exit(exitCodes.failed);
     }),
   );

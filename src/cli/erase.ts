@@ -1,21 +1,19 @@
 /** `buildlane erase`: forgets a conversation for good. */
 import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
-import { clientCommand, withClient } from "./client-command.js";
-import type { ClientFlags } from "./client-command.js";
+import { operatorCommand, withClient } from "./client-command.js";
+import type { OperatorFlags } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
 import { print, printJson } from "./talk.js";
 
-interface Flags extends ClientFlags {
+interface Flags extends OperatorFlags {
   yes?: boolean;
-  reason?: string;
 }
 
 export const eraseCommand = (): Command =>
-  clientCommand("erase", "Forget a chat: its jobs, code, results and events, for good.", ["erase c1", 'erase c1 --yes --reason "account closed"'])
+  operatorCommand("erase", "Forget a chat: its jobs, code, results and events, for good.", ["erase c1", 'erase c1 --yes --reason "account closed"'])
     .argument("<chat>", "the chat")
     .option("--yes", "do not ask")
-    .option("--reason <text>", "for the audit log")
     .action(async (chat: string, flags: Flags) => {
       if (!flags.yes && !(await confirmed(chat))) throw new Exit(exitCodes.usage, "Nothing was erased. Say --yes where nobody can be asked.");
       await withClient(flags, async (client, signal) => {

@@ -15,12 +15,16 @@ export class Exit extends Error {
   }
 }
 
+/** For whoever named a file that cannot be used. */
+export const unusable = (file: string, how: "read" | "written") => ({ code }: NodeJS.ErrnoException): Promise<never> => Promise.reject(new Exit(exitCodes.usage, `${file} cannot be ${how} (${code}).`));
+
 /** The exit code of an error, and what is said about it. */
 export function exitOf(error: unknown): { code: number; message: string } {
   if (error instanceof Exit) return { code: error.code, message: error.message };
   if (error instanceof SettingsError) return { code: exitCodes.usage, message: error.message };
   // Of a command that opens the database itself: whoever runs it can mend that.
   if (error instanceof BuildlaneError && error.code === "database_unavailable") return { code: exitCodes.failed, message: `The database cannot be reached (${reasonOf(error.cause)}). Check DATABASE_URL, and that the database runs.` };
+  if (error instanceof BuildlaneError && error.code === "validation_failed") return { code: exitCodes.usage, message: error.message };
   if (!(error instanceof ClientError)) return { code: exitCodes.failed, message: messageOf(error) };
   const { message } = error;
   if (error.code === "unreachable" || error.code === "not_buildlane") return { code: exitCodes.unreachable, message };

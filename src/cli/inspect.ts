@@ -1,7 +1,7 @@
 /** `buildlane inspect`: what a running service's actors do, one event of Stately's wire format a line. */
 import { once } from "node:events";
 import type { Command } from "commander";
-import { clientCommand, wholeNumber, withClient } from "./client-command.js";
+import { clientCommand, serviceOf, wholeNumber, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
 import { say } from "./talk.js";
@@ -21,7 +21,7 @@ export const inspectCommand = (): Command =>
 
 async function inspect({ url, apiKey, chat, job, sample }: Flags, signal: AbortSignal): Promise<void> {
   const query = new URLSearchParams({ ...(chat ? { chatId: chat } : {}), ...(job ? { jobId: job } : {}), ...(sample ? { sample: String(sample) } : {}) }).toString();
-  const base = `${url.replace(/\/$/, "")}/api/builds`;
+  const base = `${serviceOf(url)}/api/builds`;
   const response = await fetch(`${base}/inspect?${query}`, { signal, headers: { accept: "text/event-stream", ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}) } }).catch(() => {
     signal.throwIfAborted();
     throw new Exit(exitCodes.unreachable, `There is no service at ${url}. Start one with buildlane serve, or name it with --url.`);

@@ -6,12 +6,13 @@ import { Command, Option } from "commander";
 import { createClient } from "../client/index.js";
 import { systemClock } from "../clock.js";
 import { SettingsError } from "../errors.js";
-import { accessScopes, createKeys } from "../keys.js";
+import { accessScopes, createKeys, refuseLockout } from "../keys.js";
 import type { AccessScope, KeyInfo, KeyRequest, Keys, NewKeyInfo } from "../keys.js";
 import { readSettings } from "../options.js";
 import { FolderInUse } from "../store/embedded-lock.js";
 import { openStore } from "../store/open.js";
-import { defaultUrl } from "./client-command.js";
+import { defaultUrl, orVariable, serviceOf } from "./client-command.js";
+import { Exit, exitCodes } from "./exit.js";
 import { withSettings } from "./settings-flags.js";
 
 type Where = Pick<Keys, "create"> & { list(): Promise<KeyInfo[]>; revoke(id: string): Promise<KeyInfo>; rotate(id: string, graceMs: number): Promise<NewKeyInfo> };
@@ -20,13 +21,13 @@ type Flags = Record<string, unknown> & { url?: string; apiKey?: string; json?: b
 export function keysCommand(): Command {
   const keys = new Command("keys").description("API keys: make, list, revoke and rotate them.").addHelpText(
     "after",
-    "\nExamples:\n  $ buildlane keys create --name ci --scopes submit,read --tenant acme --expires 90d\n  $ buildlane keys list --url http://127.0.0.1:3001\n  $ buildlane keys rotate 3fA9… --grace 1h\n",
+    "\nExamples:\n  $ buildlane keys create --name operator --scopes admin\n  $ buildlane keys create --name ci --scopes submit,read --tenant acme --expires 90d\n  $ buildlane keys list --url http://127.0.0.1:3001\n  $ buildlane keys rotate 3fA9… --grace 1h\n",
   );
   const add = (name: string, description: string) => {
     const command = withSettings(keys.command(name).description(description), ["databaseUrl", "dataDir"]);
     return command
-      .addOption(new Option("--url <url>", "the running service to ask, instead of the database (BUILDLANE_URL)").env("BUILDLANE_URL"))
-      .addOption(new Option("--api-key <key>", "an admin key for it (BUILDLANE_API_KEY)").env("BUILDLANE_API_KEY"))
+      .addOption(orVariable(new Option("--url <url>", "the running service to ask, instead of the database (BUILDLANE_URL)"), "BUILDLANE_URL"))
+      .addOption(orVariable(new Option("--api-key <key>", "an admin key for it (BUILDLANE_API_KEY)"), "BUILDLANE_API_KEY"))
       .option("--json", "print what the API answers");
   };
 
@@ -56,7 +57,15 @@ export function keysCommand(): Command {
     .argument("<id>", "the old key's id")
     .option("--grace <time>", "how long the old one works on, such as 1h", "0s")
     .action(async (id: string, { grace, ...flags }: Flags & { grace: string }) => showNew(await within(flags, (where) => where.rotate(id, durationMs(grace))), flags));
+  keys.hook("preAction", (_keys, command) => preferNamedDatabase(command));
   return keys;
+}
+
+/** A database named on the command line comes before a service of the environment: a key must not be made elsewhere than was said. */
+function preferNamedDatabase(command: Command): void {
+  if (command.getOptionValue("databaseUrl") === undefined && command.getOptionValue("dataDir") === undefined) return;
+  if (command.getOptionValueSource("url") === "cli") throw new Exit(exitCodes.usage, "Expected either --url or a database (--database-url, --data-dir), got both.");
+  command.setOptionValue("url", undefined);
 }
 
 const print = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
@@ -87,20 +96,23 @@ export function durationMs(text: string): number {
 
 async function within<T>({ url, apiKey, json: _json, ...flags }: Flags, work: (where: Where) => Promise<T>): Promise<T> {
   if (url !== undefined) return work(overRest(url, apiKey));
-  const { databaseUrl, dataDir } = readSettings(process.env, flags);
+  const { databaseUrl, dataDir, apiKeys } = readSettings(process.env, flags);
   const store = await openStore({ databaseUrl, dataDir, nodeId: systemClock.id(), clock: systemClock, onProgress: (line) => void process.stderr.write(`${line}\n`) }).catch((error: unknown) => {
     throw error instanceof FolderInUse ? new SettingsError(`${error.message} Or ask the service that uses it: --url ${defaultUrl}.`) : error;
   });
   try {
     const keys = createKeys({ store: store.access, clock: systemClock });
-    return await work({ create: keys.create, list: () => keys.list("everyone"), revoke: (id) => keys.revoke("everyone", id), rotate: (id, graceMs) => keys.rotate("everyone", id, graceMs) });
+    const create = async (request: KeyRequest) => {
+      await refuseLockout(keys, request, apiKeys);
+      return keys.create(request);
+    };
+    return await work({ create, list: () => keys.list("everyone"), revoke: (id) => keys.revoke("everyone", id), rotate: (id, graceMs) => keys.rotate("everyone", id, graceMs) });
   } finally {
     await store.close();
   }
 }
 
 function overRest(url: string, apiKey: string | undefined): Where {
-  if (!URL.canParse(url)) throw new SettingsError(`Expected --url to be an address such as ${defaultUrl}, got ${JSON.stringify(url)}.`);
-  const { keys } = createClient({ url, ...(apiKey === undefined ? {} : { apiKey }) });
+  const { keys } = createClient({ url: serviceOf(url), ...(apiKey === undefined ? {} : { apiKey }) });
   return { create: (request) => keys.create(request), list: () => keys.list(), revoke: (id) => keys.revoke(id), rotate: (id, graceMs) => keys.rotate(id, graceMs) };
 }

@@ -19,6 +19,8 @@ const groups: Record<string, Record<string, () => Promise<Command>>> = {
     redrive: async () => (await import("./redrive.js")).redriveCommand(),
     pause: async () => (await import("./pause.js")).pauseCommand(),
     resume: async () => (await import("./pause.js")).resumeCommand(),
+    policy: async () => (await import("./policy.js")).policyCommand(),
+    quarantine: async () => (await import("./quarantine.js")).quarantineCommand(),
     erase: async () => (await import("./erase.js")).eraseCommand(),
   },
   "For who runs it:": {

@@ -3,25 +3,24 @@ import { Command, Option } from "commander";
 import type { DeadLetters } from "../client/index.js";
 import { failureCodes } from "../job.js";
 import type { FailureCode } from "../job.js";
-import { clientCommand, wholeNumber, withClient } from "./client-command.js";
-import type { ClientFlags } from "./client-command.js";
+import { operatorCommand, wholeNumber, withClient } from "./client-command.js";
+import type { OperatorFlags } from "./client-command.js";
 import { Exit, exitCodes } from "./exit.js";
 import { print, printJson, say } from "./talk.js";
 
-interface Flags extends ClientFlags {
+interface Flags extends OperatorFlags {
   all?: boolean;
   chat?: string;
   failure?: FailureCode;
   fingerprint?: string;
   limit: number;
   rate?: number;
-  reason?: string;
   discard?: boolean;
   dryRun?: boolean;
 }
 
 export const redriveCommand = (): Command =>
-  clientCommand("redrive", "Run dead letters again, or with --discard let them go.", ["redrive 3fA9xK… 8dQ2vL…", "redrive --failure timed_out --limit 100 --rate 10 --dry-run", 'redrive --all --discard --reason "old demo"'])
+  operatorCommand("redrive", "Run dead letters again, or with --discard let them go.", ["redrive 3fA9xK… 8dQ2vL…", "redrive --failure timed_out --limit 100 --rate 10 --dry-run", 'redrive --all --discard --reason "old demo"'])
     .argument("[ids...]", "these jobs")
     .option("--all", "every dead letter")
     .option("--chat <id>", "those of this chat")
@@ -29,7 +28,6 @@ export const redriveCommand = (): Command =>
     .option("--fingerprint <text>", "those of this group (dead-letters --groups)")
     .option("--limit <n>", "how many at most, oldest first", wholeNumber(1, 1000), 1000)
     .option("--rate <n>", "at most so many a second", wholeNumber(1, 1000))
-    .option("--reason <text>", "for the audit log")
     .option("--discard", "let them go: they are dead letters no more")
     .option("--dry-run", "only count them")
     .action(redrive);
@@ -48,6 +46,11 @@ async function redrive(ids: string[], flags: Flags): Promise<void> {
         : ["redriven", await deadLetters.redrive({ ...which, ratePerSecond: flags.rate }, { signal })];
     if (flags.json) printJson({ [name as string]: count });
     else print(`${count} ${name === "count" ? "match" : name}`);
-    if (Number(count) < ids.length) say(`${ids.length - Number(count)} of these ${ids.length - Number(count) === 1 ? "is no dead letter" : "are no dead letters"}.`);
+    const missed = ids.length - Number(count);
+    if (missed <= 0) return;
+    const told = `${missed} of these ${missed === 1 ? "is no dead letter" : "are no dead letters"}.`;
+    // A filter may match nothing; of jobs that were named, at least one was meant.
+    if (missed === ids.length) throw new Exit(exitCodes.failed, told);
+    say(told);
   });
 }

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { systemClock } from "../clock.js";
 import { readSettings } from "../options.js";
 import { restoreEmbedded } from "../store/open.js";
-import { Exit, exitCodes } from "./exit.js";
+import { unusable } from "./exit.js";
 import { withSettings } from "./settings-flags.js";
 import { print, say } from "./talk.js";
 
@@ -14,7 +14,7 @@ export const restoreCommand = (): Command =>
     .addHelpText("after", "\nExamples:\n  $ buildlane restore monday.tar.gz --data-dir restored\n  $ buildlane serve --data-dir restored\n")
     .action(async (file: string, flags: Record<string, unknown>) => {
       const { dataDir } = readSettings(process.env, flags);
-      const backup = await readFile(file).catch((error: NodeJS.ErrnoException) => Promise.reject(new Exit(exitCodes.usage, `${file} cannot be read (${error.code}).`)));
+      const backup = await readFile(file).catch(unusable(file, "read"));
       const jobs = await restoreEmbedded(dataDir, backup, systemClock);
       print(dataDir);
       say(`Restored, with ${jobs} jobs. What was running when the backup was taken runs again at the next start.`);

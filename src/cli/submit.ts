@@ -5,15 +5,16 @@ import { text } from "node:stream/consumers";
 import { Command, Option } from "commander";
 import type { BuildRequest, FinishedJob } from "../client/index.js";
 import { loaders, supersedes } from "../job.js";
-import type { Loader, Supersede } from "../job.js";
+import type { Loader, Source, Supersede } from "../job.js";
 import { clientCommand, wholeNumber, withClient } from "./client-command.js";
 import type { ClientFlags } from "./client-command.js";
-import { Exit, exitCodes } from "./exit.js";
+import { Exit, exitCodes, unusable } from "./exit.js";
 import { showProgress } from "./progress.js";
 import { frames, paint, print, printJson, say, seconds } from "./talk.js";
 
 interface Flags extends ClientFlags {
   chat: string;
+  entry?: string;
   message?: string;
   loader?: Loader;
   minify?: boolean;
@@ -22,6 +23,8 @@ interface Flags extends ClientFlags {
   priority?: number;
   supersede?: Supersede;
   delay?: number;
+  maxAttempts?: number;
+  timeoutMs?: number;
   key?: string;
   watch?: boolean;
   wait?: boolean;
@@ -32,9 +35,10 @@ interface Flags extends ClientFlags {
 const loaderOf: Record<string, Loader> = { ".tsx": "tsx", ".ts": "ts", ".mts": "ts", ".jsx": "jsx", ".js": "js", ".mjs": "js", ".json": "json", ".css": "css" };
 
 export const submitCommand = (): Command =>
-  clientCommand("submit", "Submit a file to be built; - reads standard input.", ["submit app.tsx --chat c1 --wait --out app.js", "submit app.tsx --chat c1 --watch --json", "submit - --chat c1 --supersede running < app.tsx"])
-    .argument("<file>", "the code; its extension says the language")
+  clientCommand("submit", "Submit a file to be built, or several that import one another; - reads standard input.", ["submit app.tsx --chat c1 --wait --out app.js", "submit src/*.tsx --entry src/app.tsx --chat c1", "submit app.tsx --chat c1 --watch --json", "submit - --chat c1 --supersede running < app.tsx"])
+    .argument("<files...>", "the code; its extension says the language")
     .requiredOption("--chat <id>", "the chat that it belongs to")
+    .option("--entry <file>", "of several files, where the build begins (default: the first)")
     .option("--message <id>", "the message that it comes from (default: the file's name)")
     .addOption(new Option("--loader <language>", "the language").choices(loaders))
     .option("--minify", "minify the output")
@@ -43,6 +47,8 @@ export const submitCommand = (): Command =>
     .option("--priority <n>", "-10 to 10, higher runs earlier in its chat", wholeNumber(-10, 10))
     .addOption(new Option("--supersede <which>", "end the chat's older jobs: those that wait, or the running one too").choices(supersedes))
     .option("--delay <ms>", "wait so long before the first start", wholeNumber(0))
+    .option("--max-attempts <n>", "attempts that may cost one (default: the service's)", wholeNumber(1, 25))
+    .option("--timeout-ms <ms>", "limit of one attempt (default: the service's)", wholeNumber(100, 3_600_000))
     .option("--key <key>", "idempotency key: the same one answers with the same job")
     .option("--wait", "wait for the end; exit code 1 when the build fails")
     .option("--watch", "the same, and tell every event")
@@ -50,11 +56,13 @@ export const submitCommand = (): Command =>
     .option("--out <file>", "write the built JavaScript there (- for standard output); waits")
     .action(submit);
 
-async function submit(file: string, flags: Flags): Promise<void> {
-  const request = await requestOf(file, flags);
+async function submit(files: string[], flags: Flags): Promise<void> {
+  const isWaiting = flags.wait || flags.watch || flags.out !== undefined;
+  if (flags.timeout !== undefined && !isWaiting) throw new Exit(exitCodes.usage, "Expected --wait, --watch or --out beside --timeout, which bounds their wait; --timeout-ms bounds an attempt.");
+  const request = await requestOf(files, flags);
   await withClient(flags, async (client, interrupted) => {
     const accepted = await client.submit(request, { signal: interrupted, idempotencyKey: flags.key });
-    if (!flags.wait && !flags.watch && flags.out === undefined) {
+    if (!isWaiting) {
       if (flags.json) return printJson(accepted);
       print(accepted.id);
       return say(`Accepted as number ${accepted.chatSeq} of chat ${flags.chat}, position ${accepted.queuePosition}.`);
@@ -75,12 +83,26 @@ async function submit(file: string, flags: Flags): Promise<void> {
   });
 }
 
-async function requestOf(file: string, flags: Flags): Promise<BuildRequest> {
-  const code = file === "-" ? await text(process.stdin) : await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => Promise.reject(new Exit(exitCodes.usage, `${file} cannot be read (${error.code}).`)));
-  const loader = flags.loader ?? loaderOf[path.extname(file).toLowerCase()];
+async function requestOf(names: string[], flags: Flags): Promise<BuildRequest> {
+  const entry = flags.entry ?? (names[0] as string);
+  if (!names.includes(entry)) throw new Exit(exitCodes.usage, `Expected --entry to be one of the files, got ${entry}.`);
+  const loader = flags.loader ?? loaderOf[path.extname(entry).toLowerCase()];
   const options = { ...(loader ? { loader } : {}), ...(flags.minify ? { minify: true } : {}), ...(flags.sourcemap ? { sourcemap: true } : {}), ...(flags.target ? { target: flags.target } : {}) };
-  return { chatId: flags.chat, messageId: flags.message ?? (file === "-" ? "stdin" : path.basename(file)), code, options, priority: flags.priority, supersede: flags.supersede, delayMs: flags.delay };
+  const { chat: chatId, priority, supersede, delay: delayMs, maxAttempts, timeoutMs } = flags;
+  const messageId = flags.message ?? (entry === "-" ? "stdin" : path.basename(entry));
+  return { chatId, messageId, ...(await sourceOf(names, entry)), options, priority, supersede, delayMs, maxAttempts, timeoutMs };
 }
+
+/** Of several files, each has its path from here for a name. */
+async function sourceOf(names: string[], entry: string): Promise<Source> {
+  if (names.length === 1) return { code: await textOf(entry) };
+  if (names.includes("-")) throw new Exit(exitCodes.usage, "Expected - alone, or files.");
+  const pathOf = (name: string): string => path.relative("", name).replaceAll(path.sep, "/");
+  const texts = await Promise.all(names.map(async (name) => [pathOf(name), await textOf(name)] as const));
+  return { files: Object.fromEntries(texts), entry: pathOf(entry) };
+}
+
+const textOf = (file: string): Promise<string> => (file === "-" ? text(process.stdin) : readFile(file, "utf8").catch(unusable(file, "read")));
 
 /** The end of a job that was waited for. */
 export async function tell(job: FinishedJob, { json, out }: { json?: boolean; out?: string }): Promise<void> {
@@ -92,7 +114,7 @@ export async function tell(job: FinishedJob, { json, out }: { json?: boolean; ou
     throw new Exit(exitCodes.failed);
   }
   if (out === "-") process.stdout.write(job.result);
-  else if (out !== undefined) await writeFile(out, job.result).catch((error: NodeJS.ErrnoException) => Promise.reject(new Exit(exitCodes.usage, `${out} cannot be written (${error.code}).`)));
+  else if (out !== undefined) await writeFile(out, job.result).catch(unusable(out, "written"));
   if (!json && out !== "-") print(job.id);
   for (const warning of job.warnings) say(paint(process.stderr, "yellow", `warning: ${warning.text}`));
   say(`${paint(process.stderr, "green", "completed")} in ${seconds(tookMs)}, ${Buffer.byteLength(job.result)} bytes${out !== undefined && out !== "-" ? `, written to ${out}` : ""}`);

@@ -7,6 +7,7 @@ import { verify } from "../history/verify.js";
 import type { Verdict } from "../history/verify.js";
 import { readSettings } from "../options.js";
 import { openForReading } from "../store/open.js";
+import { unusable } from "./exit.js";
 import { withSettings } from "./settings-flags.js";
 
 /** What is asked, and by which kinds of violation it is refuted. */
@@ -58,7 +59,7 @@ export function verifyCommand(): Command {
     .option("--json", "Print the verdict as JSON");
   return command.action(async ({ json, promised, agingMs, clusterMax, startsMax, slackMs, atRest, ...flags }: Flags & Record<string, unknown>) => {
     const { databaseUrl, dataDir, leaseMs } = readSettings(process.env, flags);
-    const ids = promised === undefined ? [] : (await readFile(promised, "utf8")).split(/\s+/).filter(Boolean);
+    const ids = promised === undefined ? [] : (await readFile(promised, "utf8").catch(unusable(promised, "read"))).split(/\s+/).filter(Boolean);
     const store = await openForReading({ databaseUrl, dataDir, clock: systemClock });
     try {
       const verdict = await store.readHistory((history) => verify(history, { agingMs, clusterMax, startsMax, slackMs, inHandMs, sureMsMax: leaseMs / 2, atRest, promised: ids }));

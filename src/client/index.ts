@@ -10,7 +10,7 @@
 import type { AcceptedJob, BuildRequest, FailureCode, FinishedJob, Job, JobBase, JobStatus } from "../job.js";
 import type { OperatorAction } from "../store/access.js";
 import type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
-import type { QueueStats } from "../store/reading.js";
+import type { Quarantined, QueueStats } from "../store/reading.js";
 import type { Why } from "../why.js";
 import { follow, pause, pauseMsAfter } from "./events.js";
 import type { StreamEvent } from "./events.js";
@@ -23,12 +23,17 @@ export type { StreamEvent } from "./events.js";
 export type { AcceptedJob, Attempt, BuildOptions, BuildRequest, CompletedJob, Diagnostic, FailedJob, Failure, FailureCode, FinishedJob, Job, JobStatus, PendingJob, RunningJob } from "../job.js";
 export type { OperatorAction } from "../store/access.js";
 export type { ChatPolicy, ChatState, DeadLetterGroup } from "../store/operating.js";
-export type { QueueStats } from "../store/reading.js";
+export type { Quarantined, QueueStats } from "../store/reading.js";
 export type { Why, WhyReason } from "../why.js";
 
 export interface SubmitOptions extends CallOptions {
   /** The same key and request answers with the same job for 24 hours. One is made unless given. */
   idempotencyKey?: string | undefined;
+}
+/** Of what an operator does. */
+export interface OperatingOptions extends CallOptions {
+  /** Why, for the audit log: up to 500 characters of it are kept. */
+  reason?: string | undefined;
 }
 /** A job in a list: `code`, `files` and `result` only when they were asked for. */
 export type JobSummary = Omit<JobBase, "code" | "files"> & Pick<Job, "status" | "startedAt" | "completedAt" | "error" | "failure" | "nextAttemptAt"> & Partial<Pick<Job, "code" | "files" | "result">>;
@@ -76,6 +81,11 @@ export interface ApiKey {
   revokedAt: string | null;
 }
 export type NewApiKey = ApiKey & { key: string };
+
+const withReason = ({ reason, signal }: OperatingOptions): Call => ({ signal, headers: reason === undefined ? {} : { "buildlane-reason": asHeader(reason) } });
+/** A header takes bytes, and neither line breaks nor other controls: any text goes as UTF-8. */
+const asHeader = (text: string): string => String.fromCharCode(...new TextEncoder().encode(text.slice(0, reasonCharsMax).replace(/\p{Cc}+/gu, " ")));
+const reasonCharsMax = 500;
 
 /** How often a submission is offered when it is not known to be refused, and the pause between. */
 const submitTries = 4;
@@ -148,9 +158,9 @@ export function createClient(options: ClientOptions = {}) {
     sourceMap: async (id: string, call: CallOptions = {}): Promise<string> => (await requests.open("GET", `${at(id)}/output.map`, call)).text(),
     why: (id: string, call: CallOptions = {}) => data<Why>("GET", `${at(id)}/why`, call),
     /** `requested`: it runs and is being stopped. */
-    cancel: (id: string, call: CallOptions = {}) => data<{ id: string; status: "cancelled" | "requested" | "already" }>("POST", `${at(id)}/cancel`, call),
+    cancel: (id: string, call: OperatingOptions = {}) => data<{ id: string; status: "cancelled" | "requested" | "already" }>("POST", `${at(id)}/cancel`, withReason(call)),
     /** Puts a failed job at the tail of its chat again. */
-    retry: (id: string, call: CallOptions = {}) => data<AcceptedJob>("POST", `${at(id)}/retry`, call),
+    retry: (id: string, call: OperatingOptions = {}) => data<AcceptedJob>("POST", `${at(id)}/retry`, withReason(call)),
     async list({ signal, ...query }: ListOptions & CallOptions = {}): Promise<Page> {
       const { data: jobs, meta } = await requests.call("GET", "/", { query: joined(query), signal });
       return { jobs: jobs as JobSummary[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
@@ -164,14 +174,14 @@ export function createClient(options: ClientOptions = {}) {
       const [lane] = await data<{ eventNumber: number }[]>("GET", "/lanes", { query: { chatIds: encodeURIComponent(chatId) }, signal });
       return lane?.eventNumber ?? 0;
     },
-    cancelChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; cancelled: number; stopping: string | null }>("POST", `${chatAt(chatId)}/cancel`, call),
-    pauseChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/pause`, call),
-    resumeChat: (chatId: string, call: CallOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/resume`, call),
-    setPolicy: (chatId: string, policy: Partial<ChatPolicy>, call: CallOptions = {}) => data<ChatPolicy>("PUT", `${chatAt(chatId)}/policy`, { ...call, body: policy }),
+    cancelChat: (chatId: string, call: OperatingOptions = {}) => data<{ chatId: string; cancelled: number; stopping: string | null }>("POST", `${chatAt(chatId)}/cancel`, withReason(call)),
+    pauseChat: (chatId: string, call: OperatingOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/pause`, withReason(call)),
+    resumeChat: (chatId: string, call: OperatingOptions = {}) => data<{ chatId: string; paused: boolean }>("POST", `${chatAt(chatId)}/resume`, withReason(call)),
+    setPolicy: (chatId: string, policy: Partial<ChatPolicy>, call: OperatingOptions = {}) => data<ChatPolicy>("PUT", `${chatAt(chatId)}/policy`, { ...withReason(call), body: policy }),
     /** Forgets a conversation for good. */
-    eraseChat: (chatId: string, call: CallOptions & { reason?: string | undefined } = {}) => data<{ chatId: string; erased: number }>("DELETE", chatAt(chatId), { signal: call.signal, headers: { "buildlane-reason": call.reason } }),
-    pause: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/pause", call),
-    resume: (call: CallOptions = {}) => data<{ paused: boolean }>("POST", "/resume", call),
+    eraseChat: (chatId: string, call: OperatingOptions = {}) => data<{ chatId: string; erased: number }>("DELETE", chatAt(chatId), withReason(call)),
+    pause: (call: OperatingOptions = {}) => data<{ paused: boolean }>("POST", "/pause", withReason(call)),
+    resume: (call: OperatingOptions = {}) => data<{ paused: boolean }>("POST", "/resume", withReason(call)),
     /** The embedded database of the service, as a gzipped tar. */
     async backup({ signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
       return (await requests.open("POST", "/backup", { signal, unlimited: true })).body as ReadableStream<Uint8Array>;
@@ -188,6 +198,13 @@ export function createClient(options: ClientOptions = {}) {
     async audit({ limit, cursor, signal }: { limit?: number | undefined; cursor?: string | undefined } & CallOptions = {}): Promise<{ actions: OperatorAction[]; nextCursor: string | null }> {
       const { data: actions, meta } = await requests.call("GET", "/audit", { query: { limit, cursor }, signal });
       return { actions: actions as OperatorAction[], nextCursor: (meta as { nextCursor: string | null }).nextCursor };
+    },
+    /** Code that is refused everywhere because it killed workers or nodes. */
+    quarantine: {
+      /** Newest first; 200 unless said. */
+      list: ({ limit, signal }: Pick<ListOptions, "limit"> & CallOptions = {}) => data<Quarantined[]>("GET", "/quarantine", { query: { limit }, signal }),
+      /** Lets it run again; jobs that failed for it stay failed. */
+      lift: (codeHash: string, call: OperatingOptions = {}) => data<{ lifted: true }>("POST", `/quarantine${at(codeHash)}/lift`, withReason(call)),
     },
     stats: (call: CallOptions = {}) => data<QueueStats>("GET", "/stats", call),
     health: (call: CallOptions = {}) => data<Health>("GET", "/health", { ...call, root: true }),

@@ -22,7 +22,7 @@ export function writeAudit(app: FastifyInstance, audit: Audit, access: Pick<Acce
         const { tenant = "", name = "unnamed" } = access.principal(request);
         const { id, chatId, keyId, hash } = request.params as { id?: string; chatId?: string; keyId?: string; hash?: string };
         const header = request.headers[reasonHeader];
-        const reason = typeof body.reason === "string" ? body.reason : typeof header === "string" ? header : null;
+        const reason = typeof body.reason === "string" ? body.reason : typeof header === "string" ? headerText(header) : null;
         try {
           await audit.record({ actor: name, tenant, action, target: id ?? chatId ?? keyId ?? hash ?? null, reason: reason?.slice(0, reasonCharsMax).replaceAll("\0", "") ?? null, data: dataOf(body) });
         } catch (error) {
@@ -32,6 +32,15 @@ export function writeAudit(app: FastifyInstance, audit: Audit, access: Pick<Acce
       },
     ];
   });
+}
+
+/** Clients send UTF-8, of which Node makes Latin-1. */
+function headerText(header: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.from(header, "latin1"));
+  } catch {
+    return header;
+  }
 }
 
 /** What was asked for, without the reason; only its size when it is large. */

@@ -110,6 +110,72 @@ describe("the command line", () => {
     expect((await run(["redrive"])).code).toBe(2);
   });
 
+  it("keeps why an operator did something, in any language, and shows and changes a chat's policy and what is quarantined", async () => {
+    const client = createClient({ url });
+    const { id } = await client.submit({ chatId: "why", messageId: "m", code: "fail" });
+    await client.waitFor(id);
+    const reason = "für 客户\n“A”";
+    const [paused, policy, shown, lifted, quarantined] = await Promise.all([
+      run(["pause", "--chat", "why", "--reason", reason]), run(["policy", "why2", "--while-retrying", "yield", "--reason", "demo", "--json"]), run(["policy", "never"]),
+      run(["quarantine", "--lift", "0".repeat(64)]), run(["quarantine"]),
+    ]);
+    expect(paused.code).toBe(0);
+    expect(JSON.parse(policy.out)).toEqual({ whileRetrying: "yield", afterFailure: "skip" });
+    expect(shown.out).toMatch(/^while retrying +block\nafter failure +skip\n$/);
+    expect(lifted).toMatchObject({ code: 1, err: expect.stringContaining("quarantined") });
+    expect(quarantined).toMatchObject({ code: 0, err: "Nothing is quarantined.\n" });
+    expect((await Promise.all([run(["retry", id, "--reason", "again"]), run(["cancel", "--chat", "why", "--reason", "enough"])])).map(({ code }) => code)).toEqual([0, 0]);
+    await client.cancelChat("why", { reason: "by a program" });
+    const { actions } = await client.audit();
+    expect(actions.map((one) => [one.action, one.target, one.reason])).toEqual(expect.arrayContaining([
+      ["chat.paused", "why", "für 客户 “A”"], ["chat.policyChanged", "why2", "demo"], ["job.redriven", id, "again"], ["chat.cancelled", "why", "enough"], ["chat.cancelled", "why", "by a program"],
+    ]));
+  });
+
+  it("submits several files, and what a job may cost", async () => {
+    const [a, b] = [await file("a.tsx", 'import "./b";'), await file("b.ts", "export const b = 1;")];
+    const names = [a, b].map((one) => path.relative(folder.path, one));
+    const many = startCommand(["submit", ...names, "--entry", names[1] as string, "--chat", "many", "--json"], { env: { BUILDLANE_URL: url }, cwd: folder.path });
+    const [sent, outside, brief] = await Promise.all([
+      many.ended, run(["submit", a, "--entry", b, "--chat", "many"]),
+      run(["submit", "-", "--chat", "brief", "--timeout-ms", "100", "--max-attempts", "1", "--wait"], { input: "hold" }),
+    ]);
+    const job = await createClient({ url }).get((JSON.parse(sent.out) as { id: string }).id);
+    expect(job).toMatchObject({ files: { "a.tsx": 'import "./b";', "b.ts": "export const b = 1;" }, entry: "b.ts", messageId: "b.ts", options: { loader: "ts" } });
+    expect(outside).toMatchObject({ code: 2, err: expect.stringContaining("Expected --entry to be one of the files") });
+    expect(brief).toMatchObject({ code: 1, err: expect.stringContaining("failed: timed_out") });
+  });
+
+  it("takes the API's address for the service's, and tells an address that is none", async () => {
+    const [api, slash, keys, prefixed, ftp, empty, emptyKeys] = await Promise.all([
+      run(["status", "--url", `${url}/api/builds`]), run(["status", "--url", `${url}/api/builds/`]), run(["keys", "list", "--url", `${url}/api/builds`]), run(["status", "--url", `${url}/console`]),
+      run(["status", "--url", "ftp://x"]), run(["status"], { env: { BUILDLANE_URL: "" } }), run(["keys", "list"], { env: { BUILDLANE_URL: "", DATABASE_URL: "postgres://127.0.0.1:1/x" } }),
+    ]);
+    expect([api.code, slash.code, keys.code]).toEqual([0, 0, 0]);
+    expect(prefixed).toMatchObject({ code: 1, err: expect.stringContaining("Leave /console out of --url") });
+    expect(ftp).toMatchObject({ code: 2, err: expect.stringContaining("Expected --url to be") });
+    expect(emptyKeys.err).toContain("The database cannot be reached");
+    // Whether somebody is at the default address is not the test's to say.
+    expect(empty.code).not.toBe(2);
+  });
+
+  it("refuses what cannot be meant: a limit of no wait, files that cannot be used, ids of no dead letter", async () => {
+    const [timeout, redrive, verify, backup] = await Promise.all([
+      run(["submit", "-", "--chat", "c", "--timeout", "5"], { input: "1" }), run(["redrive", "nope"]),
+      run(["verify", "--promised", "/nowhere/ids"]), run(["backup", "/nowhere/at/all.tar.gz"]),
+    ]);
+    expect(timeout).toMatchObject({ code: 2, err: expect.stringContaining("--timeout") });
+    expect(redrive).toMatchObject({ code: 1, out: "0 redriven\n", err: "1 of these is no dead letter.\n" });
+    expect(verify).toMatchObject({ code: 2, err: "/nowhere/ids cannot be read (ENOENT).\n" });
+    expect(backup).toMatchObject({ code: 2, err: "/nowhere/at/all.tar.gz cannot be written (ENOENT).\n" });
+  });
+
+  it("loads a service without a warning, and says in one line that there is none", async () => {
+    const [loaded, gone] = await Promise.all([run(["bench", "--jobs", "60", "--chats", "30", "--parallel", "30", "--json"]), run(["bench"], { env: { BUILDLANE_URL: "http://127.0.0.1:1" } })]);
+    expect(loaded).toMatchObject({ code: 0, err: "60 builds in 30 chats, 30 requests at once.\n" });
+    expect(gone).toMatchObject({ code: 3, out: "", err: expect.stringMatching(/^.*cannot be reached.*\n$/) });
+  });
+
   it("looks after itself: doctor, config without secrets, help with examples, colour only when asked", async () => {
     const bad = await file("frames.ts", "fail");
     const [doctor, config, help, coloured, plain] = await Promise.all([
@@ -126,8 +192,8 @@ describe("the command line", () => {
 
   it("is refused with 5 where its key is not known", async () => {
     await service.queue.keys.create({ name: "first", scopes: ["read"] } as never);
-    const [none, wrong] = await Promise.all([run(["status"]), run(["status"], { env: { BUILDLANE_API_KEY: "bl_nonsense" } })]);
+    const [none, wrong, doctor] = await Promise.all([run(["status"]), run(["status"], { env: { BUILDLANE_API_KEY: "bl_nonsense" } }), run(["doctor"])]);
     expect(none).toMatchObject({ code: 5, err: expect.stringContaining("BUILDLANE_API_KEY") });
-    expect(wrong.code).toBe(5);
+    expect([wrong.code, doctor.code]).toEqual([5, 5]);
   });
 });

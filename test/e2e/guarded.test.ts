@@ -69,6 +69,18 @@ test("keys are made, listed, rotated and revoked on the database and through the
   }
 }, 120_000);
 
+test("a database that is named on the command line is the one that keys are made in, whatever service the environment names", async () => {
+  const data = await folder();
+  const elsewhere = { BUILDLANE_URL: "http://127.0.0.1:1" };
+  // The first key must be one that can make others, unless there is such a one in the settings.
+  expect(buildlane(["keys", "create", "--data-dir", data], elsewhere)).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("keys create --name operator --scopes admin") });
+  const made = buildlane(["keys", "create", "--scopes", "admin", "--data-dir", data], elsewhere);
+  expect([made.status, made.stdout]).toEqual([0, expect.stringMatching(/^bl_/)]);
+  expect(buildlane(["keys", "list", "--data-dir", data], elsewhere).stdout).toContain(made.stdout.slice(3, 15));
+  for (const where of [["--data-dir", data], ["--database-url", "postgres://127.0.0.1:1/x"]])
+    expect(buildlane(["keys", "list", "--url", "http://127.0.0.1:1", ...where])).toMatchObject({ status: 2, stderr: expect.stringMatching(/either --url or a database/) });
+}, 120_000);
+
 test("over a whole run the log names no code, key, token, password or folder of the host", async () => {
   const used = await usedFolder();
   folders.push(used);

@@ -45,6 +45,21 @@ test("without keys a loopback service asks for none; from the first key on it as
   for (const headers of [{}, bearer(key)]) expect((await app.inject({ url: `${url}/stats`, headers })).statusCode).toBe(401);
 });
 
+test("the first key is refused unless it may administer the service: from then on nobody could make another", async () => {
+  await using control = await controlledQueue();
+  await using app = await server(control.queue);
+  const make = (payload: object) => app.inject({ method: "POST", url: `${url}/keys`, payload });
+  for (const payload of [{}, { scopes: ["submit", "read", "operate"] }, { scopes: ["admin"], tenant: "acme" }]) {
+    const refused = await make(payload);
+    expect([refused.statusCode, refused.json().code, refused.json().issues[0].path]).toEqual([400, "validation_failed", "/scopes"]);
+    expect(refused.json().message).toContain("Make one with admin first");
+  }
+  expect((await app.inject(`${url}/stats`)).statusCode).toBe(200);
+  const { key } = (await make({ scopes: ["admin"] })).json().data;
+  const second = await app.inject({ method: "POST", url: `${url}/keys`, headers: bearer(key), payload: {} });
+  expect([second.statusCode, second.json().data.scopes]).toEqual([201, ["submit", "read"]]);
+});
+
 test("a key of the wrong shape, with a wrong checksum, of nobody, or in another scheme is refused", async () => {
   await using it = await keyed();
   const wrong = it.admin.slice(0, -1) + (it.admin.endsWith("0") ? "1" : "0");

@@ -12,8 +12,8 @@ export interface Ran {
 }
 
 /** `env` is all that it sees, beside PATH. `until` resolves when what it has said so far satisfies `done`, and rejects when it ends before. */
-export function startCommand(args: string[], { input = "", env = {} }: { input?: string; env?: Record<string, string> } = {}) {
-  const child = spawn(process.execPath, [main, ...args], { env: { PATH: process.env["PATH"] ?? "", ...env } });
+export function startCommand(args: string[], { input = "", env = {}, cwd }: { input?: string; env?: Record<string, string>; cwd?: string } = {}) {
+  const child = spawn(process.execPath, [main, ...args], { ...(cwd === undefined ? {} : { cwd }), env: { PATH: process.env["PATH"] ?? "", ...env } });
   let out = "";
   let err = "";
   let look = () => {};

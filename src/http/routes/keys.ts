@@ -1,9 +1,10 @@
 /** Who may come in: API keys, tokens for one chat, and what operators did. */
 import { z } from "zod";
 import { chatTokenMs } from "../../chat-tokens.js";
-import { accessScopes, everyTenant, graceMsMax } from "../../keys.js";
+import { accessScopes, everyTenant, graceMsMax, refuseLockout } from "../../keys.js";
 import type { KeyRequest } from "../../keys.js";
 import { forbidden } from "../../errors.js";
+import { operator } from "../access.js";
 import { documented } from "../compilers.js";
 import { integerText, named, says, time, timeOrNull } from "../components.js";
 import type { Api, RouteContext } from "../context.js";
@@ -63,12 +64,15 @@ export function keyRoutes(app: Api, { principal, scope, keys, chatTokens, audit 
   app.route({
     method: "POST",
     url: "/keys",
-    schema: documented({ operationId: "createKey", needs: "admin", audit: "key.created", summary: "Make an API key", description: "A tenant's own admin makes keys of that tenant only. From the first key on, every request needs one.", tags: ["keys"], body: keyBody, response: { 201: says(ok(newKey), "The key; keep it.") } }),
+    schema: documented({ operationId: "createKey", needs: "admin", audit: "key.created", summary: "Make an API key", description: "A tenant's own admin makes keys of that tenant only. From the first key on, every request needs one; so the first must have `admin`, and no tenant or `*`.", tags: ["keys"], body: keyBody, response: { 201: says(ok(newKey), "The key; keep it.") } }),
     handler: async (request, reply) => {
       const mine = scope(request);
       const { tenant = mine === "everyone" ? "" : mine.tenant, ...rest } = request.body;
       if (mine !== "everyone" && tenant !== mine.tenant) throw forbidden("admin", `yours is the key of tenant ${mine.tenant}`);
-      return reply.code(201).header("cache-control", "no-store").send({ ok: true, data: await keys.create({ ...rest, tenant } as KeyRequest) });
+      const wanted = { ...rest, tenant } as KeyRequest;
+      // Whoever showed a key, or was let in by the host, has a way in already.
+      if (principal(request) === operator) await refuseLockout(keys, wanted);
+      return reply.code(201).header("cache-control", "no-store").send({ ok: true, data: await keys.create(wanted) });
     },
   });
 
