@@ -214,7 +214,7 @@ describePostgres("a database in trouble", () => {
     await sql.end();
     process.stderr.write(`lanes of a node that stopped reading were another's after ${Math.round(rescuedMs)} ms\n`);
     expect([runs.length, other.runs.length]).toEqual([0, 12]);
-    expect(rescuedMs).toBeLessThan(20_000);
+    expect(rescuedMs).toBeLessThan(30_000);
   });
 
   it("that falls silent is given up in time, and a new connection is taken when there is one", { timeout: 90_000 }, async () => {
