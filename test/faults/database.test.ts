@@ -244,7 +244,7 @@ describePostgres("a database in trouble", () => {
 
   it("with a time limit for statements, a chat that is held is busy, and no error of the service's", async () => {
     const limited = new URL(cluster.url);
-    limited.searchParams.set("options", "-c statement_timeout=500");
+    limited.searchParams.set("options", "-c statement_timeout=3000");
     const { queue } = await startNode(limited.href, { leaseMs: 20_000 });
     await queue.waitFor((await queue.enqueue(request("limited"))).id);
     const locker = postgres(cluster.url, { max: 1 });
