@@ -13,7 +13,7 @@ create index code_crashes_once on code_crashes (crashed_at) where quarantined_at
 -- history would not know the state that those jobs began in. Those that may not go must not hinder those behind them: a
 -- step looks at the next p_batch from the cursor on, each by a few index entries, however many its chat has.
 create function buildlane_prune_chats(p_aged timestamptz, p_batch integer, p_cursor text, out removed bigint, out next_cursor text) language plpgsql
-set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_from json := p_cursor::json;
   v_chats text[];

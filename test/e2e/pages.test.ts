@@ -93,7 +93,7 @@ describe("the commands of the pages", () => {
     for (const file of (await readdir(path.join(project, "src/cli"))).filter((name) => name !== "main.ts")) {
       const made = (await import(path.join(project, "src/cli", file))) as Record<string, unknown>;
       for (const [name, make] of Object.entries(made)) {
-        if (!/^(?!client)\w+Command$/.test(name)) continue;
+        if (!/^(?!client|operator)\w+Command$/.test(name)) continue;
         const command = (make as () => Command)();
         commands.set(command.name(), command);
       }

@@ -197,7 +197,8 @@ describePostgres("a database in trouble", () => {
 
   it("that a node stops reading from, in the middle of what it claimed, keeps those lanes from others no longer than a dead node's", { timeout: 90_000 }, async () => {
     await using wire = await wireTo(cluster.url);
-    const large = { maxCodeBytes: 4 * 1024 * 1024, maxBodyBytes: 8 * 1024 * 1024, concurrency: 12 };
+    // A lease that outlasts the reading of 36 MB, also on a slow machine.
+    const large = { maxCodeBytes: 4 * 1024 * 1024, maxBodyBytes: 8 * 1024 * 1024, concurrency: 12, leaseMs: 4000 };
     const { queue, runs } = await startNode(cluster.url, large);
     await queue.pause();
     const jobs = await Promise.all(Array.from({ length: 12 }, (_, index) => queue.enqueue({ ...request(`large${index}`), code: "//".padEnd(3 * 1024 * 1024, "x") })));

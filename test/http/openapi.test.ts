@@ -65,7 +65,7 @@ test("tells of every property that an event adds, and so does the page about eve
   // A run's time is the node's to say, and the rest is added on the way to a stream.
   const added = new Set(["runMs", "failure", "queuePosition", "estimatedWaitTime", "estimatedWaitTimeP90"]);
   // The other stores give the same events (test/store/model.test.ts).
-  for (const program of fc.sample(programs, { numRuns: 100, seed: 7 })) {
+  for (const program of fc.sample(programs, { numRuns: 400, seed: 7 })) {
     const { transcript } = await play(await memory.reset(), program);
     const [, events] = transcript.find((one) => (one as unknown[])[0] === "events") as [string, HistoryEvent[]];
     for (const { data } of events) for (const name of Object.keys(data)) added.add(name);
