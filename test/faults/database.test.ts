@@ -195,13 +195,13 @@ describePostgres("a database in trouble", () => {
     }
   });
 
-  it("that a node stops reading from, in the middle of what it claimed, keeps those lanes from others no longer than a dead node's", { timeout: 90_000 }, async () => {
+  it("that a node stops reading from, in the middle of what it claimed, keeps those lanes from others no longer than a dead node's", { timeout: 180_000 }, async () => {
     await using wire = await wireTo(cluster.url);
-    // A lease that outlasts the reading of 36 MB, also on a slow machine.
-    const large = { maxCodeBytes: 4 * 1024 * 1024, maxBodyBytes: 8 * 1024 * 1024, concurrency: 12, leaseMs: 4000 };
+    // More than what lies between two sockets; and a lease that outlasts the reading of that, also on a slow machine.
+    const large = { maxCodeBytes: 4 * 1024 * 1024, maxBodyBytes: 8 * 1024 * 1024, concurrency: 8, leaseMs: 4000 };
     const { queue, runs } = await startNode(cluster.url, large);
     await queue.pause();
-    const jobs = await Promise.all(Array.from({ length: 12 }, (_, index) => queue.enqueue({ ...request(`large${index}`), code: "//".padEnd(3 * 1024 * 1024, "x") })));
+    const jobs = await Promise.all(Array.from({ length: 8 }, (_, index) => queue.enqueue({ ...request(`large${index}`), code: "//".padEnd(2 * 1024 * 1024, "x") })));
     await queue.stop();
     await startNode(wire.url, large);
     const frozen = wire.freezeInLargeAnswer();
@@ -214,8 +214,8 @@ describePostgres("a database in trouble", () => {
     const rescuedMs = performance.now() - from;
     await sql.end();
     process.stderr.write(`lanes of a node that stopped reading were another's after ${Math.round(rescuedMs)} ms\n`);
-    expect([runs.length, other.runs.length]).toEqual([0, 12]);
-    expect(rescuedMs).toBeLessThan(30_000);
+    expect([runs.length, other.runs.length]).toEqual([0, 8]);
+    expect(rescuedMs).toBeLessThan(60_000);
   });
 
   it("that falls silent is given up in time, and a new connection is taken when there is one", { timeout: 90_000 }, async () => {

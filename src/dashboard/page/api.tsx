@@ -54,11 +54,11 @@ const answerOf = (response: Response): Promise<Answer | null> => response.json()
 
 /** Without these two a page shows nothing: who may not read them needs another key. */
 const everyPageNeeds = ["/events", "/stats"];
-/** Asks for a key, too, unless another was given while the refused request was on its way. */
+/** Asks for a key, too, unless another was given while the refused request was on its way, or one is asked for already. */
 function failureOf({ status }: Response, answer: Answer | null, path: string, key: string | null): ApiError {
   const failure = new ApiError(status, answer?.code ?? "error", answer?.message ?? `The service answered ${status}.`);
   const mayNotRead = status === 403 && everyPageNeeds.includes(path);
-  if ((status === 401 || mayNotRead) && key === currentKey()) locked.value = key || mayNotRead ? failure.message : "";
+  if ((status === 401 || mayNotRead) && key === currentKey() && locked.value === null) locked.value = key || mayNotRead ? failure.message : "";
   return failure;
 }
 
