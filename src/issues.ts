@@ -16,17 +16,24 @@ export interface Issues {
   add(path: Path, message: string): void;
   /** Null when there are none. */
   error(): BuildlaneError | null;
+  /** Throws it, if there is one. */
+  refuse(): void;
 }
 
 /** `at` is the path, in what was sent, of what is looked at. */
 export function collectIssues(at: Path = []): Issues {
   const told: Issue[] = [];
   let untold = 0;
+  const error = () => (told.length === 0 ? null : validationFailed(told, untold));
   return {
     add(path, message) {
       if (told.length < issuesMax) told.push({ path: pointer([...at, ...path]), message });
       else untold++;
     },
-    error: () => (told.length === 0 ? null : validationFailed(told, untold)),
+    error,
+    refuse() {
+      const found = error();
+      if (found) throw found;
+    },
   };
 }

@@ -149,8 +149,7 @@ export function checkPolicy(chatId: unknown, policy: Partial<ChatPolicy>): void 
     const allowed: readonly unknown[] = chatPolicies[name];
     if (policy[name] !== undefined && !allowed.includes(policy[name])) issues.add([name], `Expected one of ${allowed.join(", ")}.`);
   }
-  const error = issues.error();
-  if (error) throw error;
+  issues.refuse();
 }
 
 function sourceBytes({ code, files }: BuildRequest): number {
@@ -175,8 +174,7 @@ export const requestHash = (requests: BuildRequest[], many: boolean): string =>
 export function newJob(scope: Scope, request: BuildRequest, settings: QueueSettings, clock: Clock, at: Path = []): NewJob {
   const issues = collectIssues(at);
   checkRequest(request, issues);
-  const error = issues.error();
-  if (error) throw error;
+  issues.refuse();
   const bytes = sourceBytes(request);
   if (bytes > settings.maxCodeBytes) throw codeTooLarge(bytes, settings.maxCodeBytes);
   return {

@@ -127,16 +127,17 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     return { of: { tenant: job.tenant ?? defaultTenant }, chatId: job.chatId };
   }
 
-  const following = <T>(read: (ends: AbortSignal) => AsyncIterable<T>, signal: AbortSignal | undefined) => leavable((ends) => untilStopped(read(ends)), signal);
-  /** What is followed ends with the queue. */
-  async function* untilStopped<T>(items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
-    if (isStopped()) throw queueStopped();
-    try {
-      yield* items;
-    } catch (error) {
-      if (!isStopped()) throw error;
-    }
-  }
+  /** What is followed ends when its reader leaves, and with the queue. */
+  const following = <T>(read: (ends: AbortSignal) => AsyncIterable<T>, signal: AbortSignal | undefined) =>
+    leavable(async function* (ends) {
+      if (isStopped()) throw queueStopped();
+      try {
+        yield* read(ends);
+      } catch (error) {
+        if (!isStopped()) throw error;
+      }
+    }, signal);
+
 
   return (scope) => ({
     async enqueue(request, enqueueOptions) {

@@ -4,6 +4,7 @@ import Fastify from "fastify";
 import type { Browser, Frame, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { buildRoutes } from "../../src/fastify.js";
+import type { BuildQueue } from "../../src/index.js";
 import type { AccessScope } from "../../src/keys.js";
 import { dashboard } from "../../src/dashboard.js";
 import { describeBrowser, openBrowser } from "../support/browser.js";
@@ -27,6 +28,18 @@ async function tabTo(page: Page, name: string | RegExp): Promise<void> {
     if (typeof name === "string" ? label.split("|").includes(name) : name.test(label)) return;
   }
   throw new Error(`the focus never came to ${name}`);
+}
+
+/** The page and its routes in somebody's application, which lets in by these keys. */
+async function behindKeys(queue: BuildQueue, keys: Record<string, AccessScope>) {
+  const app = Fastify();
+  const authorize = ({ headers }: { headers: { authorization?: string | undefined } }) => {
+    const scope = keys[headers.authorization?.replace("Bearer ", "") ?? ""];
+    return scope ? { tenant: "*", scopes: [scope] } : null;
+  };
+  await app.register(buildRoutes, { queue, prefix: "/api/builds", authorize });
+  await app.register(dashboard);
+  return { app, url: await app.listen({ port: 0, host: "127.0.0.1" }) };
 }
 
 it("is one page with at most 60 KB of scripts, and nothing from elsewhere or inline", async () => {
@@ -807,11 +820,7 @@ describeBrowser("the dashboard", () => {
 
   it("asks for another key when one may not read, or holds what no request can carry, and whenever one is to be changed", async () => {
     await using served = await serve();
-    const keys: Record<string, AccessScope> = { "Bearer hand-in": "submit", "Bearer right": "read" };
-    const app = Fastify();
-    await app.register(buildRoutes, { queue: served.queue, prefix: "/api/builds", authorize: ({ headers }) => (keys[headers.authorization ?? ""] ? { tenant: "*", scopes: [keys[headers.authorization ?? ""] as AccessScope] } : null) });
-    await app.register(dashboard);
-    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const { app, url } = await behindKeys(served.queue, { "hand-in": "submit", right: "read" });
     const page = await browser.newPage();
     await page.goto(url);
     const field = page.getByLabel("This queue asks for a key");
@@ -835,11 +844,7 @@ describeBrowser("the dashboard", () => {
 
   it("has no link that needs a key: the job's JSON is shown in the page, and Stately's inspector asks for an admin's key", async () => {
     await using served = await serve({ inspect: true });
-    const keys: Record<string, AccessScope> = { "Bearer admin-key": "admin", "Bearer read-key": "read" };
-    const app = Fastify();
-    await app.register(buildRoutes, { queue: served.queue, prefix: "/api/builds", authorize: ({ headers }) => (keys[headers.authorization ?? ""] ? { tenant: "*", scopes: [keys[headers.authorization ?? ""] as AccessScope] } : null) });
-    await app.register(dashboard);
-    const url = await app.listen({ port: 0, host: "127.0.0.1" });
+    const { app, url } = await behindKeys(served.queue, { "admin-key": "admin", "read-key": "read" });
     const context = await browser.newContext();
     const page = await context.newPage();
     const done = await served.queue.waitFor((await served.queue.enqueue({ chatId: "alpha", messageId: "m1", code: code() })).id);

@@ -17,6 +17,27 @@ interface Held {
   end(): void;
 }
 
+/** Somebody's transaction has the lanes of chats with such names; resolves with how to end it. */
+async function holdLanes(url: string, like: string): Promise<() => Promise<void>> {
+  const sql = postgres(url, { max: 1 });
+  let release = () => {};
+  const holding = new Promise<void>((resolve) => (release = resolve));
+  let transaction: Promise<unknown> = Promise.resolve();
+  await new Promise<void>((resolve, reject) => {
+    transaction = sql.begin(async (tx) => {
+      await tx`select 1 from chat_lanes where chat_id like ${like} for update`;
+      resolve();
+      await holding;
+    });
+    transaction.catch(reject);
+  });
+  return async () => {
+    release();
+    await transaction;
+    await sql.end();
+  };
+}
+
 /** A node whose builds of the code `hold` end when the test says so; others end at once. */
 async function startNode(databaseUrl: string, options: BuildQueueOptions = {}) {
   const reports: Report[] = [];
@@ -248,12 +269,9 @@ describePostgres("a database in trouble", () => {
     limited.searchParams.set("options", "-c statement_timeout=3000");
     const { queue } = await startNode(limited.href, { leaseMs: 20_000 });
     await queue.waitFor((await queue.enqueue(request("limited"))).id);
-    const locker = postgres(cluster.url, { max: 1 });
-    await locker.begin(async (tx) => {
-      await tx`select 1 from chat_lanes where chat_id = 'limited' for update`;
-      await expect(queue.enqueue(request("limited"))).rejects.toMatchObject({ code: "chat_busy" });
-    });
-    await locker.end();
+    const release = await holdLanes(cluster.url, "limited");
+    await expect(queue.enqueue(request("limited"))).rejects.toMatchObject({ code: "chat_busy" });
+    await release();
     expect((await queue.enqueue(request("limited"))).chatSeq).toBe(2);
   });
 
@@ -268,49 +286,25 @@ describePostgres("a database in trouble", () => {
     const chats = ["held1", "held2", "held3", "held4", "other"];
     const running = await Promise.all(chats.map((chatId) => queue.enqueue({ ...request(chatId), code: "hold" })));
     await until(() => held.length === 5);
-    const locker = postgres(cluster.url, { max: 1 });
-    let release = () => {};
-    const holding = new Promise<void>((resolve) => (release = resolve));
-    let transaction: Promise<void> = Promise.resolve();
-    await new Promise<void>((resolve) => {
-      transaction = locker.begin(async (tx) => {
-        await tx`select 1 from chat_lanes where chat_id like 'held%' for update`;
-        resolve();
-        await holding;
-      });
-    });
+    const release = await holdLanes(cluster.url, "held%");
     const accepted = chats.map((chatId) => queue.enqueue(request(chatId)));
     expect((await (accepted[4] as Promise<{ chatSeq: number }>)).chatSeq).toBe(2);
     for (const one of held) one.end();
     expect((await queue.waitFor((running[4] as { id: string }).id)).status).toBe("completed");
-    release();
-    await transaction;
-    await locker.end();
+    await release();
     for (const job of await Promise.all(accepted)) expect((await queue.waitFor(job.id)).status).toBe("completed");
   });
 
   it("where a transaction holds one chat lets all others go on, and that chat too when it ends", async () => {
     const { queue } = await startNode(cluster.url, { leaseMs: 20_000 });
     await queue.waitFor((await queue.enqueue(request("stuck"))).id);
-    const locker = postgres(cluster.url, { max: 1 });
-    let release = () => {};
-    const holding = new Promise<void>((resolve) => (release = resolve));
-    let transaction: Promise<void> = Promise.resolve();
-    await new Promise<void>((resolve) => {
-      transaction = locker.begin(async (tx) => {
-        await tx`select 1 from chat_lanes where chat_id = 'stuck' for update`;
-        resolve();
-        await holding;
-      });
-    });
+    const release = await holdLanes(cluster.url, "stuck");
     const stuck = [1, 2, 3].map(() => queue.enqueue(request("stuck")));
     for (let round = 0; round < 20; round++) {
       const job = await queue.enqueue(request(`free${round}`));
       expect((await queue.waitFor(job.id)).status).toBe("completed");
     }
-    release();
-    await transaction;
-    await locker.end();
+    await release();
     const accepted = await Promise.all(stuck);
     expect(accepted.map((job) => job.chatSeq)).toEqual([2, 3, 4]);
     for (const job of accepted) await queue.waitFor(job.id);

@@ -61,6 +61,18 @@ describePostgres("an answer that is waited for", () => {
   });
 });
 
+describePostgres("a migration", () => {
+  it("may take longer than any call may be silent", async () => {
+    await using fresh = await freshDatabase();
+    const database = postgresDatabase(fresh.url, { clock: systemClock, silentMs: { pulse: 200, work: 200, ears: 0, steps: 0 } });
+    try {
+      expect(await migrate(database, [{ number: 1, name: "0001_long.sql", text: "select pg_sleep(1)", hash: "h" }])).toEqual(["0001_long.sql"]);
+    } finally {
+      await database.close();
+    }
+  });
+});
+
 describePostgres("an argument that is undefined", () => {
   it("is refused before its query is begun, and takes no other call with it", async () => {
     await using fresh = await freshDatabase();

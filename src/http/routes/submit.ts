@@ -109,8 +109,7 @@ function jobsOf(body: unknown): BuildRequest[] {
   if (typeof body !== "object" || body === null || Array.isArray(body)) throw validationFailed([{ path: "", message: "Expected an object with jobs." }]);
   const issues = collectIssues();
   for (const name of Object.keys(body)) if (name !== "jobs") issues.add([name], "Unknown field.");
-  const error = issues.error();
-  if (error) throw error;
+  issues.refuse();
   const { jobs } = body as { jobs?: unknown };
   if (!Array.isArray(jobs)) throw validationFailed([{ path: "/jobs", message: "Expected an array of jobs." }]);
   return jobs as BuildRequest[];
