@@ -9,7 +9,7 @@
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -52,7 +52,7 @@ async function buildLocked(types, say) {
     await transform(part);
     if (types) await emitTypes(part);
     await addDashboard(part, say);
-    await addTemplate(part, say);
+    await addTemplate(part);
     // A source that changed meanwhile makes the stamp stale, so that the next start builds again.
     await writeFile(path.join(part, "stamp.json"), `${JSON.stringify(stamp)}\n`);
     const old = `${part}-old`;
@@ -93,18 +93,11 @@ async function addDashboard(part, say) {
   }
 }
 
-/** The embedded database's first contents: made once per version of PGlite, in a process of its own, as it takes 800 MB. */
-async function addTemplate(part, say) {
-  const module = path.join(part, "src", "store", "embedded-template.js");
-  if (!existsSync(module)) return;
-  const name = `template-${await versionOf("@electric-sql/pglite")}.tar.gz`;
-  const cached = path.join(cache, name);
-  if (!existsSync(cached)) {
-    say("Preparing the embedded database's template; done once (5 to 20 s).");
-    await run(["--input-type=module", "-e", `const { ensureTemplate } = await import(${JSON.stringify(pathToFileURL(module).href)}); await ensureTemplate(${JSON.stringify(cached)});`]);
-  }
-  await mkdir(path.join(part, "embedded"), { recursive: true });
-  await copyFile(cached, path.join(part, "embedded", name));
+/** The embedded database's first contents, by a process of its own, as making them takes 800 MB. */
+async function addTemplate(part) {
+  const module = pathToFileURL(path.join(part, "src", "store", "embedded-template.js")).href;
+  const script = `const { addTemplate } = await import(${JSON.stringify(module)}); await addTemplate(...process.argv.slice(1));`;
+  await run(["--input-type=module", "-e", script, path.join(part, "embedded"), cache], { tells: true });
 }
 
 async function isCurrent(types) {
@@ -116,7 +109,7 @@ async function isCurrent(types) {
 
 async function wantedStamp(types) {
   const hash = createHash("sha256");
-  for (const file of [...(await sources()), ...(await pageSources()), "scripts/dashboard.mjs", "package.json", "tsconfig.json", "scripts/build.mjs"]) {
+  for (const file of [...(await sources()), ...(await pageSources()), ...(await migrations()), "scripts/dashboard.mjs", "package.json", "tsconfig.json", "scripts/build.mjs"]) {
     const content = await readFile(path.join(project, file)).catch(() => "");
     hash.update(`${file}\0${content.length}\0`).update(content);
   }
@@ -140,13 +133,16 @@ async function pageSources() {
   return entries.filter((entry) => entry.isFile()).map((entry) => path.relative(project, path.join(entry.parentPath ?? entry.path, entry.name))).sort();
 }
 
+/** What the embedded database's template holds. */
+const migrations = async () => (await readdir(path.join(project, "migrations"))).filter((name) => name.endsWith(".sql")).sort().map((name) => path.join("migrations", name));
+
 const versionOf = async (name) => JSON.parse(await readFile(path.join(project, "node_modules", name, "package.json"), "utf8")).version;
 
-/** Runs Node; what it says is shown only when it fails. */
-async function run(args) {
-  const child = spawn(process.execPath, args, { cwd: project, stdio: ["ignore", "pipe", "pipe"] });
+/** Runs Node; what it says is shown only when it fails, or what it `tells` on stderr at once. */
+async function run(args, { tells = false } = {}) {
+  const child = spawn(process.execPath, args, { cwd: project, stdio: ["ignore", "pipe", tells ? "inherit" : "pipe"] });
   let said = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => void (said += data));
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (data) => void (said += data));
   const code = await new Promise((resolve, reject) => child.on("error", reject).on("close", resolve));
   if (code !== 0) throw new Error(said.trim() || `A step of the build ended with status ${code}.`);
 }

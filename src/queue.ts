@@ -11,6 +11,7 @@ import { systemClock } from "./clock.js";
 import type { Clock } from "./clock.js";
 import { BuildlaneError, SettingsError, draining as nodeDraining, noBackup, notQuarantined, queueStopped, validationFailed } from "./errors.js";
 import { createFeed } from "./history/feed.js";
+import { createEnds } from "./history/ends.js";
 import { createWakeups } from "./history/wakeups.js";
 import type { Runner } from "./job.js";
 import { startNode } from "./node.js";
@@ -119,6 +120,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
   const asked = untilStopped(store, isStopped);
   const readers = createReaders({ store: asked, clock, slots: settings.concurrency });
   const wakeups = createWakeups(store, clock);
+  const ends = createEnds(asked, wakeups);
   const feed = createFeed(store, clock);
   const { webhookUrl, webhookSecret } = settings;
   await store.weighTenants(settings.tenantWeights.weights);
@@ -156,7 +158,7 @@ export async function composeQueue({ counters, ...parts }: NodeParts & { counter
     report({ type: "node.stopped", nodeId });
   }
 
-  const view = createViews({ store: asked, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining: () => draining !== null, isStopped });
+  const view = createViews({ store: asked, settings, clock, report, acceptance, node, readers, wakeups, ends, feed, isDraining: () => draining !== null, isStopped });
 
   const queue: BuildQueue = {
     ...view("everyone"),

@@ -2,6 +2,7 @@
 import type { Acceptance, Taken } from "./acceptance.js";
 import type { Clock } from "./clock.js";
 import { alreadyFinal, chatStopping, jobNotFound, notFailed, queueStopped, validationFailed } from "./errors.js";
+import type { Ends } from "./history/ends.js";
 import type { Feed } from "./history/feed.js";
 import { follow } from "./history/follow.js";
 import { watchMoves } from "./history/moves.js";
@@ -30,6 +31,7 @@ interface Needs {
   node: Pick<Node, "tell" | "wakeIn">;
   readers: Readers;
   wakeups: Wakeups;
+  ends: Ends;
   feed: Feed;
   isDraining(): boolean;
   isStopped(): boolean;
@@ -41,7 +43,7 @@ type Target = { chatId?: unknown; jobId?: unknown } | undefined;
 /** How long an erasure waits for the running job to be stopped: longer than a dead node's lease and a worker's last grace. */
 const eraseWaitMs = 15_000;
 
-export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, feed, isDraining, isStopped }: Needs): (scope: Scope) => QueueView {
+export function createViews({ store, settings, clock, report, acceptance, node, readers, wakeups, ends, feed, isDraining, isStopped }: Needs): (scope: Scope) => QueueView {
   /** Whoever repeats a request may hear of a job that waits no more. */
   function answerOf(job: Accepted): AcceptedJob {
     const { id, messageId, chatSeq, status, queuePosition, createdAt } = job;
@@ -159,16 +161,15 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
     async waitFor(id, { signal } = {}): Promise<FinishedJob> {
       checkJobId(id);
       const read = async () => found(await wakeups.reading(() => store.get(scope, id), signal), id);
-      const first = await read();
-      if (isFinal(first.status)) return first as FinishedJob;
-      const watch = wakeups.watch(laneOfShown(first));
+      let job = await read();
+      const watch = ends.watch(laneOfShown(job), id);
       try {
-        for (;;) {
-          signal?.throwIfAborted();
-          const job = await read();
-          if (isFinal(job.status)) return job as FinishedJob;
+        // One that ended and was redriven at once has not ended.
+        for (; !isFinal(job.status); job = await read()) {
           await watch.next(signal);
+          signal?.throwIfAborted();
         }
+        return job as FinishedJob;
       } finally {
         watch.close();
       }

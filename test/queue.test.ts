@@ -101,6 +101,23 @@ describe("the queue", () => {
     expect([most, running]).toEqual([4, 0]);
   });
 
+  it("reads a job no more than twice for who waits for it, however many wait in its chat", async () => {
+    const store = createMemoryStore({ clock: systemClock });
+    const asked = { get: 0, ended: 0 };
+    const { get, ended } = store;
+    Object.assign(store, {
+      get: (...args: Parameters<typeof get>) => (asked.get++, get(...args)),
+      ended: (...args: Parameters<typeof ended>) => (asked.ended++, ended(...args)),
+    });
+    const { queue } = await gated({ store, run: async (job) => void (await new Promise((resolve) => setImmediate(resolve)), job), maxPendingPerChat: 1000 });
+    const { jobs } = await queue.enqueueMany(Array.from({ length: 200 }, (_, index) => ({ chatId: `c${index % 4}`, messageId: "m", code: "1" })));
+    const done = await Promise.all([...jobs, ...jobs].map(({ id }) => queue.waitFor(id)));
+    expect(done.map(({ id }) => id)).toEqual([...jobs, ...jobs].map(({ id }) => id));
+    expect(asked.get).toBe(2 * 400);
+    // A chat's news is its jobs' acceptance, start and end.
+    expect(asked.ended).toBeLessThanOrEqual(3 * 200 + 4);
+  });
+
   it("keeps the order of a batch, of one caller's unawaited calls, and of many callers together", async () => {
     const seen: Record<string, number[]> = {};
     const { queue } = await gated({ run: (job) => void (seen[job.chatId] ??= []).push(job.chatSeq), maxPendingPerChat: 1000 });
@@ -566,7 +583,7 @@ describe("the queue", () => {
   });
 
   describe("while the database is away", () => {
-    /** A queue whose reads of one job, of events and of places are refused while `away`, and a count of what was asked meanwhile. */
+    /** A queue whose reads of jobs, of events and of places are refused while `away`, and a count of what was asked meanwhile. */
     async function troubled() {
       const clock = createSimulatedClock();
       const store = createMemoryStore({ clock });
@@ -576,9 +593,9 @@ describe("the queue", () => {
         state.asked++;
         throw databaseUnavailable(new Error("away"));
       };
-      const { get, events, eventStart, places, close } = store;
+      const { get, ended, events, eventStart, places, close } = store;
       Object.assign(store, {
-        get: reached(get), events: reached(events), eventStart: reached(eventStart), places: reached(places),
+        get: reached(get), ended: reached(ended), events: reached(events), eventStart: reached(eventStart), places: reached(places),
         // As over SQL: what is asked after the close is refused like an outage, and for good.
         close: async () => void (await close(), (state.away = true)),
       });

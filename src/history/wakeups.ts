@@ -8,8 +8,8 @@ import { unlessAborted } from "../unless-aborted.js";
 const pollMs = 1000;
 
 export interface Wakeups {
-  /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts; true for news. */
-  watch(chatId: string): { next(signal?: AbortSignal): Promise<boolean>; close(): void };
+  /** `chatId` is a lane's key, as in hints. Call before reading; `next` then resolves at news since that call, at the poll's time, or when the signal aborts; true for news. `wake`: as if there were news. */
+  watch(chatId: string): { next(signal?: AbortSignal): Promise<boolean>; wake(): void; close(): void };
   /**
    * What the read answers, asked again every second while the database is away (any retryable BuildlaneError). There is no
    * upper bound: what is waited for is in good hands meanwhile, an error would tell nothing of it, and how long it is worth
@@ -55,6 +55,7 @@ export function createWakeups(store: Store, clock: Clock): Wakeups {
       const set = byChat.get(chatId) ?? new Set();
       byChat.set(chatId, set.add(wake));
       return {
+        wake,
         async next(signal) {
           if (!news && !signal?.aborted) {
             await pause(signal, (done) => (resume = done));

@@ -5,7 +5,7 @@
 import { gunzipSync } from "node:zlib";
 import type { PGlite } from "@electric-sql/pglite";
 import { SettingsError } from "../errors.js";
-import { embeddedMajor } from "./embedded.js";
+import { embeddedMajor } from "./embedded-folder.js";
 
 /** Statements wait while the folder is copied, not while it is compressed. */
 export async function backUp(client: PGlite): Promise<ReadableStream<Uint8Array>> {

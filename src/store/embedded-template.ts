@@ -1,38 +1,52 @@
 /**
- * The embedded database's first contents. Making them (initdb inside WASM) takes 4 to 19 s and up to 800 MB, so it is
- * done once: at build time into `dist/embedded/`, or, run from the sources, into `node_modules/.cache/buildlane/`.
+ * The embedded database's first contents: a new database with every migration applied. Making a new one (initdb inside
+ * WASM) takes 4 to 19 s and up to 800 MB, and the migrations a few more, so it is done once: at build time into
+ * `dist/embedded/`, or, run from the sources, into `node_modules/.cache/buildlane/`.
  */
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { gunzip, gzip } from "node:zlib";
 import { PGlite } from "@electric-sql/pglite";
+import { systemClock } from "../clock.js";
+import { migrate, readMigrations } from "./sql/migrate.js";
+import { pgliteDatabase } from "./sql/pglite.js";
 
 /** Reads the template as PGlite's `loadDataDir` wants it; makes and caches it where there is none. */
 export async function embeddedTemplate(onProgress: (line: string) => void = () => {}): Promise<Blob> {
-  const zipped = await firstReadable(templateFiles());
-  if (zipped) return asTar(await promisify(gunzip)(zipped));
-  onProgress("Preparing the embedded database's template; only the first start does this (5 to 20 s).");
-  const made = await makeTemplate();
-  // A folder that cannot be written to, such as that of a global install, costs the time again at the next first start.
-  await writeTemplate(cacheFile(), made).catch(() => {});
-  return asTar(await promisify(gunzip)(made));
+  const [built, cached] = templateFiles();
+  const zipped = (await read(built)) ?? (await cachedAt(cached, () => makeTemplate(path.dirname(cached), onProgress)));
+  return asTar(await promisify(gunzip)(zipped));
 }
 
-/** For the build: makes the template at `file` unless it is there. */
-export async function ensureTemplate(file: string): Promise<void> {
-  if (!(await firstReadable([file]))) await writeTemplate(file, await makeTemplate());
+/** For the build: puts the template into `folder`, by way of `cache`, where it may be from a build before. */
+export async function addTemplate(folder: string, cache: string): Promise<void> {
+  const cached = path.join(cache, templateName());
+  await cachedAt(cached, () => makeTemplate(cache, (line) => void process.stderr.write(`${line}\n`)));
+  await mkdir(folder, { recursive: true });
+  await copyFile(cached, path.join(folder, templateName()));
 }
 
-/** Bound to the exact PGlite: another one may have another catalog. */
-export const templateName = (): string => `template-${pgliteVersion()}.tar.gz`;
+/** Bound to the exact PGlite, since another one may have another catalog, and to the migrations that it holds. */
+function templateName(): string {
+  const migrations = createHash("sha256").update(readMigrations().map(({ hash }) => hash).join()).digest("hex");
+  return `template-${pgliteVersion()}-${migrations.slice(0, 12)}.tar.gz`;
+}
 
-async function makeTemplate(): Promise<Buffer> {
-  const client = await PGlite.create();
+async function makeTemplate(cache: string, onProgress: (line: string) => void): Promise<Buffer> {
+  onProgress("Preparing the embedded database's template; done once (5 to 20 s).");
+  const initial = await cachedAt(path.join(cache, `initial-${pgliteVersion()}.tar.gz`), async () => dump(await PGlite.create()));
+  const client = await PGlite.create({ loadDataDir: asTar(await promisify(gunzip)(initial)) });
+  await migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} }));
+  return dump(client);
+}
+
+async function dump(client: PGlite): Promise<Buffer> {
   try {
-    // So that the dump needs no recovery.
+    // So that what is dumped needs no recovery.
     await client.exec("checkpoint");
     const tar = await client.dumpDataDir("none");
     return await promisify(gzip)(Buffer.from(await tar.arrayBuffer()), { level: 9 });
@@ -41,10 +55,20 @@ async function makeTemplate(): Promise<Buffer> {
   }
 }
 
-async function writeTemplate(file: string, zipped: Buffer): Promise<void> {
+async function cachedAt(file: string, make: () => Promise<Buffer>): Promise<Buffer> {
+  const cached = await read(file);
+  if (cached) return cached;
+  const made = await make();
+  // A folder that cannot be written to, such as that of a global install, costs the time again at the next first start.
+  await write(file, made).catch(() => {});
+  return made;
+}
+
+const read = (file: string): Promise<Buffer | undefined> => readFile(file).catch(() => undefined);
+async function write(file: string, content: Buffer): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
   const part = `${file}.${process.pid}`;
-  await writeFile(part, zipped);
+  await writeFile(part, content);
   await rename(part, file);
 }
 
@@ -53,22 +77,13 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const above = path.resolve(here, "..", "..");
 const project = path.basename(above) === "dist" ? path.dirname(above) : above;
 
-const cacheFile = (): string => path.join(project, "node_modules", ".cache", "buildlane", templateName());
-/** Where a template may be, best first. */
-export const templateFiles = (): string[] => [path.join(project, "dist", "embedded", templateName()), cacheFile()];
+/** Where a template may be: as built, and as made here. */
+export const templateFiles = (): [string, string] => [path.join(project, "dist", "embedded", templateName()), path.join(project, "node_modules", ".cache", "buildlane", templateName())];
 
 function pgliteVersion(): string {
   const entry = createRequire(import.meta.url).resolve("@electric-sql/pglite");
   const packageJson = createRequire(import.meta.url)(path.resolve(path.dirname(entry), "..", "package.json")) as { version: string };
   return packageJson.version;
-}
-
-async function firstReadable(files: string[]): Promise<Buffer | undefined> {
-  for (const file of files) {
-    const content = await readFile(file).catch(() => undefined);
-    if (content) return content;
-  }
-  return undefined;
 }
 
 // Unzipped by Node: PGlite's own way is several times slower.

@@ -13,16 +13,15 @@ import { PGlite } from "@electric-sql/pglite";
 import type { PGliteOptions } from "@electric-sql/pglite";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
+import { databaseFolder, embeddedMajor } from "./embedded-folder.js";
 import { lockFolder } from "./embedded-lock.js";
 import { embeddedTemplate } from "./embedded-template.js";
 import { startUpkeep } from "./embedded-upkeep.js";
 import type { Upkeep } from "./embedded-upkeep.js";
+import { compiledAffordably } from "./embedded-wasm.js";
 
 /** What `serve` says at its start when it uses this. */
 export const embeddedBanner = "embedded database: survives crashes, not power loss; set DATABASE_URL for production";
-
-/** PGlite 0.5 is PostgreSQL 18; a test compares. */
-export const embeddedMajor = 18;
 
 export interface EmbeddedOptions {
   clock: Clock;
@@ -45,6 +44,8 @@ export interface Embedded {
 
 const startParams = [
   ...PGlite.defaultStartParams,
+  // Of the 160 MB that PGlite takes, every start writes each page: 100 MB of this process, 0.4 s. What does not fit is in the kernel's cache.
+  ...["-c", "shared_buffers=32MB"],
   // PostgreSQL keeps up to max_wal_size of old WAL for reuse, by default 1 GB; upkeep makes checkpoints long before.
   ...["-c", "max_wal_size=96MB", "-c", "min_wal_size=32MB"],
 ];
@@ -66,7 +67,7 @@ export async function openEmbedded(dataDir: string, { clock, onProgress, onUpkee
   }
 }
 
-/** The same, in memory, for tests and demos. */
+/** The same, in memory, for tests. */
 export async function openInMemory({ clock, onProgress, onUpkeepError }: EmbeddedOptions): Promise<Embedded> {
   const client = await PGlite.create({ loadDataDir: await embeddedTemplate(onProgress), startParams });
   const upkeep = startUpkeep(client, clock, onUpkeepError ?? (() => {}));
@@ -74,9 +75,9 @@ export async function openInMemory({ clock, onProgress, onUpkeepError }: Embedde
 }
 
 async function openLocked(home: string, onProgress?: (line: string) => void, from?: Blob): Promise<{ client: PGlite; fresh: boolean }> {
-  const folder = path.join(home, `pg${embeddedMajor}`);
+  const folder = databaseFolder(home);
   // It stands while the first contents are being written: a first start that was killed begins anew.
-  const marker = path.join(home, `pg${embeddedMajor}.unfinished`);
+  const marker = `${folder}.unfinished`;
   const entries = await readdir(home);
   if (entries.includes(path.basename(marker))) await rm(folder, { recursive: true, force: true });
   const fresh = await isFresh(home, folder);
@@ -106,7 +107,7 @@ async function isFresh(home: string, folder: string): Promise<boolean> {
 }
 
 const create = (options: PGliteOptions & { dataDir: string }): Promise<PGlite> =>
-  PGlite.create(options).catch((cause: unknown) => {
+  compiledAffordably(() => PGlite.create(options)).catch((cause: unknown) => {
     throw new Error(`The embedded database in ${options.dataDir} could not be opened (${String(cause)}).`, { cause });
   });
 

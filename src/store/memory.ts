@@ -8,7 +8,7 @@ import { accept } from "./memory/accept.js";
 import { cancelChat, chatState, erase, setChatPaused, setPolicy } from "./memory/chats.js";
 import { lanes, news, places, quarantined, why } from "./memory/live.js";
 import { readHistory } from "./memory/history.js";
-import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, list, output } from "./memory/reads.js";
+import { chat, deadLetterGroups, deadLetterIds, eventStart, events, get, hasEnded, list, output } from "./memory/reads.js";
 import { stats } from "./memory/stats.js";
 import { memoryCode } from "./memory/code.js";
 import { createTables } from "./memory/tables.js";
@@ -52,6 +52,7 @@ export function createMemoryStore({ clock }: { clock: Clock }): Store {
     erase: (scope, chatId, now) => step(() => erase(tables, laneKey(scope, chatId), now ?? clock.now())),
     rateAheadMs: (scope, chatId, now) => step(() => Math.max(0, (tables.lanes.get(laneKey(scope, chatId))?.rateAt ?? Number.NEGATIVE_INFINITY) - (now ?? clock.now()))),
     get: (scope, jobId) => step(() => get(tables, scope, jobId, clock.now())),
+    ended: (jobIds) => step(() => jobIds.filter((id) => hasEnded(tables, id))),
     output: (scope, jobId) => step(() => output(tables, scope, jobId)),
     chat: (scope, chatId, limit, include) => step(() => chat(tables, laneKey(scope, chatId), limit, include, clock.now())),
     list: (scope, query) => step(() => list(tables, scope, query, clock.now())),

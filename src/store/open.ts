@@ -1,13 +1,13 @@
 /** Chooses and opens the store: memory, the embedded database of a folder, or a PostgreSQL; migrated and ready. */
 import { rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
 import { existsSync } from "node:fs";
 import type { PGlite } from "@electric-sql/pglite";
 import type { Sql } from "postgres";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
-import { embeddedMajor, openEmbedded } from "./embedded.js";
+import { openEmbedded } from "./embedded.js";
 import { readBackup } from "./embedded-backup.js";
+import { databaseFolder } from "./embedded-folder.js";
 import { createMemoryStore } from "./memory.js";
 import { reaching } from "./sql/database.js";
 import type { Database } from "./sql/database.js";
@@ -80,7 +80,7 @@ export async function restoreEmbedded(dataDir: string, backup: Uint8Array, clock
     return rows[0]?.jobs ?? 0;
   } catch (error) {
     await embedded.close();
-    await rm(join(resolve(dataDir), `pg${embeddedMajor}`), { recursive: true, force: true });
+    await rm(databaseFolder(dataDir), { recursive: true, force: true });
     throw error;
   }
 }
@@ -109,7 +109,7 @@ export async function openForReading({ databaseUrl, dataDir, clock }: Pick<Store
     await database.close();
     throw new SettingsError("This database holds no Buildlane. Check DATABASE_URL.");
   }
-  if (!existsSync(join(dataDir, `pg${embeddedMajor}`))) throw new SettingsError(`There is no embedded database in ${dataDir}. Set DATABASE_URL, or BUILDLANE_DATA_DIR to the folder of one.`);
+  if (!existsSync(databaseFolder(dataDir))) throw new SettingsError(`There is no embedded database in ${dataDir}. Set DATABASE_URL, or BUILDLANE_DATA_DIR to the folder of one.`);
   const embedded = await openEmbedded(dataDir, { clock });
   return createSqlStore(pgliteDatabase(embedded.client, { clock, close: () => embedded.close() }), { nodeId, clock });
 }

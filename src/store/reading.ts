@@ -197,6 +197,8 @@ export interface Output {
 
 export interface Reading {
   get(scope: Scope, jobId: string): Promise<StoredJob | null>;
+  /** Which of these jobs have ended or are not there. */
+  ended(jobIds: string[]): Promise<string[]>;
   output(scope: Scope, jobId: string): Promise<Output | null>;
   /** Pending and running jobs whole up to `limit` each; finished ones the newest `limit`. */
   chat(scope: Scope, chatId: string, limit: number, include: { code: boolean; result: boolean }): Promise<ChatView>;

@@ -3,8 +3,8 @@
  * test/store/schema.test.ts compares the two: every column, its type, whether it may be null, its default. What the
  * columns mean is told at the head of migrations/0001_tables.sql.
  */
-import { bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp } from "drizzle-orm/pg-core";
 import type { BuildOptions, Diagnostic, EventType, Failure, FailureCode, JobStatus } from "../job.js";
+import { bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp } from "./drizzle.js";
 import type { ChatPolicy } from "./operating.js";
 
 const number = (name: string) => bigint(name, { mode: "number" });

@@ -50,9 +50,9 @@ export function storeWithOutages() {
   const store = createMemoryStore({ clock: systemClock });
   let away = false;
   const faulty = <A extends unknown[], T>(verb: (...args: A) => Promise<T>) => (...args: A): Promise<T> => (away ? Promise.reject(databaseUnavailable(new Error("away"))) : verb(...args));
-  const { get, events, eventStart, news, stats, lanes, access } = store;
+  const { get, ended, events, eventStart, news, stats, lanes, access } = store;
   const { hasKeys, findKey } = access;
-  Object.assign(store, { get: faulty(get), events: faulty(events), eventStart: faulty(eventStart), news: faulty(news), stats: faulty(stats), lanes: faulty(lanes) });
+  Object.assign(store, { get: faulty(get), ended: faulty(ended), events: faulty(events), eventStart: faulty(eventStart), news: faulty(news), stats: faulty(stats), lanes: faulty(lanes) });
   Object.assign(access, { hasKeys: faulty(hasKeys), findKey: faulty(findKey) });
   return { store, isAway: (now: boolean) => void (away = now) };
 }

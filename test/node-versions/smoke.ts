@@ -1,11 +1,13 @@
 /** The packed package on some Node: the service on a new embedded database from submission to result and to a clean stop, and the module. */
 import { spawn } from "node:child_process";
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { transform } from "esbuild";
 import type { Packed } from "../support/packed.js";
 
 const limitMs = 90_000;
+/** What a service on a new embedded database may take of memory at any time, MB: it should start where there are 512. */
+const peakMbMax = 490;
 
 const moduleScript = `
 import { createBuildQueue } from "buildlane";
@@ -58,10 +60,12 @@ async function throughTheService(node: string, user: string, dataDir: string): P
     if (response.status !== 200 || data.status !== "completed" || !output.includes('"p"')) throw new Error(`answered ${response.status} ${JSON.stringify(data)} ${output}`);
     const page = await (await fetch(url)).text();
     if (!page.includes("<html")) throw new Error("has no dashboard");
+    const peakMb = await peakMbOf(child.pid as number);
+    if (peakMb > peakMbMax) throw new Error(`took ${peakMb} MB`);
     child.kill("SIGTERM");
     const status = await exited;
     if (status !== 0) throw new Error(`stopped with ${status}`);
-    return "from submission to result and to a clean stop";
+    return `from submission to result and to a clean stop, with ${peakMb} MB at the most`;
   } catch (error) {
     child.kill("SIGKILL");
     await exited;
@@ -70,4 +74,10 @@ async function throughTheService(node: string, user: string, dataDir: string): P
     clearTimeout(limit);
     await rm(dataDir, { recursive: true, force: true });
   }
+}
+
+/** The most that a process ever had in memory, MB; 0 where the system does not tell. */
+async function peakMbOf(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return Math.round(Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024);
 }

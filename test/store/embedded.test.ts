@@ -5,7 +5,9 @@ import path from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { SettingsError } from "../../src/errors.js";
-import { embeddedMajor, openEmbedded, openInMemory } from "../../src/store/embedded.js";
+import { embeddedMajor } from "../../src/store/embedded-folder.js";
+import { openEmbedded, openInMemory } from "../../src/store/embedded.js";
+import { readMigrations } from "../../src/store/sql/migrate.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
 
@@ -18,6 +20,9 @@ test("a database in memory works and is of the major version that names the fold
   const memory = await openInMemory(options);
   const { rows } = await memory.client.query<{ major: number }>("select current_setting('server_version_num')::int / 10000 as major");
   expect(rows).toEqual([{ major: embeddedMajor }]);
+  // Its first contents hold the tables: a first start applies nothing.
+  const { rows: applied } = await memory.client.query("select name, hash from buildlane_migrations order by number");
+  expect(applied).toEqual(readMigrations().map(({ name, hash }) => ({ name, hash })));
   await memory.close();
   await memory.close();
 });

@@ -4,6 +4,7 @@ import type { Scope } from "../scope.js";
 import { groupedMax, groupExamplesMax } from "../store.js";
 import type { ChatView, DeadLetterFilter, DeadLetterGroup, ListRead, Output, StoredJob } from "../store.js";
 import { createHash } from "node:crypto";
+import { isFinal } from "../../job.js";
 import type { Failure, HistoryEvent } from "../../job.js";
 import { validationFailed } from "../../errors.js";
 import { attemptsOf } from "../../history/attempts.js";
@@ -48,6 +49,11 @@ function toJob(tables: Tables, row: JobRow, include: Include, at: number): Store
 export function get(tables: Tables, scope: Scope, jobId: string, at: number): StoredJob | null {
   const row = jobWithin(tables, scope, jobId);
   return row ? toJob(tables, row, everything, at) : null;
+}
+
+export function hasEnded(tables: Tables, jobId: string): boolean {
+  const row = tables.jobs.get(jobId);
+  return row === undefined || isFinal(row.status);
 }
 
 export function output(tables: Tables, scope: Scope, jobId: string): Output | null {

@@ -4,10 +4,9 @@
  * statement refuses is told apart by its code, and offered again: replays after the rest, and each group alone, patiently,
  * where one was refused. What may have been recorded although its answer was lost is found by its ids.
  */
-import { is, sql } from "drizzle-orm";
-import { PgTransaction } from "drizzle-orm/pg-core";
 import type { Clock } from "../../clock.js";
 import { chatQueueFull, idempotencyConflict, queueFull, rateLimited, validationFailed } from "../../errors.js";
+import { is, PgTransaction, sql } from "../drizzle.js";
 import { ofLane } from "../scope.js";
 import { ContendedError, untilRoomMs } from "../store.js";
 import type { AcceptAnswer, Accepted, AcceptGroup, AcceptLimits, Claim, Hint, Hold, NewJob, StartRequest, Stopping, Store } from "../store.js";

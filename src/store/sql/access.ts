@@ -1,8 +1,8 @@
 /** Keys, secrets and operators' actions over SQL. */
-import { and, desc, eq, lt, lte, sql } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import { actionsMax } from "../access.js";
 import type { AccessStore, KeyRow, OperatorAction } from "../access.js";
+import { and, desc, eq, lt, lte, sql } from "../drizzle.js";
 import { apiKeys, operatorActions, serviceSecrets } from "../schema.js";
 import type { Scope } from "../scope.js";
 import { reaching, reads } from "./database.js";

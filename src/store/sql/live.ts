@@ -1,8 +1,8 @@
 /** Reads for whoever watches: what is new in all chats, places in a chat, what a job waits for, and the lanes as a picture. One call each, so what it says was true together. */
-import { sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
 import type { Clock } from "../../clock.js";
 import type { FailureCode, HistoryEvent, JobStatus } from "../../job.js";
+import { sql } from "../drizzle.js";
 import { decodeLanePlace, encodeLanePlace } from "../lane-cursor.js";
 import { laneFinishedMax, laneLatestMax, lanePendingMax } from "../store.js";
 import type { LaneJob, LaneView, Place, Quarantined, Store, WhyFacts } from "../store.js";

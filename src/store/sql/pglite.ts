@@ -3,9 +3,9 @@
  * another, and all wait while a transaction of the caller's is open.
  */
 import type { PGlite } from "@electric-sql/pglite";
-import { drizzle } from "drizzle-orm/pglite";
 import type { Clock } from "../../clock.js";
 import { databaseBusy } from "../../errors.js";
+import { drizzlePglite } from "../drizzle.js";
 import { backUp } from "../embedded-backup.js";
 import type { Hint } from "../store.js";
 import { channel } from "./database.js";
@@ -26,7 +26,7 @@ export function pgliteDatabase(raw: PGlite, { clock, close, listens = false }: P
   let listening: Promise<(() => Promise<void>) | undefined> = Promise.resolve(undefined);
   return {
     kind: "pglite",
-    orm: drizzle(client) as unknown as Orm,
+    orm: drizzlePglite(client) as unknown as Orm,
     async call<T>(statement: string, args: unknown[]) {
       const { rows } = await client.query<{ answer: T }>(statement, args);
       return (rows[0] as { answer: T }).answer;

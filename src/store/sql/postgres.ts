@@ -3,10 +3,10 @@
  * the pulse have connections of their own, so that none waits for another's; and every wait has an end, because
  * postgres.js itself waits for ever for an answer, and up to 20 s before it tries to connect again.
  */
-import { drizzle } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
 import { sleep } from "../../clock.js";
 import type { Clock } from "../../clock.js";
+import { drizzlePostgres } from "../drizzle.js";
 import type { Hint } from "../store.js";
 import { channel, driverError } from "./database.js";
 import type { Database, Line, Orm } from "./database.js";
@@ -98,7 +98,7 @@ export function overPostgres(client: postgres.Sql, { clock, close }: { clock: Cl
 
 function overClients(clients: Clients, { clock, prepare, notify, close }: { clock: Clock; prepare: "auto" | "on" | "off"; notify: boolean; close(): Promise<void> }): Database {
   const { reads, ears, hot } = clients;
-  const orm = drizzle(refusingUndefined(reads)) as unknown as Orm;
+  const orm = drizzlePostgres(refusingUndefined(reads)) as unknown as Orm;
   const self = clock.id();
   const busy = new Set<postgres.Sql>();
   const waiting = new Map<string, Hint>();

@@ -1,11 +1,10 @@
 /** The store's reads over SQL: one job, a chat, lists, events. None takes a lock; what they say was true together. */
-import { and, asc, desc, eq, getTableColumns, gt, gte, inArray, isNull, lte, notInArray, sql } from "drizzle-orm";
 import type { SQL } from "drizzle-orm";
-import { unionAll } from "drizzle-orm/pg-core";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import type { Clock } from "../../clock.js";
 import { validationFailed } from "../../errors.js";
 import type { FailureCode, HistoryEvent } from "../../job.js";
+import { and, asc, desc, eq, getTableColumns, gt, gte, inArray, isNull, lte, notInArray, sql, unionAll } from "../drizzle.js";
 import { groupedMax, groupExamplesMax } from "../store.js";
 import { buildJobs, chatLanes, jobEvents } from "../schema.js";
 import { laneKey } from "../scope.js";
@@ -16,7 +15,7 @@ import type { Database } from "./database.js";
 import { toEvent, toJob, toldJobs } from "./rows.js";
 import type { ToldJob } from "./rows.js";
 
-type Reads = Pick<Store, "rateAheadMs" | "get" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "deadLetterGroups" | "discard" | "ping">;
+type Reads = Pick<Store, "rateAheadMs" | "get" | "ended" | "output" | "chat" | "list" | "events" | "eventStart" | "deadLetterIds" | "countDeadLetters" | "deadLetterGroups" | "discard" | "ping">;
 type Include = { code: boolean; result: boolean };
 
 const notLetters = ["cancelled", "superseded"] as const;
@@ -57,6 +56,7 @@ const deadLetters = (scope: Scope, filter: DeadLetterFilter): SQL | undefined =>
 
 // Asked for most, so each is a function, which is planned once (migrations/0017_reads.sql).
 const jobSql = "select buildlane_job($1, $2, $3) as answer";
+const endedSql = "select coalesce(jsonb_agg(asked.id), '[]') as answer from json_array_elements_text($1::text::json) asked (id) where not exists (select 1 from build_jobs j where j.id = asked.id and j.status in ('pending', 'running'))";
 const viewSql = "select buildlane_view($1, $2, $3, $4) as answer";
 
 /** Opaque to callers: creation time in microseconds since 1970, and id. */
@@ -107,6 +107,8 @@ export function sqlReads(database: Database, clock: Clock): Reads {
         const [job] = toldJobs(await database.call<ToldJob[]>(jobSql, [jobId, tenant, chatId], "reads"), clock.now());
         return job ?? null;
       }),
+
+    ended: (jobIds) => reading(() => database.call<string[]>(endedSql, [JSON.stringify(jobIds)], "reads")),
 
     output: (scope, jobId) =>
       reading(async () => {

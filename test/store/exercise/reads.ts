@@ -63,6 +63,15 @@ export const reads: Exercise = (check) => {
     expect(hold(await lab.accept(707, "a"))).toEqual([[null, false, null]]);
   });
 
+  check("which of several jobs have ended is told without them, those that are not there among them", async (lab) => {
+    const [first, second, third] = await lab.accept(0, "a", "a", "b");
+    const ids = [first, second, third].map((job) => job?.id as string);
+    expect(await lab.store.ended(ids)).toEqual([]);
+    for (const claim of await lab.take(1)) await lab.end(2, claim, claim.job.chatId === "a" ? ends.failed : ends.completed);
+    expect((await lab.store.ended([...ids, "nobody"])).sort()).toEqual([ids[0] as string, ids[2] as string, "nobody"].sort());
+    expect(await lab.store.ended([])).toEqual([]);
+  });
+
   check("a failed job says why, whole", async (lab) => {
     const [job] = await lab.accept(0, "a");
     const failure = { code: "build_failed" as const, message: "m", retryable: false, diagnostics: [{ text: "t", file: "a.ts", line: 1, column: 2, length: 3, lineText: "l", suggestion: null }] };
