@@ -4,8 +4,10 @@ export function findChromium(named?: string): string | null;
 export function findPgbouncer(named?: string): string | null;
 
 interface Wanted {
-  /** The Debian package's, and that in `BUILDLANE_TEST_REQUIRED`. */
+  /** In `BUILDLANE_TEST_REQUIRED`. */
   name: string;
+  /** The Debian packages that will do, best first. */
+  offers: string[];
   what: string;
   tests: string;
   find: () => string | null;

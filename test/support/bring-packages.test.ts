@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { bring } from "../../scripts/bring-packages.mjs";
 import { tempFolder } from "./temp.js";
 
-const one = (find: () => string | null) => ({ name: "kettle", what: "Kettle", tests: "The tea tests", find });
+const one = (find: () => string | null) => ({ name: "kettle", offers: ["copper-kettle", "kettle"], what: "Kettle", tests: "The tea tests", find });
 
 /** Brings with an apt-get that does this for each of its parameters. */
 async function bringWith(script: string, limits: { listsMs?: number; installMs?: number } = {}) {
@@ -29,7 +29,8 @@ it("mirrors that cannot be reached, that take too long or have none are told wit
 });
 
 it("what apt-get offers is installed; when that fails its absence is a fault", async () => {
-  expect(await bringWith('*--simulate*) ;;\n*install*) dir=$(dirname "$0"); echo "#!/bin/sh" > "$dir/kettle";;')).toMatchObject({ isRequired: true, line: expect.stringContaining("which apt-get brought") });
+  // The first is not on offer, the second is.
+  expect(await bringWith('*--simulate*copper*) echo "E: Unable to locate" >&2; exit 100;;\n*--simulate*) ;;\n*copper*) exit 100;;\n*install*) dir=$(dirname "$0"); echo "#!/bin/sh" > "$dir/kettle";;')).toMatchObject({ isRequired: true, line: expect.stringContaining("which apt-get brought") });
   expect(await bringWith('*--simulate*) ;;\n*install*) echo "E: no space left" >&2; exit 100;;')).toEqual({ isRequired: true, line: expect.stringContaining("no space left") });
   expect(await bringWith("*--simulate*) ;;\n*install*) ;;")).toEqual({ isRequired: true, line: expect.stringContaining("none where it is looked for") });
 });
