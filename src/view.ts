@@ -164,7 +164,6 @@ export function createViews({ store, settings, clock, report, acceptance, node, 
       let job = await read();
       const watch = ends.watch(laneOfShown(job), id);
       try {
-        // One that ended and was redriven at once has not ended.
         for (; !isFinal(job.status); job = await read()) {
           await watch.next(signal);
           signal?.throwIfAborted();

@@ -6,7 +6,7 @@ import type { Store } from "../store/store.js";
 import type { Wakeups } from "./wakeups.js";
 
 export interface Ends {
-  /** `next` resolves when the job has ended, before the call too, or is gone; and when the signal aborts. Rejects as the store does. */
+  /** `next` resolves when the job has ended, before the call too, or is gone; maybe sooner, and when the signal aborts. Rejects as the store does. */
   watch(lane: string, jobId: string): { next(signal?: AbortSignal): Promise<void>; close(): void };
 }
 
@@ -47,7 +47,8 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
         await watch.next(signal);
         if (signal.aborted) return;
         const ids = [...new Set([...waiters].map(({ jobId }) => jobId))];
-        const ended = await wakeups.reading(() => ask(ids), signal);
+        // Who waits alone looks at once: one way to the database less until the end is known.
+        const ended = ids.length === 1 ? new Set(ids) : await wakeups.reading(() => ask(ids), signal);
         for (const waiter of waiters) if (ended.has(waiter.jobId)) waiter.tell();
       }
     } catch (error) {

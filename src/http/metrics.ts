@@ -51,7 +51,7 @@ function queueMetrics(registry: Registry, stays: Stays): (stats: QueueStats | nu
   const attempts = counter("attempts_total", "Attempts that ended on this node, by outcome and failure code.", "outcome", "failure_code");
   const events = counter("events_total", "What else happened on this node, by name.", "event");
   const processing = gauge("processing_seconds", "Processing time of the latest finished jobs.", "quantile");
-  const waiting = gauge("waiting_seconds", "Waiting time of the latest finished jobs.", "quantile");
+  const waiting = gauge("waiting_seconds", "From acceptance to start of the latest finished jobs, deliberate delays included.", "quantile");
   const averageProcessing = gauge("processing_seconds_average", "Average processing time of the latest finished jobs.");
   const oldestWait = gauge("oldest_wait_seconds", "The longest wait of a job that lacks nothing but a slot, since its acceptance or, if later, the end of its delay or backoff, or its redrive; 0 when there is none.");
   const slots = gauge("slots", "Slots of this node.");
