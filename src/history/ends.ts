@@ -16,6 +16,7 @@ interface Waiter {
 }
 /** Those who wait in one chat. */
 interface Party {
+  lane: string;
   waiters: Set<Waiter>;
   left: AbortController;
   watch: ReturnType<Wakeups["watch"]>;
@@ -41,7 +42,8 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
     return gathered.answer;
   }
 
-  async function follow({ waiters, left: { signal }, watch }: Party): Promise<void> {
+  async function follow(party: Party): Promise<void> {
+    const { waiters, left: { signal }, watch } = party;
     try {
       for (;;) {
         await watch.next(signal);
@@ -52,6 +54,8 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
         for (const waiter of waiters) if (ended.has(waiter.jobId)) waiter.tell();
       }
     } catch (error) {
+      // First, so that nobody joins it any more.
+      dissolve(party);
       for (const waiter of waiters) waiter.tell(error);
     }
   }
@@ -59,13 +63,16 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
   function partyOf(lane: string): Party {
     const known = parties.get(lane);
     if (known) return known;
-    const party: Party = { waiters: new Set(), left: new AbortController(), watch: wakeups.watch(lane) };
+    const party: Party = { lane, waiters: new Set(), left: new AbortController(), watch: wakeups.watch(lane) };
     parties.set(lane, party);
-    void follow(party).finally(() => {
-      party.watch.close();
-      if (parties.get(lane) === party) parties.delete(lane);
-    });
+    void follow(party);
     return party;
+  }
+
+  function dissolve(party: Party): void {
+    if (parties.get(party.lane) === party) parties.delete(party.lane);
+    party.left.abort();
+    party.watch.close();
   }
 
   return {
@@ -97,9 +104,7 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
         },
         close() {
           party.waiters.delete(waiter);
-          if (party.waiters.size > 0) return;
-          if (parties.get(lane) === party) parties.delete(lane);
-          party.left.abort();
+          if (party.waiters.size === 0) dissolve(party);
         },
       };
     },

@@ -4,7 +4,7 @@
  * `dist/embedded/`, or, run from the sources, into `node_modules/.cache/buildlane/`.
  */
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,10 +24,8 @@ export async function embeddedTemplate(onProgress: (line: string) => void = () =
 
 /** For the build: puts the template into `folder`, by way of `cache`, where it may be from a build before. */
 export async function addTemplate(folder: string, cache: string): Promise<void> {
-  const cached = path.join(cache, templateName());
-  await cachedAt(cached, () => makeTemplate(cache, (line) => void process.stderr.write(`${line}\n`)));
-  await mkdir(folder, { recursive: true });
-  await copyFile(cached, path.join(folder, templateName()));
+  const made = await cachedAt(path.join(cache, templateName()), () => makeTemplate(cache, (line) => void process.stderr.write(`${line}\n`)));
+  await write(path.join(folder, templateName()), made);
 }
 
 /** Bound to the exact PGlite, since another one may have another catalog, and to the migrations that it holds. */
