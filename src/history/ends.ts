@@ -46,11 +46,11 @@ export function createEnds(store: Pick<Store, "ended">, wakeups: Wakeups): Ends 
     const { waiters, left: { signal }, watch } = party;
     try {
       for (;;) {
-        await watch.next(signal);
+        const isNews = await watch.next(signal);
         if (signal.aborted) return;
         const ids = [...new Set([...waiters].map(({ jobId }) => jobId))];
-        // Who waits alone looks at once: one way to the database less until the end is known.
-        const ended = ids.length === 1 ? new Set(ids) : await wakeups.reading(() => ask(ids), signal);
+        // Who waits alone looks at once: one way to the database less until the end is known. Not without news: what a stopped queue wakes, only its refusal ends.
+        const ended = isNews && ids.length === 1 ? new Set(ids) : await wakeups.reading(() => ask(ids), signal);
         for (const waiter of waiters) if (ended.has(waiter.jobId)) waiter.tell();
       }
     } catch (error) {

@@ -9,13 +9,14 @@ import type { Sql } from "postgres";
 const load = createRequire(import.meta.url);
 
 export const { and, asc, desc, eq, getTableColumns, gt, gte, inArray, is, isNull, lt, lte, notInArray, sql } = load("drizzle-orm") as typeof import("drizzle-orm");
-export const { PgTransaction, bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp, unionAll } = load("drizzle-orm/pg-core") as typeof import("drizzle-orm/pg-core");
+const core = load("drizzle-orm/pg-core") as typeof import("drizzle-orm/pg-core");
+export const { PgTransaction, bigint, boolean, integer, jsonb, pgTable, primaryKey, smallint, text, timestamp, unionAll } = core;
 export const { drizzle: drizzlePglite } = load("drizzle-orm/pglite") as typeof import("drizzle-orm/pglite");
 
-const { PgDatabase, PgDialect } = load("drizzle-orm/pg-core") as typeof import("drizzle-orm/pg-core");
 const { PostgresJsSession } = load("drizzle-orm/postgres-js/session") as typeof import("drizzle-orm/postgres-js/session");
-/** Types of dates and times, and of JSON: Drizzle reads and writes them itself. */
-const [times, json] = [["1184", "1082", "1083", "1114", "1182", "1185", "1115", "1231"], ["114", "3802"]] as const;
+/** Types of dates and times, and of JSON, by their numbers in PostgreSQL: Drizzle reads and writes them itself. */
+const times = ["1184", "1082", "1083", "1114", "1182", "1185", "1115", "1231"];
+const json = ["114", "3802"];
 
 /**
  * Drizzle over postgres.js, put together from its parts. Its own way in loads a postgres.js of its own, a CommonJS one, and
@@ -26,6 +27,6 @@ export function drizzlePostgres(client: Sql) {
   const asItIs = (value: unknown) => value;
   for (const type of times) parsers[type] = asItIs;
   for (const type of [...times, ...json]) serializers[type] = asItIs;
-  const dialect = new PgDialect();
-  return new PgDatabase(dialect, new PostgresJsSession(client, dialect, undefined), undefined);
+  const dialect = new core.PgDialect();
+  return new core.PgDatabase(dialect, new PostgresJsSession(client, dialect, undefined), undefined);
 }

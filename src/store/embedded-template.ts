@@ -38,12 +38,12 @@ async function makeTemplate(cache: string, onProgress: (line: string) => void): 
   onProgress("Preparing the embedded database's template; done once (5 to 20 s).");
   const initial = await cachedAt(path.join(cache, `initial-${pgliteVersion()}.tar.gz`), async () => dump(await PGlite.create()));
   const client = await PGlite.create({ loadDataDir: asTar(await promisify(gunzip)(initial)) });
-  await migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} }));
-  return dump(client);
+  return dump(client, () => migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} })));
 }
 
-async function dump(client: PGlite): Promise<Buffer> {
+async function dump(client: PGlite, fill: () => Promise<unknown> = async () => {}): Promise<Buffer> {
   try {
+    await fill();
     // So that what is dumped needs no recovery.
     await client.exec("checkpoint");
     const tar = await client.dumpDataDir("none");

@@ -77,3 +77,15 @@ it("resolves at its signal, also when nobody answers", async () => {
   leave.abort();
   await Promise.all(next);
 });
+
+it("asks, even for who waits alone, when it was woken without news: a stopped queue wakes again and again, and only its answer ends that", async () => {
+  let woken = 0;
+  const wakeups: Wakeups = {
+    watch: () => ({ wake: () => {}, next: async () => (++woken > 100 ? Promise.reject(new Error("spins")) : false), close: () => {} }),
+    reading: (read) => read(),
+    close: () => {},
+  };
+  const { watch } = createEnds({ ended: async () => Promise.reject(new Error("stopped")) }, wakeups);
+  await expect(watch("a", "1").next()).rejects.toThrow("stopped");
+  expect(woken).toBe(1);
+});
