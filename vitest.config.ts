@@ -1,11 +1,12 @@
 import { defineConfig } from "vitest/config";
+import { quickWasm } from "./test/support/quick-wasm.js";
 import { tempRoot } from "./test/support/temp-root.js";
 
 // Before anything asks for it: for this process, its workers, and what these start.
 const root = process.env["TMPDIR"] ? undefined : tempRoot();
 if (root !== undefined) process.env["TMPDIR"] = root;
 
-const each = { pool: "forks", testTimeout: 30_000, hookTimeout: 60_000 } as const;
+const each = { pool: "forks", execArgv: quickWasm, testTimeout: 30_000, hookTimeout: 60_000 } as const;
 /**
  * Files whose tests stay within their process follow one another in the same few: loading the service and its packages takes
  * a second of a processor's time, more than most of these files do with it. Those that start or kill processes, work in a

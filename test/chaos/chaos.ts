@@ -9,6 +9,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import postgres from "postgres";
+import { commandLine } from "../support/command.js";
 import { postgresCluster } from "../support/postgres-cluster.js";
 import { startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
@@ -52,7 +53,6 @@ type Fault = "kill" | "pause" | "stop" | "crash" | "restart" | "cut";
 const slots = 3;
 const leaseMs = 4000;
 const restMsMax = 60_000;
-const cli = path.resolve(import.meta.dirname, "../../dist/src/cli/main.js");
 
 /** mulberry32: small, and the same on every machine. */
 export function chance(seed: number): () => number {
@@ -230,7 +230,7 @@ export async function chaos({ seed, nodes, clients, chats, cap, onLine = () => {
 export async function verifyAtRest(databaseUrl: string, promised: string[], folder: string, more: string[] = []): Promise<{ verified: boolean; verdict: string }> {
   const list = path.join(folder, "promised");
   await writeFile(list, promised.join("\n"));
-  return await promisify(execFile)(process.execPath, [cli, "verify", "--at-rest", "--promised", list, ...more], { env: { PATH: process.env["PATH"] ?? "", DATABASE_URL: databaseUrl }, maxBuffer: 1e8 }).then(
+  return await promisify(execFile)(process.execPath, commandLine("verify", "--at-rest", "--promised", list, ...more), { env: { PATH: process.env["PATH"] ?? "", DATABASE_URL: databaseUrl }, maxBuffer: 1e8 }).then(
     ({ stdout }) => ({ verified: true, verdict: stdout }),
     (error: { stdout?: string; stderr?: string }) => ({ verified: false, verdict: `${error.stdout ?? ""}${error.stderr ?? String(error)}` }),
   );

@@ -9,13 +9,13 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, promisify } from "node:util";
+import { commandLine } from "../support/command.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
 
 const { values } = parseArgs({ options: { kills: { type: "string", default: "50" } } });
 const kills = Number(values.kills);
-const cli = path.resolve(import.meta.dirname, "../../dist/src/cli/main.js");
 console.log(`chaos on the embedded database: ${kills} kills`);
 buildService();
 
@@ -44,7 +44,7 @@ function submitTo(service: Service): () => Promise<void> {
 async function verify(dataDir: string, folder: string): Promise<boolean> {
   const list = path.join(folder, "promised");
   await writeFile(list, promised.join("\n"));
-  const { ok, text } = await promisify(execFile)(process.execPath, [cli, "verify", "--data-dir", dataDir, "--at-rest", "--promised", list], { env: { PATH: process.env["PATH"] ?? "" }, maxBuffer: 1e8 }).then(
+  const { ok, text } = await promisify(execFile)(process.execPath, commandLine("verify", "--data-dir", dataDir, "--at-rest", "--promised", list), { env: { PATH: process.env["PATH"] ?? "" }, maxBuffer: 1e8 }).then(
     ({ stdout }) => ({ ok: true, text: stdout }),
     (error: { stdout?: string; stderr?: string }) => ({ ok: false, text: `${error.stdout ?? ""}${error.stderr ?? ""}` }),
   );

@@ -1,12 +1,11 @@
 /** `buildlane verify` as a person runs it: on a stopped service's folder, and on a PostgreSQL; kept, then broken on purpose. */
-import { spawn } from "node:child_process";
-import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { openStore } from "../../src/store/open.js";
 import type { Store } from "../../src/store/store.js";
 import { postgresDatabase } from "../../src/store/sql/postgres.js";
 import type { Database } from "../../src/store/sql/database.js";
+import { runCommand } from "../support/command.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
@@ -14,16 +13,7 @@ import { ends, guardOf, limits, newJob } from "../store/programs.js";
 
 beforeAll(buildService);
 
-const project = path.resolve(import.meta.dirname, "../..");
-
-function buildlane(args: string[], env: Record<string, string> = {}): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [path.join(project, "dist/src/cli/main.js"), ...args], { cwd: project, env: { PATH: process.env["PATH"], ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  let out = "";
-  let err = "";
-  child.stdout.on("data", (data: Buffer) => (out += String(data)));
-  child.stderr.on("data", (data: Buffer) => (err += String(data)));
-  return new Promise((resolve) => child.on("close", (code) => resolve({ code, out, err })));
-}
+const buildlane = (args: string[], env: Record<string, string> = {}) => runCommand(args, { env });
 
 /** Three chats of four jobs each, one of them with a priority, worked off by two nodes. */
 async function work(store: Store): Promise<void> {

@@ -7,6 +7,7 @@ import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { controlledQueue, listening, server } from "../http/support.js";
 import { describePostgres, freshDatabase } from "../support/postgres.js";
+import { quickWasm } from "../support/quick-wasm.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
 
@@ -28,7 +29,7 @@ async function run(name: string, env: Record<string, string> = {}): Promise<{ co
   const { outputFiles } = await build({ entryPoints: [example(name)], bundle: false, write: false, format: "esm", target: "node20" });
   const file = path.join(folder.path, `${name}.mjs`);
   await writeFile(file, outputFiles[0]?.contents ?? "");
-  const child = spawn(process.execPath, [file], { cwd: folder.path, env: { PATH: process.env["PATH"] ?? "", ...env } });
+  const child = spawn(process.execPath, [...quickWasm, file], { cwd: folder.path, env: { PATH: process.env["PATH"] ?? "", ...env } });
   let out = "";
   let err = "";
   child.stdout.on("data", (chunk: Buffer) => void (out += chunk.toString()));

@@ -1,12 +1,11 @@
 /** The day after the demo: a running service with a key, operated from the command line alone, backed up while it works and brought back elsewhere. */
-import { execFile } from "node:child_process";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runCommand } from "../support/command.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { usedFolder } from "../support/used-folder.js";
 
-const main = path.resolve(import.meta.dirname, "../../dist/src/cli/main.js");
 const key = "operator-key-0123456789";
 let folder: Awaited<ReturnType<typeof usedFolder>>;
 let service: Service;
@@ -23,11 +22,7 @@ afterAll(async () => {
 
 /** Runs a command as the operator, unless `env` says otherwise. */
 const buildlane = (args: string[], env: Record<string, string> = {}) =>
-  new Promise<{ code: number; out: string; err: string }>((resolve) => {
-    const child = execFile(process.execPath, [main, ...args], { cwd: folder.path, timeout: 100_000, env: { PATH: process.env["PATH"] ?? "", BUILDLANE_URL: service.url, BUILDLANE_API_KEY: key, ...env } }, (error, out, err) =>
-      resolve({ code: error ? Number(error.code ?? -1) : 0, out, err }));
-    child.stdin?.end("export const a = 1;");
-  });
+  runCommand(args, { cwd: folder.path, input: "export const a = 1;", env: { BUILDLANE_URL: service.url, BUILDLANE_API_KEY: key, ...env } });
 /** What the commands have shown already, without a process each. */
 const auth = { authorization: `Bearer ${key}` };
 const submitTo = async (where: Service): Promise<any> => (await where.call("POST", "/api/builds", { chatId: "c", messageId: "m", code: "export const a = 1;" }, { ...auth, prefer: "wait=30" })).json.data;

@@ -10,13 +10,14 @@ import { nodeAtHand, versions } from "../node-versions/nodes.js";
 import { moduleSmoke } from "../node-versions/smoke.js";
 import { modules, packProject } from "../support/packed.js";
 import type { Packed } from "../support/packed.js";
+import { quickWasm } from "../support/quick-wasm.js";
 
 let packed: Packed;
 let { user, installed, manifest, run, link } = {} as Packed;
 
 /** Runs a module in the user's folder; what it printed, as JSON. */
 async function script(text: string): Promise<unknown> {
-  const { status, stdout, all } = await run(process.execPath, ["--input-type=module", "-e", text], user);
+  const { status, stdout, all } = await run(process.execPath, [...quickWasm, "--input-type=module", "-e", text], user);
   if (status !== 0) throw new Error(all);
   return JSON.parse(stdout);
 }

@@ -8,6 +8,7 @@ import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fencesOf, pages, project } from "../support/fences.js";
 import type { Fence } from "../support/fences.js";
+import { quickWasm } from "../support/quick-wasm.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
 
@@ -54,7 +55,7 @@ beforeAll(async () => {
 afterAll(() => home[Symbol.asyncDispose]());
 
 async function node(args: string[]): Promise<{ status: number | null; stdout: string; all: string }> {
-  const child = spawn(process.execPath, args, { cwd: home.path, stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env["PATH"] ?? "" } });
+  const child = spawn(process.execPath, [...quickWasm, ...args], { cwd: home.path, stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env["PATH"] ?? "" } });
   let stdout = "";
   let said = "";
   child.stdout.on("data", (data: Buffer) => void ((stdout += String(data)), (said += String(data))));

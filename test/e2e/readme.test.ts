@@ -9,6 +9,7 @@ import path from "node:path";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fencesOf, project } from "../support/fences.js";
+import { quickWasm } from "../support/quick-wasm.js";
 import { tempFolder } from "../support/temp.js";
 
 const fences = await fencesOf("README.md");
@@ -133,7 +134,7 @@ async function runThere(name: string, text: string): Promise<Ran> {
   const { code } = await transform(text, { loader: "ts", format: "esm", target: "node20" });
   const file = path.join(home.path, `${name}.mjs`);
   await writeFile(file, code);
-  return run(process.execPath, [file], { cwd: home.path });
+  return run(process.execPath, [...quickWasm, file], { cwd: home.path });
 }
 
 describe("the examples", { timeout: 90_000 }, () => {

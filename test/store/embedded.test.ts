@@ -8,6 +8,7 @@ import { SettingsError } from "../../src/errors.js";
 import { embeddedMajor } from "../../src/store/embedded-folder.js";
 import { openEmbedded, openInMemory } from "../../src/store/embedded.js";
 import { readMigrations } from "../../src/store/sql/migrate.js";
+import { quickWasm } from "../support/quick-wasm.js";
 import { buildService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
 
@@ -83,7 +84,7 @@ const writer = (folder: string) => {
     await client.exec("create table if not exists written (n serial primary key, v text)");
     console.log("open " + (await client.query("select count(*)::int as n from written")).rows[0].n);
     for (;;) console.log((await client.query("insert into written (v) values (repeat(md5(random()::text), 20)) returning n")).rows[0].n);`;
-  return spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  return spawn(process.execPath, [...quickWasm, "--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
 };
 
 test("kill -9 at any moment of the first start leaves a folder that starts", { timeout: 120_000 }, async () => {

@@ -2,8 +2,12 @@
 import { spawn } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { quickWasm } from "./quick-wasm.js";
 
 const main = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../dist/src/cli/main.js");
+
+/** What Node is started with for this command. */
+export const commandLine = (...args: string[]): string[] => [...quickWasm, main, ...args];
 
 export interface Ran {
   code: number | null;
@@ -13,7 +17,7 @@ export interface Ran {
 
 /** `env` is all that it sees, beside PATH. `until` resolves when what it has said so far satisfies `done`, and rejects when it ends before. */
 export function startCommand(args: string[], { input = "", env = {}, cwd }: { input?: string; env?: Record<string, string>; cwd?: string } = {}) {
-  const child = spawn(process.execPath, [main, ...args], { ...(cwd === undefined ? {} : { cwd }), env: { PATH: process.env["PATH"] ?? "", ...env } });
+  const child = spawn(process.execPath, commandLine(...args), { ...(cwd === undefined ? {} : { cwd }), env: { PATH: process.env["PATH"] ?? "", ...env } });
   let out = "";
   let err = "";
   let look = () => {};
@@ -29,3 +33,5 @@ export function startCommand(args: string[], { input = "", env = {}, cwd }: { in
     });
   return { child, ended, until };
 }
+
+export const runCommand = (...args: Parameters<typeof startCommand>): Promise<Ran> => startCommand(...args).ended;

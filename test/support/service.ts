@@ -4,6 +4,7 @@ import type { ChildProcess } from "node:child_process";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { commandLine } from "./command.js";
 
 const project = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const startWaitMs = 90_000;
@@ -39,7 +40,7 @@ export interface Service {
 /** `env` is all that the service sees, beside PATH. Rejects with its output when it exits before it is ready. */
 export async function startService(env: Record<string, string>, args: string[] = []): Promise<Service> {
   const from = performance.now();
-  const child = spawn(process.execPath, [path.join(project, "dist/src/cli/main.js"), "serve", ...args], {
+  const child = spawn(process.execPath, commandLine("serve", ...args), {
     cwd: project, stdio: ["ignore", "pipe", "pipe"], env: { PATH: process.env["PATH"] ?? "", PORT: "0", LOG_LEVEL: "debug", ...env },
   });
   let output = "";
