@@ -2,9 +2,10 @@
  * The embedded database as one file, taken while it runs: a tar of the data folder, gzipped. PGlite is one process and one
  * connection, so between two statements the folder is whole, like after a crash that lost nothing.
  */
-import { gunzipSync } from "node:zlib";
 import type { PGlite } from "@electric-sql/pglite";
 import { SettingsError } from "../errors.js";
+import { filesOf, unzip } from "./embedded-archive.js";
+import type { ArchivedFiles } from "./embedded-archive.js";
 import { embeddedMajor } from "./embedded-folder.js";
 
 /** Statements wait while the folder is copied, not while it is compressed. */
@@ -15,27 +16,16 @@ export async function backUp(client: PGlite): Promise<ReadableStream<Uint8Array>
   return tar.stream().pipeThrough(new CompressionStream("gzip") as never);
 }
 
-/** What a backup is to PGlite, once it is known to be one of this version. Throws SettingsError. */
-export function readBackup(file: Uint8Array): Blob {
-  let tar: Buffer;
+/** What a backup holds, once it is known to be one of this version. Throws SettingsError. */
+export async function readBackup(file: Uint8Array): Promise<ArchivedFiles> {
+  let files: ArchivedFiles;
   try {
-    tar = gunzipSync(file);
+    files = filesOf(await unzip(file));
   } catch (cause) {
     throw new SettingsError("The file is not a backup: it is not gzipped, or not whole.", { cause });
   }
-  const major = entryOf(tar, "PG_VERSION")?.toString().trim();
+  const major = files.find(({ name }) => name === "PG_VERSION")?.text.trim();
   if (major === undefined) throw new SettingsError("The file is not a backup of an embedded database: it has no PG_VERSION.");
   if (major !== String(embeddedMajor)) throw new SettingsError(`The backup is of PostgreSQL ${major}, and this Buildlane needs ${embeddedMajor}. Restore it with the Buildlane that made it.`);
-  return new Blob([new Uint8Array(tar)]);
-}
-
-/** A file of a tar by the end of its path's first folder or none: names and sizes stand in headers of 512 bytes. */
-function entryOf(tar: Buffer, name: string): Buffer | undefined {
-  for (let at = 0; at + 512 <= tar.length; ) {
-    const entry = tar.toString("utf8", at, at + 100).replace(/\0.*$/s, "");
-    const size = Number.parseInt(tar.toString("utf8", at + 124, at + 136).replace(/\0.*$/s, ""), 8) || 0;
-    if (entry.replace(/^(\.?\/)?/, "") === name) return tar.subarray(at + 512, at + 512 + size);
-    at += 512 + Math.ceil(size / 512) * 512;
-  }
-  return undefined;
+  return files;
 }

@@ -4,22 +4,23 @@
  * `dist/embedded/`, or, run from the sources, into `node_modules/.cache/buildlane/`.
  */
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { gunzip, gzip } from "node:zlib";
 import { PGlite } from "@electric-sql/pglite";
 import { systemClock } from "../clock.js";
+import { archiveOf, filesOf, unzip, writeFiles } from "./embedded-archive.js";
+import { compiledQuickly } from "./embedded-wasm.js";
 import { migrate, readMigrations } from "./sql/migrate.js";
 import { pgliteDatabase } from "./sql/pglite.js";
 
-/** Reads the template as PGlite's `loadDataDir` wants it; makes and caches it where there is none. */
-export async function embeddedTemplate(onProgress: (line: string) => void = () => {}): Promise<Blob> {
+/** The template's tar; makes and caches it where there is none. */
+export async function embeddedTemplate(onProgress: (line: string) => void = () => {}): Promise<Buffer> {
   const [built, cached] = templateFiles();
   const zipped = (await read(built)) ?? (await cachedAt(cached, () => makeTemplate(path.dirname(cached), onProgress)));
-  return asTar(await promisify(gunzip)(zipped));
+  return unzip(zipped);
 }
 
 /** For the build: puts the template into `folder`, by way of `cache`, where it may be from a build before. */
@@ -36,20 +37,39 @@ function templateName(): string {
 
 async function makeTemplate(cache: string, onProgress: (line: string) => void): Promise<Buffer> {
   onProgress("Preparing the embedded database's template; done once (5 to 20 s).");
-  const initial = await cachedAt(path.join(cache, `initial-${pgliteVersion()}.tar.gz`), async () => dump(await PGlite.create()));
-  const client = await PGlite.create({ loadDataDir: asTar(await promisify(gunzip)(initial)) });
-  return dump(client, () => migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} })));
+  const initial = await cachedAt(path.join(cache, `initial-${pgliteVersion()}.tar.gz`), () => archived(async () => {}, dropOthers));
+  return archived(
+    async (folder) => writeFiles(filesOf(await unzip(initial)), folder),
+    (client) => migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} })),
+  );
 }
 
-async function dump(client: PGlite, fill: () => Promise<unknown> = async () => {}): Promise<Buffer> {
+/**
+ * The databases beside ours, which new ones would be copied from: three files of five, which each first start would write.
+ * And nobody vacuums them, so that they would bring the end of transaction numbers near.
+ */
+async function dropOthers(client: PGlite): Promise<void> {
+  for (const name of ["template0", "template1"]) {
+    await client.exec(`alter database ${name} is_template false`);
+    await client.exec(`drop database ${name}`);
+  }
+}
+
+/** A database that begins with what `fill` leaves in a folder, after `work`. It was closed, so it needs no recovery. */
+async function archived(fill: (folder: string) => Promise<void>, work: (client: PGlite) => Promise<unknown>): Promise<Buffer> {
+  const home = await mkdtemp(path.join(tmpdir(), "buildlane-template-"));
   try {
-    await fill();
-    // So that what is dumped needs no recovery.
-    await client.exec("checkpoint");
-    const tar = await client.dumpDataDir("none");
-    return await promisify(gzip)(Buffer.from(await tar.arrayBuffer()), { level: 9 });
+    const folder = path.join(home, "database");
+    await fill(folder);
+    const client = await compiledQuickly(() => PGlite.create(folder));
+    try {
+      await work(client);
+    } finally {
+      await client.close();
+    }
+    return await archiveOf(folder);
   } finally {
-    await client.close();
+    await rm(home, { recursive: true, force: true });
   }
 }
 
@@ -84,5 +104,5 @@ function pgliteVersion(): string {
   return packageJson.version;
 }
 
-// Unzipped by Node: PGlite's own way is several times slower.
-const asTar = (content: Buffer): Blob => new Blob([new Uint8Array(content)], { type: "application/x-tar" });
+/** As PGlite's `loadDataDir` wants it. */
+export const asTar = (content: Buffer): Blob => new Blob([new Uint8Array(content)], { type: "application/x-tar" });

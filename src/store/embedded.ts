@@ -13,9 +13,11 @@ import { PGlite } from "@electric-sql/pglite";
 import type { PGliteOptions } from "@electric-sql/pglite";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
+import { filesOf, writeFiles } from "./embedded-archive.js";
+import type { ArchivedFiles } from "./embedded-archive.js";
 import { databaseFolder, embeddedMajor } from "./embedded-folder.js";
 import { lockFolder } from "./embedded-lock.js";
-import { embeddedTemplate } from "./embedded-template.js";
+import { asTar, embeddedTemplate } from "./embedded-template.js";
 import { startUpkeep } from "./embedded-upkeep.js";
 import type { Upkeep } from "./embedded-upkeep.js";
 import { compiledAffordably } from "./embedded-wasm.js";
@@ -30,7 +32,7 @@ export interface EmbeddedOptions {
   /** Told when a round of upkeep failed; the next one comes all the same. */
   onUpkeepError?: ((error: unknown) => void) | undefined;
   /** A backup to begin with; the folder must hold no database. */
-  from?: Blob | undefined;
+  from?: ArchivedFiles | undefined;
 }
 
 export interface Embedded {
@@ -69,12 +71,12 @@ export async function openEmbedded(dataDir: string, { clock, onProgress, onUpkee
 
 /** The same, in memory, for tests. */
 export async function openInMemory({ clock, onProgress, onUpkeepError }: EmbeddedOptions): Promise<Embedded> {
-  const client = await PGlite.create({ loadDataDir: await embeddedTemplate(onProgress), startParams });
+  const client = await PGlite.create({ loadDataDir: asTar(await embeddedTemplate(onProgress)), startParams });
   const upkeep = startUpkeep(client, clock, onUpkeepError ?? (() => {}));
   return { client, fresh: true, upkeep, close: once(() => closeAll(client, upkeep, async () => {})) };
 }
 
-async function openLocked(home: string, onProgress?: (line: string) => void, from?: Blob): Promise<{ client: PGlite; fresh: boolean }> {
+async function openLocked(home: string, onProgress?: (line: string) => void, from?: ArchivedFiles): Promise<{ client: PGlite; fresh: boolean }> {
   const folder = databaseFolder(home);
   // It stands while the first contents are being written: a first start that was killed begins anew.
   const marker = `${folder}.unfinished`;
@@ -84,8 +86,8 @@ async function openLocked(home: string, onProgress?: (line: string) => void, fro
   if (!fresh && from) throw new SettingsError(`${folder} holds a database already. Restore into another folder, or move that one away.`);
   if (!fresh) return { client: await create({ dataDir: folder, startParams }), fresh };
   await writeFile(marker, "");
-  const loadDataDir = from ?? (await embeddedTemplate(onProgress));
-  const client = await create({ dataDir: folder, loadDataDir, startParams });
+  await writeFiles(from ?? filesOf(await embeddedTemplate(onProgress)), folder);
+  const client = await create({ dataDir: folder, startParams });
   await rm(marker, { force: true }).catch(async (error: unknown) => {
     await client.close();
     throw error;

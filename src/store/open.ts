@@ -72,7 +72,7 @@ async function overMigrated(database: Database, own: { nodeId: string; clock: Cl
 
 /** Makes the embedded database of a folder from a backup, brought up to date; how many jobs it has. Throws SettingsError when the file or the folder will not do, or the backup is of a newer Buildlane. */
 export async function restoreEmbedded(dataDir: string, backup: Uint8Array, clock: Clock): Promise<number> {
-  const embedded = await openEmbedded(dataDir, { clock, from: readBackup(backup) });
+  const embedded = await openEmbedded(dataDir, { clock, from: await readBackup(backup) });
   try {
     await migrate(pgliteDatabase(embedded.client, { clock, close: async () => {} }));
     const { rows } = await embedded.client.query<{ jobs: number }>("select count(*)::int as jobs from build_jobs");

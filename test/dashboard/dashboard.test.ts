@@ -11,7 +11,7 @@ import { describeBrowser, openBrowser } from "../support/browser.js";
 import { storeWithOutages } from "../http/support.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
-import { usedFolder } from "../support/used-folder.js";
+import { tempFolder } from "../support/temp.js";
 import { bundle, colourRules, faults, openPage, serve, show, slowness } from "./support.js";
 
 let browser: Browser;
@@ -515,8 +515,8 @@ describeBrowser("the dashboard", () => {
   });
 
   it("goes through a kill -9 of the service: stale, then live, each job and each of its steps once", { timeout: 90_000 }, async () => {
-    await using folder = await usedFolder();
-    const env = { BUILDLANE_DATA_DIR: folder.data, BUILDLANE_CONCURRENCY: "1" };
+    await using folder = await tempFolder();
+    const env = { BUILDLANE_DATA_DIR: folder.path, BUILDLANE_CONCURRENCY: "1" };
     const first = await startService(env);
     const services = [first];
     try {

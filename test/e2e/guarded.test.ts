@@ -5,7 +5,6 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommand } from "../support/command.js";
 import { buildService, startService } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
-import { usedFolder } from "../support/used-folder.js";
 
 const project = path.resolve(import.meta.dirname, "../..");
 const folders: AsyncDisposable[] = [];
@@ -77,9 +76,7 @@ test("a database that is named on the command line is the one that keys are made
 }, 120_000);
 
 test("over a whole run the log names no code, key, token, password or folder of the host", async () => {
-  const used = await usedFolder();
-  folders.push(used);
-  const { data } = used;
+  const data = await folder();
   const canary = "canary9f3c";
   const key = `${canary}-setting-key-0123456789`;
   const service = await startService({ BUILDLANE_DATA_DIR: data, BUILDLANE_API_KEYS: key, LOG_LEVEL: "trace", BUILDLANE_RETRY_BASE_MS: "1", BUILDLANE_BUILD_TIMEOUT_MS: "3000" });

@@ -4,15 +4,15 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCommand } from "../support/command.js";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
-import { usedFolder } from "../support/used-folder.js";
+import { tempFolder } from "../support/temp.js";
 
 const key = "operator-key-0123456789";
-let folder: Awaited<ReturnType<typeof usedFolder>>;
+let folder: Awaited<ReturnType<typeof tempFolder>>;
 let service: Service;
 beforeAll(async () => {
   buildService();
-  folder = await usedFolder();
-  service = await startService({ BUILDLANE_DATA_DIR: folder.data, BUILDLANE_API_KEYS: `${key},${key}-reads:*:read`, LOG_LEVEL: "warn" });
+  folder = await tempFolder();
+  service = await startService({ BUILDLANE_DATA_DIR: path.join(folder.path, "data"), BUILDLANE_API_KEYS: `${key},${key}-reads:*:read`, LOG_LEVEL: "warn" });
 }, 180_000);
 afterAll(async () => {
   service.kill();

@@ -2,7 +2,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { buildService, startService } from "../support/service.js";
 import type { Service } from "../support/service.js";
 import { tempFolder } from "../support/temp.js";
-import { usedFolder } from "../support/used-folder.js";
 
 const open: Service[] = [];
 const folders: AsyncDisposable[] = [];
@@ -11,15 +10,10 @@ const start: typeof startService = async (...args) => {
   open.push(service);
   return service;
 };
-const newFolder = async (): Promise<string> => {
+const folder = async (): Promise<string> => {
   const made = await tempFolder();
   folders.push(made);
   return made.path;
-};
-const folder = async (): Promise<string> => {
-  const made = await usedFolder();
-  folders.push(made);
-  return made.data;
 };
 type Job = Record<string, any>;
 
@@ -48,7 +42,7 @@ const mostAtOnce = (jobs: Job[]): number => {
 
 describe("the service on an embedded database", { timeout: 180_000 }, () => {
   it("does the seed's three manual tests on a new database", async () => {
-    const service = await start({ BUILDLANE_DATA_DIR: await newFolder() });
+    const service = await start({ BUILDLANE_DATA_DIR: await folder() });
 
     const one = await service.submit("chat1", "msg1", 'console.log("test")');
     expect(one.status).toBe(202);

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildService } from "../support/service.js";
-import { usedFolder } from "../support/used-folder.js";
+import { tempFolder } from "../support/temp.js";
 
 const project = path.resolve(import.meta.dirname, "../..");
 const folders: AsyncDisposable[] = [];
@@ -24,11 +24,11 @@ interface Started {
 
 /** Runs a command that starts the service, and finds out which process that is. */
 async function start(command: string, args: string[]): Promise<Started> {
-  const folder = await usedFolder();
+  const folder = await tempFolder();
   folders.push(folder);
   const child = spawn(command, args, {
     cwd: project, stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"] ?? "", HOME: folder.path, PORT: "0", BUILDLANE_DATA_DIR: folder.data, BUILDLANE_DRAIN_MS: "5000", npm_config_update_notifier: "false" },
+    env: { PATH: process.env["PATH"] ?? "", HOME: folder.path, PORT: "0", BUILDLANE_DATA_DIR: path.join(folder.path, "data"), BUILDLANE_DRAIN_MS: "5000", npm_config_update_notifier: "false" },
   });
   let output = "";
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { beforeAll, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
@@ -33,6 +33,9 @@ test("the first start makes the database and later ones find what was written", 
   const home = path.join(folder.path, "deep", "er");
   const first = await openEmbedded(home, options);
   expect(first.fresh).toBe(true);
+  // Alone: what lies beside it would be written at each first start, and never be vacuumed. And only its owner reads it.
+  expect((await first.client.query("select datname from pg_database")).rows).toEqual([{ datname: "postgres" }]);
+  expect((await stat(path.join(home, `pg${embeddedMajor}`))).mode & 0o077).toBe(0);
   await first.client.exec("create table kept (n int); insert into kept values (1)");
   await expect(openEmbedded(home, options)).rejects.toThrow(SettingsError);
   await first.close();

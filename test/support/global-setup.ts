@@ -5,7 +5,6 @@ import { existsSync } from "node:fs";
 import { promisify } from "node:util";
 import postgres from "postgres";
 import type { TestProject } from "vitest/node";
-import { contain } from "../../scripts/contained.mjs";
 import { templateFiles } from "../../src/store/embedded-template.js";
 import { PostgresUnavailable } from "./postgres-binaries.js";
 import { postgresCluster, reapOrphans } from "./postgres-cluster.js";
@@ -13,20 +12,12 @@ import { postgresCluster, reapOrphans } from "./postgres-cluster.js";
 declare module "vitest" {
   interface ProvidedContext {
     postgres: { url: string; databasePrefix: string } | { reason: string };
-    /** For what test files make once and share; gone at the end. */
-    runFolder: string;
   }
 }
 
 export default async function globalSetup(project: TestProject): Promise<() => Promise<void>> {
   await prepareTemplate();
-  const run = contain("buildlane-run-");
-  project.provide("runFolder", run.folder);
-  const dropServer = await prepareServer(project);
-  return async () => {
-    await dropServer();
-    run.dispose();
-  };
+  return prepareServer(project);
 }
 
 async function prepareServer(project: TestProject): Promise<() => Promise<void>> {
