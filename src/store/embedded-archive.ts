@@ -9,7 +9,7 @@ import type { ParsedTarFileItem } from "nanotar";
 /** Each with its path in the folder; no path leads out of it. */
 export type ArchivedFiles = ParsedTarFileItem[];
 
-/** In pieces of a megabyte: in those of zlib's default, 40 MB take twice as long. */
+/** In pieces of a megabyte: in those of zlib's default it takes twice as long. */
 export const unzip = (file: Uint8Array): Promise<Buffer> => promisify(gunzip)(file, { chunkSize: 1 << 20 });
 
 /** Throws when the archive is not whole. */

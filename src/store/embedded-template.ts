@@ -29,15 +29,18 @@ export async function addTemplate(folder: string, cache: string): Promise<void> 
   await write(path.join(folder, templateName()), made);
 }
 
+/** Goes up with each change of how these are made, so that what a cache holds of before is not taken. */
+const edition = 2;
+
 /** Bound to the exact PGlite, since another one may have another catalog, and to the migrations that it holds. */
 function templateName(): string {
   const migrations = createHash("sha256").update(readMigrations().map(({ hash }) => hash).join()).digest("hex");
-  return `template-${pgliteVersion()}-${migrations.slice(0, 12)}.tar.gz`;
+  return `template-${edition}-${pgliteVersion()}-${migrations.slice(0, 12)}.tar.gz`;
 }
 
 async function makeTemplate(cache: string, onProgress: (line: string) => void): Promise<Buffer> {
   onProgress("Preparing the embedded database's template; done once (5 to 20 s).");
-  const initial = await cachedAt(path.join(cache, `initial-${pgliteVersion()}.tar.gz`), () => archived(async () => {}, dropOthers));
+  const initial = await cachedAt(path.join(cache, `initial-${edition}-${pgliteVersion()}.tar.gz`), () => archived(async () => {}, dropOthers));
   return archived(
     async (folder) => writeFiles(filesOf(await unzip(initial)), folder),
     (client) => migrate(pgliteDatabase(client, { clock: systemClock, close: async () => {} })),

@@ -10,7 +10,6 @@
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { PGlite } from "@electric-sql/pglite";
-import type { PGliteOptions } from "@electric-sql/pglite";
 import type { Clock } from "../clock.js";
 import { SettingsError } from "../errors.js";
 import { filesOf, writeFiles } from "./embedded-archive.js";
@@ -84,10 +83,9 @@ async function openLocked(home: string, onProgress?: (line: string) => void, fro
   if (entries.includes(path.basename(marker))) await rm(folder, { recursive: true, force: true });
   const fresh = await isFresh(home, folder);
   if (!fresh && from) throw new SettingsError(`${folder} holds a database already. Restore into another folder, or move that one away.`);
-  if (!fresh) return { client: await create({ dataDir: folder, startParams }), fresh };
+  if (!fresh) return { client: await create(folder), fresh };
   await writeFile(marker, "");
-  await writeFiles(from ?? filesOf(await embeddedTemplate(onProgress)), folder);
-  const client = await create({ dataDir: folder, startParams });
+  const client = await create(folder, from ?? filesOf(await embeddedTemplate(onProgress)));
   await rm(marker, { force: true }).catch(async (error: unknown) => {
     await client.close();
     throw error;
@@ -108,10 +106,14 @@ async function isFresh(home: string, folder: string): Promise<boolean> {
   return true;
 }
 
-const create = (options: PGliteOptions & { dataDir: string }): Promise<PGlite> =>
-  compiledAffordably(() => PGlite.create(options)).catch((cause: unknown) => {
-    throw new Error(`The embedded database in ${options.dataDir} could not be opened (${String(cause)}).`, { cause });
-  });
+async function create(folder: string, files?: ArchivedFiles): Promise<PGlite> {
+  try {
+    if (files) await writeFiles(files, folder);
+    return await compiledAffordably(() => PGlite.create({ dataDir: folder, startParams }));
+  } catch (cause) {
+    throw new Error(`The embedded database in ${folder} could not be opened (${String(cause)}).`, { cause });
+  }
+}
 
 async function closeAll(client: PGlite, upkeep: Upkeep, release: () => Promise<void>): Promise<void> {
   await upkeep.stop();

@@ -7,7 +7,7 @@ import type { Packed } from "../support/packed.js";
 
 const limitMs = 90_000;
 /** What a service on a new embedded database may take of memory at any time, MB: it should start where there are 512. */
-const peakMbMax = 490;
+const peakMbMax = 400;
 
 const moduleScript = `
 import { createBuildQueue } from "buildlane";
