@@ -236,7 +236,8 @@ describePostgres("a database in trouble", () => {
     await sql.end();
     process.stderr.write(`lanes of a node that stopped reading were another's after ${Math.round(rescuedMs)} ms\n`);
     expect([runs.length, other.runs.length]).toEqual([0, 8]);
-    expect(rescuedMs).toBeLessThan(60_000);
+    // Unless the system is told to give such a connection up, it takes 42 s here until both ends have.
+    expect(rescuedMs).toBeLessThan(30_000);
   });
 
   it("that falls silent is given up in time, and a new connection is taken when there is one", { timeout: 90_000 }, async () => {
